@@ -1,0 +1,38 @@
+# Two commands, each enough on a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-backends lint clean
+
+demo: .venv/.demo
+	.venv/bin/memssl demo
+
+test: .venv/.test
+	.venv/bin/python -m pytest
+
+# The encoder on JAX and TensorFlow, in an environment of their own, against the torch features.
+test-backends: .venv/.test .venv-backends/.done
+	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/test_backends.py
+
+lint: .venv/.test
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+	$(call PIP,.venv) --editable '.[demo]'
+	touch $@
+
+.venv/.test: pyproject.toml constraints.txt | .venv/bin/python
+	$(call PIP,.venv) torch
+	$(call PIP,.venv) --editable '.[test]'
+	touch $@ .venv/.demo
+
+.venv-backends/.done: constraints.txt
+	$(PYTHON) -m venv .venv-backends
+	$(call PIP,.venv-backends) keras jax tensorflow-cpu
+	touch $@
+
+clean:
+	rm -rf .venv .venv-backends build dist *.egg-info

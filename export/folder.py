@@ -1,0 +1,71 @@
+"""The folder that holds a model, as those who run it read it: `config.json` and `onnx/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .preprocess import Preprocessing
+
+FORMAT_VERSION = 1  # of config.json; a newer one may mean something else by the same keys
+VARIANTS = {"fp32": "model.onnx"}  # name of a variant -> its file in the folder onnx/
+
+
+def read_config(folder) -> dict:
+    """Read and check the `config.json` of a model folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not JSON, lacks a key, or is of a newer `format_version`.
+
+    Example:
+        >>> from memssl_keras.export.folder import read_config
+        >>> from memssl_keras.zoo.registry import list_models, resolve
+        >>> all(read_config(resolve(name))["embed_dim"] > 0 for name in list_models())
+        True
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the folder of a saved encoder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    required = ("format_version", "embed_dim", "preprocessing")
+    if not isinstance(config, dict) or any(key not in config for key in required):
+        raise ValueError(f"{path}: expected an object with {', '.join(required)}")
+    if not isinstance(config["format_version"], int) or config["format_version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format_version is {config['format_version']!r}; this version of memssl-keras reads "
+            f"{FORMAT_VERSION}; update it to read newer ones"
+        )
+    try:
+        Preprocessing.from_dict(config["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config
+
+
+def find_onnx(folder, variant: str) -> Path:
+    """Return the ONNX file of a variant.
+
+    Raises:
+        ValueError: there is no such variant.
+        FileNotFoundError: the folder does not hold its file.
+
+    Example:
+        >>> from memssl_keras.export.folder import find_onnx
+        >>> from memssl_keras.zoo.registry import list_models, resolve
+        >>> all(find_onnx(resolve(name), "fp32").is_file() for name in list_models())
+        True
+    """
+    folder = Path(folder)
+    path = folder / "onnx" / VARIANTS.get(variant, "")
+    if variant in VARIANTS and path.is_file():
+        return path
+    held = sorted(file.name for file in (folder / "onnx").glob("*.onnx"))
+    holds = f"{folder / 'onnx'} holds {', '.join(held) or 'no ONNX file'}"
+    if variant not in VARIANTS:
+        names = ", ".join(f"{name!r} ({file})" for name, file in VARIANTS.items())
+        raise ValueError(f"variant: got {variant!r}; expected {names}; {holds}")
+    raise FileNotFoundError(f"{path}: no such file; {holds}; export_onnx(encoder, folder) writes it")

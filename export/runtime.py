@@ -1,0 +1,169 @@
+"""Run an exported encoder with ONNX Runtime: images in, unit vectors out; neither torch nor Keras."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from memssl_keras.images import ImageError
+
+from .folder import find_onnx, read_config
+from .preprocess import Preprocessing
+
+
+class EmbeddedBatch(NamedTuple):
+    """What `OnnxEncoder.stream` yields: which images became which vectors, and which could not be read."""
+
+    indices: list[int]  # position of each vector's image in the input
+    vectors: np.ndarray  # float32 (len(indices), D), of unit length
+    failures: list[tuple[int, ImageError]]  # position in the input and reason
+
+
+class OnnxEncoder:
+    """An image encoder on ONNX Runtime. Make one with `OnnxEncoder.from_pretrained`.
+
+    Attributes:
+        config: the folder's `config.json` as a dict.
+        preprocessing: the `Preprocessing` that the encoder was trained with.
+        embed_dim: D, the length of its vectors.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, config: dict):
+        self._session = session
+        self.config = config
+        self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
+        self.embed_dim = int(config["embed_dim"])
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder, *, variant: str = "fp32", threads: int | None = None):
+        """Load an exported encoder.
+
+        Args:
+            name_or_folder: a folder that `export_onnx` wrote, or the name of a bundled model.
+            variant: which of the folder's ONNX files to run: `"fp32"`.
+            threads: processor threads of one call; `None` lets ONNX Runtime take all cores.
+
+        Raises:
+            UnknownModel: `name_or_folder` is neither a folder nor a bundled model.
+            FileNotFoundError: the folder lacks `config.json` or the ONNX file.
+            ValueError: an argument is out of range, or a file is damaged or of a newer format.
+
+        Example:
+            >>> import numpy as np
+            >>> from memssl_keras import OnnxEncoder, list_models
+            >>> for name in list_models():
+            ...     encoder = OnnxEncoder.from_pretrained(name)
+            ...     assert encoder.embed(np.zeros((64, 64, 3), "uint8")).shape == (1, encoder.embed_dim)
+        """
+        if threads is not None:
+            _check_at_least_1("threads", threads)
+        folder = Path(name_or_folder)
+        if not folder.is_dir():
+            from memssl_keras.zoo.registry import resolve
+
+            folder = resolve(str(name_or_folder))
+        config = read_config(folder)
+        return cls(_open_session(find_onnx(folder, variant), threads), config)
+
+    def embed(self, images, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
+        """Embed images into unit vectors: their cosine similarity is their dot product.
+
+        Args:
+            images: one image or several: paths, file contents as bytes, PIL images or arrays, as
+                `memssl_keras.images.read_image` takes them. An array `(H, W)` or `(H, W, C)` is one image,
+                `(N, H, W, C)` are N.
+            batch_size: images that run at once; more are faster and take more memory.
+            on_error: `"raise"` for an image that cannot be read, or `"skip"` to leave it out with a warning
+                (`stream` says which ones were).
+
+        Returns:
+            float32 array `(N, D)`, in the order of the images.
+
+        Raises:
+            ImageError: an image cannot be read and `on_error` is `"raise"`.
+            ValueError: `batch_size` or `on_error` is out of range.
+        """
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error: got {on_error!r}; expected 'raise' or 'skip'")
+        parts = [np.empty((0, self.embed_dim), np.float32)]
+        for batch in self.stream(images, batch_size):
+            for index, error in batch.failures:
+                if on_error == "raise":
+                    raise error
+                warnings.warn(f"image {index} is left out: {error}", stacklevel=2)
+            parts.append(batch.vectors)
+        return np.concatenate(parts)
+
+    def stream(self, images, batch_size: int = 32) -> Iterator[EmbeddedBatch]:
+        """Embed any number of images in bounded memory; unreadable ones are reported, not raised.
+
+        Args:
+            images: as `embed` takes them, or any iterable of them.
+            batch_size: images read and run at once.
+
+        Yields:
+            An `EmbeddedBatch` for every `batch_size` images.
+
+        Raises:
+            ValueError: `batch_size` is not at least 1.
+        """
+        _check_at_least_1("batch_size", batch_size)
+        return self._stream(enumerate(_as_iterable(images)), batch_size)
+
+    def _stream(self, numbered: Iterator, batch_size: int) -> Iterator[EmbeddedBatch]:
+        while chunk := list(islice(numbered, batch_size)):
+            indices, pixels, failures = [], [], []
+            for index, image in chunk:
+                try:
+                    pixels.append(self.preprocessing(image))
+                    indices.append(index)
+                except ImageError as error:
+                    failures.append((index, error))
+            vectors = self._run(np.stack(pixels)) if pixels else np.empty((0, self.embed_dim), np.float32)
+            yield EmbeddedBatch(indices, vectors, failures)
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        inputs = {"pixel_values": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+        (pooled,) = self._session.run(["pooler_output"], inputs)
+        lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
+        return (pooled / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
+
+
+def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about optimisations, not about what a user can change
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exception classes share no public base
+        raise ValueError(f"{path}: not a readable ONNX model, perhaps truncated ({error})") from error
+    inputs = [node.name for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+    if inputs != ["pixel_values"] or "pooler_output" not in outputs:
+        raise ValueError(
+            f"{path}: inputs {inputs} and outputs {outputs}; expected the input 'pixel_values' and an output "
+            "'pooler_output'"
+        )
+    return session
+
+
+def _as_iterable(images) -> Iterable:
+    single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
+        return [images]
+    return images
+
+
+def _check_at_least_1(name: str, value) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1")

@@ -1,0 +1,1 @@
+"""Weights between Keras variables and the names and layouts that torch checkpoints use."""

@@ -1,0 +1,199 @@
+"""Anything that holds images → batches of views, reproducible from a seed whatever the number of workers."""
+
+import itertools
+
+import keras
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+from memssl_keras.images import read_image
+from memssl_keras.sources import ImageSource
+from memssl_keras.views import MultiCrop
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(view):
+    """uint8 tensor `(…, 3)` → float32 with ImageNet's mean and standard deviation; floats pass unchanged."""
+    if view.dtype != torch.uint8:
+        return view.float()
+    mean, std = (torch.tensor(c, device=view.device) * 255 for c in (IMAGENET_MEAN, IMAGENET_STD))
+    return (view.float() - mean) / std
+
+
+def _generator(seed, epoch, index):
+    """The generator of one image in one epoch: counter-based, so that it needs no history."""
+    return np.random.Generator(np.random.Philox(key=[seed, (epoch << 40) + index]))
+
+
+class _Order(Sampler):
+    """Batches of (epoch, index) in an order that the seed and the epoch alone decide."""
+
+    def __init__(self, length, batch_size, seed):
+        self.length, self.batch_size, self.seed, self.epoch = length, batch_size, seed, 0
+
+    def __len__(self):
+        return self.length // self.batch_size
+
+    def __iter__(self):
+        order = _generator(self.seed, self.epoch, (1 << 40) - 1).permutation(self.length)
+        for i in range(len(self)):
+            yield [(self.epoch, int(j)) for j in order[i * self.batch_size : (i + 1) * self.batch_size]]
+
+
+class _ViewsOfImages(Dataset):
+    """(epoch, index) → the V views of one image."""
+
+    def __init__(self, images, views, seed):
+        self.images, self.views, self.seed = images, views, seed
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        epoch, index = key
+        return self.views(read_image(self.images[index]), _generator(self.seed, epoch, index))
+
+
+class _ReadyViews(Dataset):
+    """(epoch, index) → the V ready views of one image."""
+
+    def __init__(self, views):
+        self.views = views
+
+    def __len__(self):
+        return len(self.views[0])
+
+    def __getitem__(self, key):
+        return [np.asarray(view[key[1]]) for view in self.views]
+
+
+class _Column:
+    """The image column of a `datasets.Dataset` as a sequence of what `read_image` takes."""
+
+    def __init__(self, dataset, column=None):
+        import datasets
+
+        found = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+        if column is None and len(found) != 1:
+            raise ValueError(
+                f"the data set has {len(found)} image columns ({', '.join(found) or 'none'}) among "
+                f"{', '.join(dataset.features)}: expected exactly one, or column= to choose"
+            )
+        column = column or found[0]
+        if column not in found:
+            raise ValueError(f"column={column!r}: expected an image column, one of {', '.join(found) or 'none'}")
+        self.column = column
+        self.dataset = dataset.select_columns(column).cast_column(column, datasets.Image(decode=False))
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        row = self.dataset[index][self.column]
+        return row["bytes"] if row["bytes"] is not None else row["path"]
+
+
+class _LoaderViews(IterableDataset):
+    """Another loader's batches as views: made here where it yields images, passed on where it yields views."""
+
+    def __init__(self, loader, views, seed):
+        self.loader, self.views, self.seed, self.epoch = loader, views, seed, 0
+
+    def __iter__(self):
+        counter = itertools.count()
+        for batch in self.loader:
+            batch = list(batch.values()) if isinstance(batch, dict) else batch
+            parts = list(batch) if isinstance(batch, (list, tuple)) else [batch]
+            pictures = [torch.as_tensor(part) for part in parts if getattr(part, "ndim", 0) == 4]
+            if len(pictures) > 1:
+                yield ([normalise(p) for p in pictures],)
+                continue
+            if not pictures or pictures[0].dtype != torch.uint8 or pictures[0].shape[-1] != 3:
+                got = ", ".join(f"{getattr(p, 'dtype', type(p).__name__)} {tuple(getattr(p, 'shape', ()))}" for p in parts)
+                raise ValueError(
+                    f"the loader yields {got}: expected a batch of images (B, H, W, 3) uint8 or a list of views"
+                )
+            made = [self.views(image, _generator(self.seed, self.epoch, next(counter))) for image in pictures[0].numpy()]
+            yield collate(made)
+
+
+class _SizedLoaderViews(_LoaderViews):
+    """The same over a loader that knows its length; Keras takes a `__len__` at its word."""
+
+    def __len__(self):
+        return len(self.loader)
+
+
+def collate(samples):
+    """Views of B images → one batch for `MaSSL.train_step`: a tuple that holds the list of V tensors `(B, h, w, 3)`."""
+    return ([torch.from_numpy(np.stack(view)) for view in zip(*samples, strict=True)],)
+
+
+def _single_thread(_):
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0, column=None):
+    """A torch `DataLoader` whose batches are views; see `MaSSL.fit` for what `x` may be.
+
+    Order and views of an image follow from `seed`, the epoch and the image's place alone.
+    """
+    views = views or MultiCrop()
+    if isinstance(x, DataLoader):
+        sized = hasattr(x.dataset, "__len__")
+        return DataLoader((_SizedLoaderViews if sized else _LoaderViews)(x, views, seed), batch_size=None)
+    images = _as_images(x, column)
+    ready = isinstance(images, list) and _are_views(images)
+    data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed)
+    length = len(data)
+    if length < batch_size:
+        raise ValueError(f"x holds {length} images, fewer than batch_size={batch_size}")
+    return DataLoader(
+        data,
+        batch_sampler=_Order(length, batch_size, seed),
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=_single_thread,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _are_views(x):
+    shapes = [getattr(view, "shape", ()) for view in x]
+    return len(x) > 1 and all(len(s) == 4 and s[0] == shapes[0][0] and s[-1] == 3 for s in shapes)
+
+
+def _as_images(x, column):
+    if isinstance(x, (np.ndarray, torch.Tensor)):
+        if x.ndim != 4 or x.shape[-1] != 3 or str(x.dtype).split(".")[-1] != "uint8":
+            raise ValueError(f"x is {x.dtype} {tuple(x.shape)}: expected images (N, H, W, 3) uint8")
+        return x.numpy() if isinstance(x, torch.Tensor) else x
+    if isinstance(x, (list, tuple)):
+        return list(x)
+    if isinstance(x, ImageSource):
+        return x
+    if hasattr(x, "features") and hasattr(x, "cast_column") and hasattr(x, "__len__"):
+        return _Column(x, column)
+    raise ValueError(
+        f"x is a {type(x).__name__}: expected an array (N, H, W, 3) uint8, a list of paths, images or views, "
+        f"a datasets.Dataset, an ImageSource or a torch DataLoader"
+    )
+
+
+class EpochOrder(keras.callbacks.Callback):
+    """Tells the loader which epoch begins, so that order and views follow the epoch and not the run."""
+
+    def __init__(self, loader):
+        super().__init__()
+        self.loader = loader
+
+    def on_epoch_begin(self, epoch, logs=None):
+        source = self.loader.dataset if isinstance(self.loader.dataset, _LoaderViews) else self.loader.batch_sampler
+        source.epoch = epoch

@@ -1,0 +1,209 @@
+"""Read whatever counts as an image into one form: 8-bit RGB, upright, on white."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {  # EXIF orientation -> what turns the stored pixels into the picture that was taken
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """An image that cannot be read. `str(error)` is `"{name}: {reason}"`; both are attributes."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self):  # both arguments, so that the error crosses from a worker process
+        return type(self), (self.name, self.reason)
+
+
+def read_image(source) -> np.ndarray:
+    """Read an image as 8-bit RGB.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit greyscale is scaled to 8 bits, CMYK and
+    palettes become RGB, and the first frame stands for an animation.
+
+    Args:
+        source: a path, the bytes of an image file, a PIL image (its current frame), or an array of shape
+            `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`: uint8, uint16 over its whole range, or
+            floats in [0, 1]; a fourth channel is alpha.
+
+    Returns:
+        uint8 array `(H, W, 3)`. An array that is one already is returned itself, not copied.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated or not an image, holds more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`, or the array has another shape, dtype or range.
+        TypeError: `source` is of another type.
+
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras.images import read_image
+        >>> read_image(np.full((2, 3), 65535, "uint16"))[0, 0]
+        array([255, 255, 255], dtype=uint8)
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _decode(source, str(getattr(source, "filename", "") or "PIL image"))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+        return _from_bytes(data, f"image of {len(data)} bytes")
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return _from_bytes(_read_file(path), str(path))
+    raise TypeError(
+        f"source: got {type(source).__name__}; expected a path, bytes, a PIL image or a numpy array"
+    )
+
+
+def list_images(folder) -> list[Path]:
+    """List the image files in a folder and its subfolders, sorted by path.
+
+    Files count by their suffix (`IMAGE_SUFFIXES`, in any case); hidden files are left out, because the
+    `._photo.jpg` that macOS writes beside `photo.jpg` is no image.
+
+    Raises:
+        ImageError: the folder is missing, is a file, or holds no image.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from memssl_keras.images import list_images
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (4, 4)).save(folder / "black.png")
+        >>> [path.name for path in list_images(folder)]
+        ['black.png']
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise ImageError(str(root), "no such folder")
+    if not root.is_dir():
+        raise ImageError(str(root), "is a file; a folder of images was expected")
+    paths = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise ImageError(str(root), f"holds no image; accepted suffixes: {' '.join(IMAGE_SUFFIXES)}")
+    return paths
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(str(path), "no such file") from None
+    except IsADirectoryError:
+        raise ImageError(str(path), "is a folder; an image file was expected") from None
+    except OSError as error:
+        raise ImageError(str(path), f"cannot be opened ({error.strerror or error})") from error
+
+
+def _from_bytes(data: bytes, name: str) -> np.ndarray:
+    if not data:
+        raise ImageError(name, "the file is empty")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        reason = "not an image, or cut off in its header, or a format that Pillow does not read"
+        raise ImageError(name, reason) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(name, str(error)) from None
+    except Exception as error:
+        raise ImageError(name, f"damaged ({error})") from error
+    with image:
+        return _decode(image, name)
+
+
+def _decode(image: Image.Image, name: str) -> np.ndarray:
+    # Pillow only warns between its limit and twice its limit; half-hearted here would be out of memory later.
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        reason = f"{image.width} x {image.height} pixels are more than the limit of {limit}"
+        raise ImageError(name, f"{reason} (PIL.Image.MAX_IMAGE_PIXELS)")
+    if 0 in image.size:
+        raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
+    try:
+        image.load()
+        return _to_rgb(_turn_upright(image), name)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes decoders raise nearly anything
+        raise ImageError(name, f"truncated or damaged ({error})") from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # broken metadata around good pixels: keep the picture as stored
+        return image
+    if orientation not in _UPRIGHT:
+        return image
+    upright = image.transpose(_UPRIGHT[orientation])
+    upright.format = image.format
+    return upright
+
+
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    # Pillow's own conversion clips wide greyscale to 255 instead of scaling it.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        wide = np.asarray(image)
+        grey = _to_8_bits(wide)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            grey[wide == transparent] = 255
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode == "F":
+        return _from_array(np.asarray(image), name)
+    if image.mode == "I":
+        raise ImageError(name, "32-bit integer pixels have no fixed range; save it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"))
+    picture = image.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return np.array(Image.alpha_composite(white, picture).convert("RGB"))
+
+
+def _to_8_bits(wide: np.ndarray) -> np.ndarray:
+    return ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
+
+
+def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)) or 0 in array.shape:
+        raise ImageError(name, f"shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = array.min(), array.max()
+        if not (low >= 0 and high <= 1):  # also true of NaN
+            raise ImageError(name, f"floats from {low:.6g} to {high:.6g}; expected floats in [0, 1]")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif array.dtype == np.uint16:
+        array = _to_8_bits(array)
+    elif array.dtype != np.uint8:
+        raise ImageError(name, f"dtype {array.dtype}; expected uint8, uint16 or floats in [0, 1]")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.shape[-1] == 1:
+        return np.repeat(array, 3, axis=-1)
+    if array.shape[-1] == 4:
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name)
+    return array

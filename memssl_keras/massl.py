@@ -1,0 +1,293 @@
+"""MaSSL: a student learns to see the concepts in memory that its teacher sees, block by random block.
+
+References:
+    Silva, Pedrini and Ramírez Rivera, Learning from Memory: Non-Parametric Memory Augmented Self-Supervised
+    Learning of Visual Features, ICML 2024 (arXiv 2407.17486).
+"""
+
+import itertools
+
+import keras
+import torch
+from keras import layers
+
+from memssl_keras.data import EpochOrder, normalise, view_loader
+from memssl_keras.head import ProjectionHead
+from memssl_keras.loss import MemoryConsistency, koleo
+from memssl_keras.memory import Memory
+from memssl_keras.optimizer import AdamW
+
+if keras.backend.backend() != "torch":
+    raise ImportError(
+        f"MaSSL trains on Keras's torch backend, and this process runs {keras.backend.backend()!r}: "
+        "set KERAS_BACKEND=torch before keras is imported"
+    )
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became NaN or infinite; nothing was updated by the step that it names."""
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class Branch(keras.Model):
+    """Encoder and projection head: views → unit vectors.
+
+    All views of one size go through the encoder in one batch, view-major, and all features through the head
+    in one: a list of V arrays `(B, H, W, 3)` becomes `(V · B, D)`.
+    """
+
+    def __init__(self, encoder, head, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.head = encoder, head
+        self.built = True
+
+    def call(self, views, training=None):
+        groups = [list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))]
+        features = [self.encoder(torch.cat(group), training=training) for group in groups]
+        return self.head(torch.cat(features), training=training)
+
+    def copy(self):
+        """The same weights in an encoder and a head of their own, without drop path or any other dropout."""
+        parts = []
+        for part in (self.encoder, self.head):
+            twin = type(part).from_config(part.get_config())
+            if not twin.built:
+                twin.build((None, self.encoder.output_shape[-1]))
+            twin.set_weights(part.get_weights())
+            parts.append(twin)
+        twin = Branch(*parts)
+        for layer in twin._flatten_layers():
+            if isinstance(layer, layers.Dropout):
+                layer.rate = 0
+        return twin
+
+
+def _feature_width(encoder):
+    shape = getattr(encoder, "output_shape", None)
+    if not encoder.built or not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
+        raise ValueError(
+            f"encoder={encoder.name}: expected a built Keras model that maps images (B, H, W, 3) to (B, D), "
+            f"and this one gives {shape if encoder.built else 'nothing before it is built'}"
+        )
+    return shape[1]
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class MaSSL(keras.Model):
+    """Self-supervised training of an image encoder with a memory of concepts.
+
+    After `fit`, `model.encoder` is the teacher's encoder, the one to keep.
+
+    Args:
+        encoder: A `ViT`, or any built Keras model that maps `(B, H, W, 3)` to `(B, D)`. It becomes the student.
+        memory_size: Slots K of the memory.
+        block_size: Slots P of a random block; it divides `memory_size`.
+        hidden_dim: Hidden width of the projection head.
+        output_dim: Width of the embeddings in memory.
+        batch_norm: Batch norm in the projection head.
+        student_temperature: τ_s > 0.
+        teacher_temperature: τ_t > 0; `Schedules` may change it per step.
+        teacher_momentum: m in [0, 1]: θ_t ← m θ_t + (1 - m) θ_s; `Schedules` may change it per step.
+        koleo_weight: Weight of the KoLeo term on the student's global embeddings; 0 leaves it out.
+        seed: Seed of the memory and of its blocks.
+
+    Raises:
+        ValueError: where `block_size` does not divide `memory_size`, the encoder's output is not `(B, D)`, or a
+            number is outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
+        >>> encoder = ViT(embed_dim=48, depth=2, num_heads=3, patch_size=8, image_size=32)
+        >>> model = MaSSL(encoder, memory_size=256, block_size=64, hidden_dim=64, output_dim=32)
+        >>> model.compile(optimizer=AdamW(5e-4, clipnorm=3.0))
+        >>> images = np.random.default_rng(0).integers(0, 255, (64, 40, 40, 3), dtype="uint8")
+        >>> views = MultiCrop(global_size=32, local_size=16, local_views=2)
+        >>> history = model.fit(images, views=views, batch_size=16, epochs=1, verbose=0)
+        >>> sorted(history.history)
+        ['agreement', 'loss', 'memory_filled', 'spread', 'teacher_entropy']
+    """
+
+    def __init__(
+        self,
+        encoder,
+        memory_size=131072,
+        block_size=16384,
+        hidden_dim=2048,
+        output_dim=256,
+        batch_norm=False,
+        student_temperature=0.1,
+        teacher_temperature=0.04,
+        teacher_momentum=0.996,
+        koleo_weight=0.0,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not 0 <= teacher_momentum <= 1:
+            raise ValueError(f"teacher_momentum={teacher_momentum}: expected a number in 0 … 1")
+        if not teacher_temperature > 0:
+            raise ValueError(f"teacher_temperature={teacher_temperature}: expected a positive number")
+        if koleo_weight < 0:
+            raise ValueError(f"koleo_weight={koleo_weight}: expected 0 or more")
+        head = ProjectionHead(hidden_dim, output_dim, batch_norm)
+        head.build((None, _feature_width(encoder)))
+        self.memory = Memory(memory_size, output_dim, block_size, seed)
+        self.consistency = MemoryConsistency(student_temperature)
+        self.student = Branch(encoder, head, name="student")
+        self.teacher = self.student.copy()
+        self.teacher_temperature, self.teacher_momentum = teacher_temperature, teacher_momentum
+        self.koleo_weight, self.seed = koleo_weight, seed
+        self._followed = list(
+            zip(self.teacher.trainable_variables, self.student.trainable_variables, strict=True)
+        )
+        # The teacher's variables get no gradient; its layers stay trainable, so that batch norm sees batches.
+        for variable, _ in self._followed:
+            variable.trainable = False
+        names = ("loss", "teacher_entropy", "agreement", "spread", "memory_filled")
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.built = True
+
+    @property
+    def encoder(self):
+        """The teacher's encoder: what training is for."""
+        return self.teacher.encoder
+
+    @property
+    def metrics(self):
+        return list(self._means.values())
+
+    @property
+    def _device(self):
+        return self.memory.vectors.value.device
+
+    @property
+    def step(self):
+        """Optimiser steps taken so far."""
+        return int(self.optimizer.iterations.value)
+
+    def compile(self, optimizer=None, **kwargs):
+        """Set the optimiser: any of Keras's, by default `memssl_keras.AdamW(5e-4, clipnorm=3.0)`.
+
+        Biases and other one-dimensional weights are left out of its weight decay. The method clips each
+        gradient by its own norm, which is Keras's `clipnorm`.
+        """
+        optimizer = keras.optimizers.get(optimizer or AdamW(clipnorm=3.0))
+        if not optimizer.built:
+            flat = [v for v in self.student.trainable_variables if len(v.shape) < 2]
+            optimizer.exclude_from_weight_decay(var_list=flat)
+            optimizer.build(self.student.trainable_variables)
+        kwargs.setdefault("jit_compile", False)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def get_compile_config(self):
+        return {"optimizer": keras.optimizers.serialize(self.optimizer)} if self.compiled else {}
+
+    def compile_from_config(self, config):
+        self.compile(keras.optimizers.deserialize(config["optimizer"]))
+
+    def call(self, images, training=None):
+        """The teacher's features `(B, D)` of normalised images `(B, H, W, 3)`."""
+        return self.teacher.encoder(images, training=training)
+
+    def fit(self, x, *, views=None, batch_size=64, epochs=1, workers=0, seed=None, callbacks=None, **kwargs):
+        """Train on images without labels, or on views that are ready.
+
+        Args:
+            x: Images: an array `(N, H, W, 3)` uint8, a sequence of paths or PIL images, a
+                `datasets.Dataset` with an image column, or a torch `DataLoader` that yields batches of uint8
+                images. Or ready views: a list of V arrays `(N, h, w, 3)`, or a `DataLoader` that yields lists
+                of V tensors `(B, h, w, 3)`; uint8 is normalised with ImageNet's constants, floats are taken
+                as they are.
+            views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
+            batch_size: Images per step; the remainder of an epoch is dropped. A `DataLoader` brings its own.
+            epochs: Epoch to stop after.
+            workers: Processes that make views; 0 makes them in this one.
+            seed: Seed of order and views; the model's own by default.
+            callbacks: Keras callbacks, `Schedules` among them.
+            **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
+
+        Returns:
+            Keras's `History`.
+
+        Raises:
+            ValueError: for data of another form, or fewer images than `batch_size`.
+            NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
+        """
+        seed = self.seed if seed is None else seed
+        loader = view_loader(x, views=views, batch_size=batch_size, workers=workers, seed=seed)
+        callbacks = [EpochOrder(loader), *(callbacks or [])]
+        return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
+
+    def train_step(self, data):
+        views = [normalise(view.to(self._device)) for view in data[0]]
+        images = len(views[0])
+        with torch.no_grad():
+            targets = self.teacher(views[:2], training=True)
+        embeddings = self.student(views, training=True)
+        blocks = self.memory.permutation(self.step)
+        loss, entropy = self.consistency(embeddings, targets, self.memory, blocks, self.teacher_temperature)
+        if self.koleo_weight:
+            loss = loss + self.koleo_weight * sum(map(koleo, embeddings[: 2 * images].split(images))) / 2
+        self._update_student(loss)
+        self.memory.update(targets[images:])
+        self._update_teacher()
+        return self._measure(loss, entropy, embeddings.detach(), targets)
+
+    def _update_student(self, loss):
+        if not torch.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the loss is {float(loss)} at step {self.step}; the weights are those of the step before. "
+                "A lower learning rate, a longer warm-up or a higher teacher temperature usually helps"
+            )
+        self.zero_grad()
+        self.optimizer.scale_loss(loss).backward()
+        variables = self.student.trainable_variables
+        with torch.no_grad():
+            self.optimizer.apply([v.value.grad for v in variables], variables)
+
+    @torch.no_grad()
+    def _update_teacher(self):
+        teacher, student = zip(*((t.value, s.value) for t, s in self._followed), strict=True)
+        torch._foreach_lerp_(teacher, student, 1 - self.teacher_momentum)
+
+    @torch.no_grad()
+    def _measure(self, loss, entropy, embeddings, targets):
+        """Update and return the metrics of a step.
+
+        `agreement` is the mean cosine between the student's and the teacher's embedding of the two global
+        views, crosswise; `spread` is the standard deviation of the teacher's embeddings over the batch in units
+        of a uniform distribution on the sphere (1; a collapsed encoder has 0).
+        """
+        swapped = torch.cat(targets.chunk(2)[::-1])
+        values = {
+            "loss": loss.detach(),
+            "teacher_entropy": entropy,
+            "agreement": (embeddings[: len(targets)] * swapped).sum(1).mean(),
+            "spread": targets.var(0, unbiased=False).sum().sqrt(),
+            "memory_filled": self.memory.filled,
+        }
+        self._means["memory_filled"].reset_state()
+        for name, mean in self._means.items():
+            mean.update_state(values[name])
+        return {name: mean.result() for name, mean in self._means.items()}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.student.encoder),
+            "memory_size": self.memory.size,
+            "block_size": self.memory.block_size,
+            "hidden_dim": self.student.head.hidden_dim,
+            "output_dim": self.student.head.output_dim,
+            "batch_norm": self.student.head.batch_norm,
+            "student_temperature": self.consistency.student_temperature,
+            "teacher_temperature": self.teacher_temperature,
+            "teacher_momentum": self.teacher_momentum,
+            "koleo_weight": self.koleo_weight,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("encoder")), **config)

@@ -1,0 +1,96 @@
+"""The non-parametric memory: a FIFO of embeddings seen earlier, compared with in random blocks."""
+
+import keras
+import numpy as np
+import torch
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class Memory(layers.Layer):
+    """FIFO memory of `size` unit vectors of width `dim`, cut at random into blocks of `block_size`.
+
+    It starts as random unit vectors. Its three variables (the vectors, the pointer to the oldest one and the
+    count of slots that hold real embeddings) are saved with the model that owns it.
+
+    Args:
+        size: Number of slots K.
+        dim: Width D of the embeddings.
+        block_size: Slots per block P; it divides `size`.
+        seed: Seed of the initial vectors and of every permutation.
+
+    Raises:
+        ValueError: where `block_size` does not divide `size`, or a size is below 1.
+
+    Example:
+        >>> import torch
+        >>> from memssl_keras import Memory
+        >>> memory = Memory(size=8, dim=4, block_size=2)
+        >>> memory.update(torch.eye(4)[:3])
+        >>> memory.filled
+        0.375
+        >>> memory.permutation(step=0).shape  # four blocks of two slots, one after the other
+        torch.Size([8])
+
+    References:
+        Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486).
+    """
+
+    def __init__(self, size=131072, dim=256, block_size=16384, seed=0, **kwargs):
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        for name, value in {"size": size, "dim": dim, "block_size": block_size}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"memory {name}={value!r}: expected an integer of at least 1")
+        if size % block_size:
+            divisors = [b for b in range(1, size + 1) if size % b == 0]
+            near = sorted(sorted(divisors, key=lambda b: abs(b - block_size))[:4])
+            raise ValueError(
+                f"block_size={block_size} does not divide memory size={size}; "
+                f"the nearest that do are {', '.join(map(str, near))}"
+            )
+        self.size, self.dim, self.block_size, self.seed = size, dim, block_size, seed
+        vectors = np.random.default_rng(seed).standard_normal((size, dim), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.vectors = self.add_weight(
+            shape=(size, dim), initializer=lambda *_, **__: vectors, trainable=False, name="vectors"
+        )
+        self.pointer = self._counter("pointer")
+        self.written = self._counter("written")
+        self.built = True
+
+    def _counter(self, name):
+        return self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False, name=name)
+
+    @property
+    def filled(self):
+        """Share of slots that hold real embeddings, 0 … 1."""
+        return int(self.written.value) / self.size
+
+    def permutation(self, step):
+        """Random order of the slots `(K,)`, int64, whose consecutive runs of P are the blocks of this step.
+
+        It depends on the seed and the step alone, so that all processes of a run, and a run that was resumed,
+        draw the same blocks.
+        """
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, int(step)]))
+        return torch.from_numpy(generator.permutation(self.size)).to(self.vectors.value.device)
+
+    @torch.no_grad()
+    def update(self, embeddings):
+        """Overwrite the oldest slots with `embeddings` `(N, D)`; N may be any number, the pointer wraps."""
+        vectors, count = self.vectors.value, len(embeddings)
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.dim:
+            raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}: expected (N, {self.dim})")
+        start = int(self.pointer.value)
+        # Of more embeddings than slots, the last ones survive.
+        kept = embeddings[-self.size :].to(vectors.dtype)
+        first = start + count - len(kept)
+        slots = torch.arange(first, first + len(kept), device=vectors.device) % self.size
+        # In place: Keras's own slice update copies the whole memory.
+        vectors.data.index_copy_(0, slots, kept)
+        self.pointer.assign((start + count) % self.size)
+        self.written.assign(min(int(self.written.value) + count, self.size))
+
+    def get_config(self):
+        config = {"size": self.size, "dim": self.dim, "block_size": self.block_size, "seed": self.seed}
+        return {"name": self.name, **config}

@@ -1,0 +1,135 @@
+"""Recipes: named, complete settings of a pretraining run.
+
+`vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486); the others are this
+project's, for small images.
+"""
+
+import dataclasses
+import difflib
+
+from memssl_keras.views import MultiCrop
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All settings of a run; `dataclasses.replace` changes some of them.
+
+    Lengths of warm-ups are in epochs. The peak learning rate is `learning_rate` × batch size / 256; the final
+    one is taken as it is.
+
+    Example:
+        >>> from memssl_keras import get_recipe
+        >>> recipe = get_recipe("vitt4_cifar10")
+        >>> model = recipe.build()
+        >>> # model.fit(images, views=recipe.views, batch_size=recipe.batch_size, epochs=recipe.epochs,
+        >>> #           callbacks=[recipe.schedules()])
+    """
+
+    name: str
+    encoder: dict
+    views: MultiCrop = MultiCrop()
+    epochs: int = 800
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 1e-6
+    warmup_epochs: float = 0
+    weight_decay: tuple = (0.04, 0.4)
+    clip: float = 3.0
+    momentum: float = 0.992
+    teacher_temperature: tuple = (0.04, 0.07)
+    temperature_warmup_epochs: float = 30
+    student_temperature: float = 0.1
+    memory_size: int = 131072
+    block_size: int = 16384
+    hidden_dim: int = 2048
+    output_dim: int = 256
+    batch_norm: bool = False
+    koleo_weight: float = 0.0
+
+    def build_encoder(self):
+        """A new `ViT` of the recipe, whose preprocessing is that of its views."""
+        from memssl_keras.vit import ViT
+
+        return ViT(**self.encoder)
+
+    def build(self, encoder=None, seed=0):
+        """A compiled `MaSSL` around a new encoder, or around another one."""
+        from memssl_keras.massl import MaSSL
+        from memssl_keras.optimizer import AdamW
+
+        model = MaSSL(
+            encoder or self.build_encoder(),
+            memory_size=self.memory_size,
+            block_size=self.block_size,
+            hidden_dim=self.hidden_dim,
+            output_dim=self.output_dim,
+            batch_norm=self.batch_norm,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self.teacher_temperature[0],
+            teacher_momentum=self.momentum,
+            koleo_weight=self.koleo_weight,
+            seed=seed,
+        )
+        model.compile(AdamW(self.peak_learning_rate, weight_decay=self.weight_decay[0], clipnorm=self.clip))
+        return model
+
+    @property
+    def peak_learning_rate(self):
+        return self.learning_rate * self.batch_size / 256
+
+    def schedules(self):
+        """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
+        from memssl_keras.schedules import CosineSchedule, Schedules
+
+        cold, warm = self.teacher_temperature
+        return Schedules(
+            learning_rate=CosineSchedule(self.peak_learning_rate, self.final_learning_rate, self.warmup_epochs),
+            weight_decay=CosineSchedule(*self.weight_decay),
+            teacher_momentum=CosineSchedule(self.momentum, 1.0),
+            teacher_temperature=CosineSchedule(warm, warm, self.temperature_warmup_epochs, cold),
+        )
+
+
+_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16, "image_size": 224, "drop_path": 0.1}
+_BASE = {**_SMALL, "embed_dim": 768, "num_heads": 12}
+_TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3, "drop_path": 0.1}
+_NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4, "drop_path": 0.0}
+# At 32 px a local view below a quarter of the area shows too little, and blur leaves nothing to see.
+_CIFAR_VIEWS = MultiCrop(
+    global_size=32, local_size=16, local_views=6, local_scale=(0.1, 0.4), blur=(0.0, 0.0, 0.0), solarize=0.1
+)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("vits16_in1k", _SMALL),
+        Recipe(
+            "vitb16_in1k",
+            _BASE,
+            epochs=400,
+            learning_rate=7.5e-4,
+            final_learning_rate=2e-6,
+            warmup_epochs=10,
+            momentum=0.996,
+            temperature_warmup_epochs=50,
+        ),
+    )
+}
+
+
+def list_recipes():
+    """Names of all recipes."""
+    return list(RECIPES)
+
+
+def get_recipe(name):
+    """The recipe called `name`.
+
+    Raises:
+        ValueError: listing the recipes there are, where there is none of that name.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"recipe={name!r} is unknown, there are {', '.join(RECIPES)}{hint}")
+    return RECIPES[name]

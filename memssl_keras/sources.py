@@ -1,0 +1,120 @@
+"""Where images come from on the command line: a folder, one image, or Parquet; read without keras or torch."""
+
+import pathlib
+
+import numpy as np
+
+from memssl_keras.images import list_images
+
+
+class ImageSource:
+    """Images in a fixed order: `source[i]` is what `read_image` takes, `source.ids[i]` its name.
+
+    Args:
+        ids: Names, unique; the path of a file, or `FILE#ROW` of a row of Parquet.
+        items: Paths or encoded bytes, in the same order.
+        columns: Other columns by name, each of the same length.
+    """
+
+    def __init__(self, ids, items, columns=None):
+        self.ids, self.items, self.columns = ids, items, columns or {}
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+class _Bytes:
+    """Encoded images of an Arrow struct column (`bytes`, `path`) or binary column."""
+
+    def __init__(self, column, folder):
+        import pyarrow as pa
+
+        is_struct = pa.types.is_struct(column.type)
+        self.column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        self.is_struct, self.folder = is_struct, folder
+
+    def __getitem__(self, index):
+        value = self.column[index].as_py()
+        if not self.is_struct:
+            return value
+        return value["bytes"] if value["bytes"] is not None else self.folder / value["path"]
+
+
+def _image_column(schema, name, path):
+    import pyarrow as pa
+
+    def holds_images(field):
+        if pa.types.is_struct(field.type):
+            return {"bytes"} <= {f.name for f in field.type}
+        return pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+
+    found = [field.name for field in schema if holds_images(field)]
+    if name is None and len(found) == 1:
+        return found[0]
+    if name in found:
+        return name
+    raise ValueError(
+        f"{path}: image columns are {', '.join(found) or 'none'} of {', '.join(schema.names)}; "
+        + (f"got column={name!r}" if name else "expected exactly one, or a column to choose")
+    )
+
+
+def _parquet(files, column):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        tables = [pq.read_table(file, memory_map=True) for file in files]
+        table = pa.concat_tables(tables)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{', '.join(map(str, files))}: not readable as Parquet ({error})") from None
+    name = _image_column(table.schema, column, files[0].parent if len(files) > 1 else files[0])
+    ids = [f"{file}#{row}" for file, part in zip(files, tables, strict=True) for row in range(len(part))]
+    others = {field.name: table[field.name] for field in table.schema if field.name != name}
+    return ImageSource(ids, _Bytes(table[name], files[0].parent), others)
+
+
+def open_source(data, split=None, column=None):
+    """Open a folder of images, a single image, a Parquet file, or a folder of Parquet files.
+
+    Args:
+        data: The path.
+        split: Of a folder of Parquet files, those whose name starts with it; all by default.
+        column: The image column of Parquet, where there are several.
+
+    Returns:
+        An `ImageSource`.
+
+    Raises:
+        ValueError: where there is nothing there, no image in it, or no Parquet file of that split.
+    """
+    path = pathlib.Path(data)
+    if not path.exists():
+        raise ValueError(f"data={str(data)!r}: no such file or folder")
+    if path.is_file() and path.suffix == ".parquet":
+        return _parquet([path], column)
+    if path.is_dir() and (files := sorted(path.glob("*.parquet"))):
+        chosen = [file for file in files if file.name.startswith(split or "")]
+        if not chosen:
+            names = ", ".join(file.name for file in files)
+            raise ValueError(f"{path}: split={split!r} matches none of its Parquet files, {names}")
+        return _parquet(chosen, column)
+    paths = [path] if path.is_file() else list_images(path)
+    return ImageSource([str(p) for p in paths], paths)
+
+
+def labels_of(source, column="label"):
+    """The integer labels `(N,)` of a source, from a column of integers.
+
+    Raises:
+        ValueError: where there is no such column, or it does not hold integers.
+    """
+    if column not in source.columns:
+        raise ValueError(f"label column {column!r} is missing; there are {', '.join(source.columns) or 'none'}")
+    labels = np.asarray(source.columns[column].to_pylist())
+    if labels.dtype.kind != "i":
+        raise ValueError(f"label column {column!r} holds {labels.dtype}; expected integers")
+    return labels

@@ -1,0 +1,175 @@
+"""Multi-crop views of an image: random crops, colour, blur and solarize on uint8 pixels.
+
+Cropping and resizing are Pillow's (antialiased bicubic, what the method is defined with), colour and blur are
+OpenCV's, several times as fast on the same pixels. Every draw comes from a generator that the caller seeds
+per image, so that views do not depend on the number of workers.
+
+References:
+    Caron et al., SwAV, NeurIPS 2020 (arXiv 2006.09882), for multi-crop.
+    Grill et al., BYOL, NeurIPS 2020 (arXiv 2006.07733), for the asymmetric blur and solarize.
+    Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486), for the settings.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def sample_crop(height, width, scale, rng, ratio=(3 / 4, 4 / 3)):
+    """A random crop `(left, top, width, height)` in whole pixels: area share uniform in `scale`, aspect log-uniform.
+
+    After ten draws that do not fit, the largest central crop within the aspect range is taken.
+    """
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+    w = min(width, max(1, round(height * ratio[1])))
+    h = min(height, max(1, round(width / ratio[0])))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def _blend_constant(image, value, factor):
+    """image · factor + value · (1 - factor), clipped to 0 … 255."""
+    table = np.arange(256, dtype=np.float32) * factor + value * (1 - factor)
+    return cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8))
+
+
+def _brightness(image, factor):
+    return _blend_constant(image, 0.0, factor)
+
+
+def _contrast(image, factor):
+    mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0])
+    return _blend_constant(image, mean, factor)
+
+
+def _saturation(image, factor):
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def _hue(image, turn):
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] += np.uint8(int(turn * 255) % 256)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1):
+    """Brightness, contrast, saturation and hue, each by a random factor, in random order; uint8 in and out."""
+    steps = (
+        (_brightness, 1 - brightness, 1 + brightness),
+        (_contrast, 1 - contrast, 1 + contrast),
+        (_saturation, 1 - saturation, 1 + saturation),
+        (_hue, -hue, hue),
+    )
+    for i in rng.permutation(4):
+        function, low, high = steps[i]
+        if low < high:
+            image = function(image, rng.uniform(low, high))
+    return image
+
+
+def solarize(image, threshold=128):
+    """Invert every value from `threshold` on."""
+    return np.where(image < threshold, image, 255 - image)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiCrop:
+    """Two global and L local views of an image, as the method draws them.
+
+    Args:
+        global_size: Side of the global views in pixels.
+        local_size: Side of the local views in pixels.
+        local_views: Number L of local views.
+        global_scale: Range of the area share that a global view shows.
+        local_scale: The same for local views.
+        flip: Probability of a horizontal flip.
+        jitter: Probability of colour jitter.
+        jitter_strength: Ranges of brightness, contrast, saturation and hue.
+        grey: Probability of greyscale.
+        blur: Probability of Gaussian blur on global view 1, global view 2 and local views.
+        blur_sigma: Range of its standard deviation in pixels of the view.
+        solarize: Probability of solarize on global view 2.
+
+    Raises:
+        ValueError: where a size or count is too small, or a scale or probability is outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras import MultiCrop
+        >>> views = MultiCrop(global_size=32, local_size=16, local_views=3)
+        >>> image = np.zeros((40, 60, 3), "uint8")
+        >>> [view.shape for view in views(image, np.random.default_rng(0))]
+        [(32, 32, 3), (32, 32, 3), (16, 16, 3), (16, 16, 3), (16, 16, 3)]
+    """
+
+    global_size: int = 224
+    local_size: int = 96
+    local_views: int = 10
+    global_scale: tuple = (0.32, 1.0)
+    local_scale: tuple = (0.05, 0.32)
+    flip: float = 0.5
+    jitter: float = 0.8
+    jitter_strength: tuple = (0.4, 0.4, 0.2, 0.1)
+    grey: float = 0.2
+    blur: tuple = (1.0, 0.1, 0.5)
+    blur_sigma: tuple = (0.1, 2.0)
+    solarize: float = 0.2
+
+    def __post_init__(self):
+        for name in ("global_size", "local_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1 pixel")
+        if self.local_views < 0:
+            raise ValueError(f"local_views={self.local_views}: expected 0 or more")
+        for name in ("global_scale", "local_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name}={(low, high)}: expected 0 < low ≤ high ≤ 1")
+        chances = {"flip": self.flip, "jitter": self.jitter, "grey": self.grey, "solarize": self.solarize}
+        for name, chance in [*chances.items(), *(("blur", chance) for chance in self.blur)]:
+            if not 0 <= chance <= 1:
+                raise ValueError(f"{name}: {chance} is not a probability in 0 … 1")
+
+    @property
+    def count(self):
+        """Number V of views."""
+        return 2 + self.local_views
+
+    def __call__(self, image, rng):
+        """The V views of `image` `(H, W, 3)` uint8, as uint8 arrays: two global ones first.
+
+        Args:
+            image: Array as `memssl_keras.images.read_image` gives it.
+            rng: A `numpy.random.Generator`; the same state gives the same views.
+        """
+        picture = Image.fromarray(image)
+        sizes = [self.global_size] * 2 + [self.local_size] * self.local_views
+        return [self._view(picture, i, size, rng) for i, size in enumerate(sizes)]
+
+    def _view(self, picture, index, size, rng):
+        scale = self.global_scale if index < 2 else self.local_scale
+        left, top, width, height = sample_crop(picture.height, picture.width, scale, rng)
+        box = (left, top, left + width, top + height)
+        view = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
+        if rng.random() < self.flip:
+            view = cv2.flip(view, 1)
+        if rng.random() < self.jitter:
+            view = color_jitter(view, rng, *self.jitter_strength)
+        if rng.random() < self.grey:
+            view = cv2.cvtColor(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if rng.random() < self.blur[min(index, 2)]:
+            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(*self.blur_sigma), borderType=cv2.BORDER_REPLICATE)
+        if index == 1 and rng.random() < self.solarize:
+            view = solarize(view)
+        return view

@@ -1,0 +1,1 @@
+"""Share: names of models and where their weights are."""
