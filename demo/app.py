@@ -58,9 +58,9 @@ class Retrieval:
         try:
             pixels = read_image(path)
         except ImageError as error:
-            gr.Warning(f"{Path(path).name}: {error.reason}", title="This picture cannot be read")
-            about = "Bring another one: PNG, JPEG, WebP, GIF, TIFF and BMP can be read."
-            return _headline("This picture cannot be read", about), ""
+            problem = f"{Path(path).name}: {error.reason}"
+            gr.Warning(problem)
+            return _headline("This picture cannot be read", f"{escape(problem)}. Try another one."), ""
         itself = self._digests == digest(pixels)
         allowed = ~itself
         if vendors:
@@ -183,7 +183,7 @@ def launch(model=None, gallery=None, host="127.0.0.1", port=7860, open_browser=T
     Args:
         model, gallery: as for `load`.
         host: address to serve on; the default is reachable from this computer only.
-        port: a free port.
+        port: a free port; None takes the first free one from 7860.
         open_browser: whether to open the page.
         options: further arguments of `gradio.Blocks.launch`, such as `prevent_thread_lock=True`, which
             returns at once.
@@ -206,17 +206,22 @@ def launch(model=None, gallery=None, host="127.0.0.1", port=7860, open_browser=T
         checkbox_label_background_fill="*neutral_100",
         checkbox_label_background_fill_dark="*neutral_700",
     )
-    return build_app(model, gallery).launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        theme=theme,
-        css_paths=_STYLE,
-        footer_links=["gradio", "settings"],
-        run_history=False,
-        ssr_mode=False,
-        **options,
-    )
+    app = build_app(model, gallery)
+    try:
+        return app.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            theme=theme,
+            css_paths=_STYLE,
+            footer_links=["gradio", "settings"],
+            run_history=False,
+            ssr_mode=False,
+            **options,
+        )
+    except OSError as error:
+        expected = "expected a free port, or None for the first free one from 7860"
+        raise OSError(f"port: got {port}, which {host} cannot serve on; {expected}") from error
 
 
 def _filter(label: str, values: list[str]) -> gr.CheckboxGroup:

@@ -65,8 +65,7 @@ class Cards:
 
 
 def _grid(kind: str, cards: list[str]) -> str:
-    # Gradio fills the value in before it reads the whole as a Handlebars template.
-    return f'<div class="cards {kind}">{"".join(cards)}</div>'.replace("{{", "{&#8203;{")
+    return f'<div class="cards {kind}">{"".join(cards)}</div>'
 
 
 def _data_uri(data: bytes) -> str:

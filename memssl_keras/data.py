@@ -84,7 +84,9 @@ class _Column:
             )
         column = column or found[0]
         if column not in found:
-            raise ValueError(f"column={column!r}: expected an image column, one of {', '.join(found) or 'none'}")
+            raise ValueError(
+                f"column={column!r}: expected an image column, one of {', '.join(found) or 'none'}"
+            )
         self.column = column
         self.dataset = dataset.select_columns(column).cast_column(column, datasets.Image(decode=False))
 
@@ -112,11 +114,16 @@ class _LoaderViews(IterableDataset):
                 yield ([normalise(p) for p in pictures],)
                 continue
             if not pictures or pictures[0].dtype != torch.uint8 or pictures[0].shape[-1] != 3:
-                got = ", ".join(f"{getattr(p, 'dtype', type(p).__name__)} {tuple(getattr(p, 'shape', ()))}" for p in parts)
+                got = ", ".join(
+                    f"{getattr(p, 'dtype', type(p).__name__)} {tuple(getattr(p, 'shape', ()))}" for p in parts
+                )
                 raise ValueError(
                     f"the loader yields {got}: expected a batch of images (B, H, W, 3) uint8 or a list of views"
                 )
-            made = [self.views(image, _generator(self.seed, self.epoch, next(counter))) for image in pictures[0].numpy()]
+            made = [
+                self.views(image, _generator(self.seed, self.epoch, next(counter)))
+                for image in pictures[0].numpy()
+            ]
             yield collate(made)
 
 
@@ -195,5 +202,9 @@ class EpochOrder(keras.callbacks.Callback):
         self.loader = loader
 
     def on_epoch_begin(self, epoch, logs=None):
-        source = self.loader.dataset if isinstance(self.loader.dataset, _LoaderViews) else self.loader.batch_sampler
+        source = (
+            self.loader.dataset
+            if isinstance(self.loader.dataset, _LoaderViews)
+            else self.loader.batch_sampler
+        )
         source.epoch = epoch

@@ -17,7 +17,7 @@ References:
 import torch
 
 # Slots of the memory that are looked at together: their logits stay in the processor's cache.
-_TILE = {"cpu": 2048, "cuda": 16384}
+_TILE = {"cpu": 512, "cuda": 16384}
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def attend(queries, vectors, permutation, block_size, tile=None):
         Logsumexp `(R,)` and expected memory `(R, D)`, both means over the K/P blocks.
     """
     rows, dim = queries.shape
-    tile = min(tile or _TILE.get(queries.device.type, 2048), block_size)
+    tile = min(tile or _TILE.get(queries.device.type, 16384), block_size)
     logsumexp, expected = queries.new_zeros(rows), queries.new_zeros(rows, dim)
     logits_buffer = queries.new_empty(rows * tile)
     for block in permutation.split(block_size):

@@ -42,7 +42,9 @@ class Branch(keras.Model):
         self.built = True
 
     def call(self, views, training=None):
-        groups = [list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))]
+        groups = [
+            list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))
+        ]
         features = [self.encoder(torch.cat(group), training=training) for group in groups]
         return self.head(torch.cat(features), training=training)
 

@@ -55,7 +55,8 @@ def _symbolic_matrices(source, target):
     native = ops.logical_and(ops.equal(sizes[0], source[0]), ops.equal(sizes[1], source[1]))
     offset = ops.where(native, 0.0, _OFFSET)
     return [
-        _interpolation(ops, step, size + offset, s) for step, size, s in zip(steps, sizes, source, strict=True)
+        _interpolation(ops, step, size + offset, s)
+        for step, size, s in zip(steps, sizes, source, strict=True)
     ]
 
 

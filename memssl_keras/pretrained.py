@@ -69,7 +69,9 @@ def write_config(encoder, folder, preprocessing=None):
 def _keras_names(encoder):
     names = {v.path: (v, "same") for v in encoder.weights}
     if len(names) != len(encoder.weights):
-        raise ValueError(f"encoder={encoder.name}: two weights share a path; give its layers names of their own")
+        raise ValueError(
+            f"encoder={encoder.name}: two weights share a path; give its layers names of their own"
+        )
     return names
 
 
@@ -140,7 +142,11 @@ def embed(encoder, images, batch_size=32):
         batch_size: Images per forward pass.
     """
     preprocess = preprocessing_of(encoder)
-    if isinstance(images, (str, os.PathLike)) or not hasattr(images, "__len__") or getattr(images, "ndim", 4) < 4:
+    if (
+        isinstance(images, (str, os.PathLike))
+        or not hasattr(images, "__len__")
+        or getattr(images, "ndim", 4) < 4
+    ):
         images = [images]
     batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     vectors = [encoder.predict_on_batch(preprocess.batch(batch)) for batch in batches]

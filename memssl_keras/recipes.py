@@ -83,14 +83,23 @@ class Recipe:
 
         cold, warm = self.teacher_temperature
         return Schedules(
-            learning_rate=CosineSchedule(self.peak_learning_rate, self.final_learning_rate, self.warmup_epochs),
+            learning_rate=CosineSchedule(
+                self.peak_learning_rate, self.final_learning_rate, self.warmup_epochs
+            ),
             weight_decay=CosineSchedule(*self.weight_decay),
             teacher_momentum=CosineSchedule(self.momentum, 1.0),
             teacher_temperature=CosineSchedule(warm, warm, self.temperature_warmup_epochs, cold),
         )
 
 
-_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16, "image_size": 224, "drop_path": 0.1}
+_SMALL = {
+    "embed_dim": 384,
+    "depth": 12,
+    "num_heads": 6,
+    "patch_size": 16,
+    "image_size": 224,
+    "drop_path": 0.1,
+}
 _BASE = {**_SMALL, "embed_dim": 768, "num_heads": 12}
 _TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3, "drop_path": 0.1}
 _NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4, "drop_path": 0.0}

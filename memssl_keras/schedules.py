@@ -71,7 +71,9 @@ class Schedules(keras.callbacks.Callback):
         ... )  # model.fit(images, callbacks=[schedules])
     """
 
-    def __init__(self, learning_rate=None, weight_decay=None, teacher_momentum=None, teacher_temperature=None):
+    def __init__(
+        self, learning_rate=None, weight_decay=None, teacher_momentum=None, teacher_temperature=None
+    ):
         super().__init__()
         self.schedules = {
             "learning_rate": learning_rate,

@@ -25,6 +25,9 @@ class ImageSource:
     def __getitem__(self, index):
         return self.items[index]
 
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
 
 class _Bytes:
     """Encoded images of an Arrow struct column (`bytes`, `path`) or binary column."""
@@ -113,7 +116,9 @@ def labels_of(source, column="label"):
         ValueError: where there is no such column, or it does not hold integers.
     """
     if column not in source.columns:
-        raise ValueError(f"label column {column!r} is missing; there are {', '.join(source.columns) or 'none'}")
+        raise ValueError(
+            f"label column {column!r} is missing; there are {', '.join(source.columns) or 'none'}"
+        )
     labels = np.asarray(source.columns[column].to_pylist())
     if labels.dtype.kind != "i":
         raise ValueError(f"label column {column!r} holds {labels.dtype}; expected integers")

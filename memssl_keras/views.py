@@ -169,7 +169,9 @@ class MultiCrop:
         if rng.random() < self.grey:
             view = cv2.cvtColor(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         if rng.random() < self.blur[min(index, 2)]:
-            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(*self.blur_sigma), borderType=cv2.BORDER_REPLICATE)
+            view = cv2.GaussianBlur(
+                view, (0, 0), rng.uniform(*self.blur_sigma), borderType=cv2.BORDER_REPLICATE
+            )
         if index == 1 and rng.random() < self.solarize:
             view = solarize(view)
         return view

@@ -1,6 +1,5 @@
 """Every kind of image that people have lying around: the right pixels, or one error that names the file."""
 
-import io
 import pickle
 
 import numpy as np
@@ -101,7 +100,7 @@ def test_takes_paths_bytes_pil_images_and_arrays(tmp_path):
         path,
         str(path),
         path.read_bytes(),
-        io.BytesIO(path.read_bytes()).getbuffer(),
+        bytearray(path.read_bytes()),
         image,
         pixels,
     ):

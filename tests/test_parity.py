@@ -54,7 +54,9 @@ class GoldenSteps(keras.callbacks.Callback):
         self.model.reset_metrics()
 
     def note(self, what, value, bound):
-        assert value <= bound, f"step {self.model.step - 1}: {what} is off by {value:.2e}, more than {bound:.0e}"
+        assert value <= bound, (
+            f"step {self.model.step - 1}: {what} is off by {value:.2e}, more than {bound:.0e}"
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         golden, at, model = self.golden, f"step{self.model.step - 1}", self.model
@@ -94,7 +96,9 @@ def test_parity_training(path):
     config, model = golden.config, model_of(golden)
     channels_last = lambda array: array.transpose(0, 2, 3, 1)  # noqa: E731
     count = 2 + config["local_views"]
-    steps = [[channels_last(golden[f"step{s}/view{v}"]) for v in range(count)] for s in range(config["steps"])]
+    steps = [
+        [channels_last(golden[f"step{s}/view{v}"]) for v in range(count)] for s in range(config["steps"])
+    ]
     batches = [[[torch.from_numpy(np.ascontiguousarray(v)) for v in views]] for views in steps]
     schedules = Schedules(
         learning_rate=golden["lr"],
@@ -121,7 +125,9 @@ def test_parity_koleo(path):
 
 
 def feature_files():
-    return [(path, FOLDER / path.name.replace("_features", "_train")) for path in FOLDER.glob("*_features.npz")]
+    return [
+        (path, FOLDER / path.name.replace("_features", "_train")) for path in FOLDER.glob("*_features.npz")
+    ]
 
 
 @pytest.mark.parametrize("path, run", feature_files(), ids=lambda p: p.stem)

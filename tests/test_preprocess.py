@@ -28,7 +28,7 @@ def test_equals_resizing_everything_and_cropping(size, interpolation):
     expected = np.asarray(whole.crop((left, top, left + 224, top + 224)), float)
     got = 255 * Preprocessing(interpolation=interpolation, **AS_IS)(image)
     assert np.abs(got - expected).max() < 1.01  # the box is in single precision: a rounding here and there
-    assert np.abs(got - expected).mean() < 1e-3
+    assert np.abs(got - expected).mean() < 5e-3
 
 
 def test_leaves_pixels_of_the_right_size_alone():

@@ -74,7 +74,9 @@ def load_state(names, state, source="state"):
     arrays = {}
     for name, (variable, layout) in names.items():
         if name in state:
-            arrays[name] = _LAYOUTS[layout][1](np.asarray(state[name])) if _same_rank(state[name], variable) else None
+            arrays[name] = (
+                _LAYOUTS[layout][1](np.asarray(state[name])) if _same_rank(state[name], variable) else None
+            )
             if arrays[name] is None or arrays[name].shape != tuple(variable.shape):
                 expected = _LAYOUTS[layout][0](np.empty(variable.shape, "bool")).shape
                 problems.append(f"{name} has shape {tuple(np.shape(state[name]))}, expected {expected}")

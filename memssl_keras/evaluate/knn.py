@@ -6,6 +6,9 @@ References:
 """
 
 import numpy as np
+from PIL import Image
+
+from memssl_keras.images import read_image
 
 
 def _unit(features, name):
@@ -58,11 +61,16 @@ def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07)
     return float(np.mean(knn_predict(train, train_labels, test, k, temperature) == np.asarray(test_labels)))
 
 
-def pixels(images):
-    """Raw pixels as features, the baseline that an encoder has to beat: `(N, H·W·3)` float32, centred.
+def pixels(images, size):
+    """Raw pixels as features, the baseline that an encoder has to beat: `(N, size · size · 3)` float32.
 
     Args:
-        images: uint8 arrays of one size `(H, W, 3)`.
+        images: What `read_image` takes.
+        size: Side in pixels to which each image is resized; every row is centred on its own mean.
     """
-    flat = np.stack(images).reshape(len(images), -1).astype("float32")
-    return flat - flat.mean(axis=1, keepdims=True)
+    rows = []
+    for image in images:
+        picture = Image.fromarray(read_image(image)).resize((size, size), Image.Resampling.BICUBIC)
+        row = np.asarray(picture, "float32").ravel()
+        rows.append(row - row.mean())
+    return np.stack(rows)

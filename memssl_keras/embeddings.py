@@ -1,0 +1,147 @@
+"""Embeddings in Parquet: written as they come, read back, searched, and drawn as a sheet of pictures."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw
+
+from memssl_keras.images import read_image
+
+_MODEL = b"memssl_model"
+_COLUMNS = ("image", "embedding")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Vectors `(N, D)` float32 of unit length, the names of their images, and the model that made them."""
+
+    images: list
+    vectors: np.ndarray
+    model: str
+
+
+def write_embeddings(encoder, source, path, model, batch_size=32, advance=lambda count: None):
+    """Embed a source into a Parquet file, which appears only once it is whole.
+
+    Columns are `image` (the source's name of it), `embedding` (float32 list of fixed length) and the source's
+    other columns.
+
+    Args:
+        encoder: An `OnnxEncoder`.
+        source: An `ImageSource`.
+        path: The file to write; one that is there is replaced.
+        model: Name of the model, kept in the file.
+        batch_size: Images that run at once.
+        advance: Called with the number of images done since the last call.
+
+    Returns:
+        The images left out, as (position, `ImageError`).
+    """
+    path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"out={str(path)!r}: the folder {path.parent} does not exist")
+    others = {name: column for name, column in source.columns.items() if name not in _COLUMNS}
+    schema = pa.schema(
+        [("image", pa.string()), ("embedding", pa.list_(pa.float32(), encoder.embed_dim))]
+        + [(name, column.type) for name, column in others.items()],
+        metadata={_MODEL: model.encode()},
+    )
+    temporary, failures = path.with_name(f".{path.name}.part"), []
+    try:
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for batch in encoder.stream(source, batch_size):
+                rows = pa.array(batch.indices, pa.int64())
+                vectors = pa.FixedSizeListArray.from_arrays(
+                    pa.array(batch.vectors.ravel()), encoder.embed_dim
+                )
+                names = pa.array([source.ids[i] for i in batch.indices], pa.string())
+                columns = [
+                    names,
+                    vectors,
+                    *(column.take(rows).combine_chunks() for column in others.values()),
+                ]
+                writer.write_table(pa.table(columns, schema=schema))
+                failures += batch.failures
+                advance(len(batch.indices) + len(batch.failures))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return failures
+
+
+def read_embeddings(path):
+    """Read a file that `write_embeddings` wrote.
+
+    Raises:
+        ValueError: where there is no such file, or it is not one of these.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"index={str(path)!r}: no such file; `memssl embed` writes one")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not readable as Parquet ({error})") from None
+    metadata = table.schema.metadata or {}
+    if not set(_COLUMNS) <= set(table.column_names) or _MODEL not in metadata:
+        raise ValueError(
+            f"{path}: columns {', '.join(table.column_names)}; expected a file that `memssl embed` wrote"
+        )
+    embeddings = table["embedding"].combine_chunks()
+    vectors = (
+        embeddings.values.to_numpy().reshape(len(table), -1) if len(table) else np.zeros((0, 1), "float32")
+    )
+    return Embeddings(table["image"].to_pylist(), vectors, metadata[_MODEL].decode())
+
+
+def nearest(stored, queries, k):
+    """For each query `(Q, D)` the k nearest of `stored`, as lists of (row, cosine similarity), best first."""
+    if queries.shape[1] != stored.vectors.shape[1]:
+        raise ValueError(
+            f"the model gives vectors of width {queries.shape[1]}, the index holds width {stored.vectors.shape[1]}; "
+            f"it was made with {stored.model}"
+        )
+    similarities = queries @ stored.vectors.T
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    return [[(int(i), float(row[i])) for i in best] for best, row in zip(order, similarities, strict=True)]
+
+
+def open_image(name):
+    """The picture behind a name in a Parquet of embeddings: a file, or `FILE#ROW` of a row of Parquet."""
+    file, _, row = name.rpartition("#")
+    if file.endswith(".parquet") and row.isdigit():
+        from memssl_keras.sources import open_source
+
+        return Image.fromarray(read_image(open_source(file)[int(row)]))
+    return Image.fromarray(read_image(name))
+
+
+def draw_sheet(stored, queries, found, path, tile=96, gap=6):
+    """Draw every query, a rule, and its neighbours with their similarity, a row each, into a PNG."""
+    columns = 1 + max(map(len, found))
+    width, height = columns * (tile + gap) + 3 * gap, len(queries) * (tile + gap + 14) + gap
+    sheet = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(sheet)
+
+    def place(picture, column, row, caption):
+        picture = picture.copy()
+        picture.thumbnail((tile, tile), Image.Resampling.BICUBIC)
+        if max(picture.size) < tile:
+            scale = tile / max(picture.size)
+            size = [max(1, round(side * scale)) for side in picture.size]
+            picture = picture.resize(size, Image.Resampling.NEAREST)
+        left = gap + column * (tile + gap) + (2 * gap if column else 0)
+        top = gap + row * (tile + gap + 14)
+        sheet.paste(picture, (left + (tile - picture.width) // 2, top + (tile - picture.height) // 2))
+        pen.text((left + tile / 2, top + tile + 1), caption, fill="#555555", anchor="ma")
+
+    for row, (query, neighbours) in enumerate(zip(queries, found, strict=True)):
+        place(open_image(str(query)), 0, row, "query")
+        for column, (index, similarity) in enumerate(neighbours, 1):
+            place(open_image(stored.images[index]), column, row, f"{similarity:.3f}")
+    rule = gap + tile + gap + gap // 2
+    pen.line([(rule, gap), (rule, height - gap)], fill="#cccccc")
+    sheet.save(path)
