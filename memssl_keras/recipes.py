@@ -1,7 +1,8 @@
 """Recipes: named, complete settings of a pretraining run.
 
-`vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486); the others are this
-project's, for small images.
+`vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
+project's, for small images: `vitn4_cifar10` is for two processor cores and an hour or two; `vitt4_cifar10` and
+`vitt8_glyphs` are for a GPU and have not been run to their end yet.
 """
 
 import dataclasses
@@ -92,21 +93,25 @@ class Recipe:
         )
 
 
-_SMALL = {
-    "embed_dim": 384,
-    "depth": 12,
-    "num_heads": 6,
-    "patch_size": 16,
-    "image_size": 224,
-    "drop_path": 0.1,
-}
+_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16, "image_size": 224, "drop_path": 0.1}
 _BASE = {**_SMALL, "embed_dim": 768, "num_heads": 12}
 _TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3, "drop_path": 0.1}
-_NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4, "drop_path": 0.0}
-# At 32 px a local view below a quarter of the area shows too little, and blur leaves nothing to see.
-_CIFAR_VIEWS = MultiCrop(
-    global_size=32, local_size=16, local_views=6, local_scale=(0.1, 0.4), blur=(0.0, 0.0, 0.0), solarize=0.1
-)
+_NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4}
+# Below some 64 px blur leaves nothing to see, and a local view of a twentieth of the area shows nothing.
+_SHARP = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0}
+# What every small recipe shares: batch norm in the head keeps embeddings apart from the first step on, where
+# without it they start out alike and similarities to the memory slide into uniform ones.
+_LITTLE = {
+    "batch_norm": True,
+    "hidden_dim": 512,
+    "memory_size": 4096,
+    "block_size": 1024,
+    "momentum": 0.99,
+    "weight_decay": (0.04, 0.1),
+    "teacher_temperature": (0.04, 0.04),
+    "temperature_warmup_epochs": 0,
+    "batch_size": 128,
+}
 
 RECIPES = {
     recipe.name: recipe
@@ -121,6 +126,33 @@ RECIPES = {
             warmup_epochs=10,
             momentum=0.996,
             temperature_warmup_epochs=50,
+        ),
+        Recipe(
+            "vitt4_cifar10",
+            {**_TINY, "patch_size": 4, "image_size": 32},
+            MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
+            epochs=200,
+            learning_rate=1e-3,
+            warmup_epochs=10,
+            **_LITTLE,
+        ),
+        Recipe(
+            "vitt8_glyphs",
+            {**_TINY, "patch_size": 8, "image_size": 64},
+            MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
+            epochs=200,
+            learning_rate=1e-3,
+            warmup_epochs=10,
+            **_LITTLE,
+        ),
+        Recipe(
+            "vitn4_cifar10",
+            {**_NANO, "patch_size": 4, "image_size": 16},
+            MultiCrop(16, 8, 0, global_scale=(0.2, 1.0), **_SHARP),
+            epochs=20,
+            learning_rate=2e-3,
+            warmup_epochs=0.5,
+            **_LITTLE,
         ),
     )
 }
