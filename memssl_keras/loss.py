@@ -9,6 +9,10 @@ softmax(·)·M. The teacher's expected memory turns each pair of views into one 
 student's is the gradient of its logsumexp. One pass over tiles of the memory yields both for all rows, like
 attention with the memory as keys and values, and nothing of size rows × memory is ever formed.
 
+None of this changes when one vector is subtracted from every slot, as softmax weights sum to 1: the mean of the
+teacher's rows is. The gradient is a small difference of expected memories where embeddings lie close together,
+and float32 keeps an order of magnitude more of it without their common part.
+
 References:
     Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486), for the loss.
     Sablayrolles et al., Spreading vectors for similarity search, ICLR 2019 (arXiv 1806.03198), for KoLeo.
@@ -21,7 +25,7 @@ _TILE = {"cpu": 512, "cuda": 16384}
 
 
 @torch.no_grad()
-def attend(queries, vectors, permutation, block_size, tile=None):
+def attend(queries, vectors, permutation, block_size, centre=0.0, tile=None):
     """Logsumexp and expected memory of every row, averaged over blocks.
 
     Args:
@@ -29,6 +33,7 @@ def attend(queries, vectors, permutation, block_size, tile=None):
         vectors: The memory, `(K, D)`.
         permutation: Order of its slots, `(K,)` int64; consecutive runs of `block_size` are the blocks.
         block_size: Slots per block P; it divides K.
+        centre: Vector `(D,)` that is subtracted from every slot first.
         tile: Slots looked at together; at most R × tile logits exist at a time.
 
     Returns:
@@ -42,7 +47,7 @@ def attend(queries, vectors, permutation, block_size, tile=None):
         peak = queries.new_full((rows, 1), -torch.inf)
         total, weighted = queries.new_zeros(rows, 1), queries.new_zeros(rows, dim)
         for slots in block.split(tile):
-            keys = vectors.index_select(0, slots).to(queries.dtype)
+            keys = vectors.index_select(0, slots).to(queries.dtype).sub_(centre)
             logits = logits_buffer[: rows * len(slots)].view(rows, len(slots))
             torch.mm(queries, keys.T, out=logits)
             new_peak = torch.maximum(peak, logits.amax(1, keepdim=True))
@@ -120,9 +125,8 @@ class MemoryConsistency:
         with torch.no_grad():
             scaled = student.detach().float() / self.student_temperature
             sharpened = teacher.detach().float() / teacher_temperature
-            logsumexp, expected = attend(
-                torch.cat([scaled, sharpened]), memory.vectors.value, permutation, memory.block_size
-            )
+            rows, centre = torch.cat([scaled, sharpened]), teacher.detach().float().mean(0)
+            logsumexp, expected = attend(rows, memory.vectors.value, permutation, memory.block_size, centre)
             logsumexp, sharp_logsumexp = logsumexp.split([len(scaled), len(sharpened)])
             expected, targets = expected.split([len(scaled), len(sharpened)])
             entropy = (sharp_logsumexp - (sharpened * targets).sum(1)).mean()

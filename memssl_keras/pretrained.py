@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from memssl_keras.convert.torch_names import encoder_names, load_state, to_state
 from memssl_keras.vit import ViT
@@ -97,9 +97,8 @@ def save_pretrained(encoder, folder, *, preprocessing=None):
         48
     """
     state = to_state(_names(encoder))
-    replace_file(
-        pathlib.Path(folder) / WEIGHTS, lambda path: save_file(state, path, metadata={"format": "pt"})
-    )
+    content = save(state, metadata={"format": "pt"})
+    replace_file(pathlib.Path(folder) / WEIGHTS, lambda path: path.write_bytes(content))
     write_config(encoder, folder, preprocessing)
 
 

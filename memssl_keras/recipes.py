@@ -1,7 +1,7 @@
 """Recipes: named, complete settings of a pretraining run.
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
-project's, for small images: `vitn4_cifar10` is for two processor cores and an hour or two; `vitt4_cifar10` and
+project's, for small images: `vitn4_cifar10` and `vitn8_emoji` are for a processor core and an hour or two; `vitt4_cifar10` and
 `vitt8_glyphs` are for a GPU and have not been run to their end yet.
 """
 
@@ -93,7 +93,14 @@ class Recipe:
         )
 
 
-_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16, "image_size": 224, "drop_path": 0.1}
+_SMALL = {
+    "embed_dim": 384,
+    "depth": 12,
+    "num_heads": 6,
+    "patch_size": 16,
+    "image_size": 224,
+    "drop_path": 0.1,
+}
 _BASE = {**_SMALL, "embed_dim": 768, "num_heads": 12}
 _TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3, "drop_path": 0.1}
 _NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4}
@@ -152,6 +159,15 @@ RECIPES = {
             epochs=20,
             learning_rate=2e-3,
             warmup_epochs=0.5,
+            **_LITTLE,
+        ),
+        Recipe(
+            "vitn8_emoji",
+            {**_NANO, "patch_size": 8, "image_size": 32},
+            MultiCrop(32, 16, 2, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), **_SHARP),
+            epochs=100,
+            learning_rate=2e-3,
+            warmup_epochs=5,
             **_LITTLE,
         ),
     )

@@ -13,8 +13,6 @@ from keras import layers, ops
 
 from memssl_keras.positions import resize_positions
 
-NORM_EPSILON = 1e-6
-
 SIZES = {
     "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
     "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
@@ -23,8 +21,9 @@ SIZES = {
 }
 
 
-def _linear(units, name):
-    return layers.Dense(units, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), name=name)
+def _linear(units, name, bias=True):
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+    return layers.Dense(units, kernel_initializer=initializer, use_bias=bias, name=name)
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -53,10 +52,10 @@ class LayerScale(layers.Layer):
 class Attention(layers.Layer):
     """Multi-head self-attention with one fused qkv projection: `(B, T, D)` → `(B, T, D)`."""
 
-    def __init__(self, dim, num_heads, **kwargs):
+    def __init__(self, dim, num_heads, qkv_bias=True, **kwargs):
         super().__init__(**kwargs)
-        self.dim, self.num_heads = dim, num_heads
-        self.qkv = _linear(3 * dim, "qkv")
+        self.dim, self.num_heads, self.qkv_bias = dim, num_heads, qkv_bias
+        self.qkv = _linear(3 * dim, "qkv", qkv_bias)
         self.proj = _linear(dim, "proj")
 
     def build(self, input_shape):
@@ -80,20 +79,32 @@ class Attention(layers.Layer):
         return ops.softmax(logits, axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "num_heads": self.num_heads}
+        config = {"dim": self.dim, "num_heads": self.num_heads, "qkv_bias": self.qkv_bias}
+        return {**super().get_config(), **config}
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class Block(layers.Layer):
     """Pre-norm transformer block: `(B, T, D)` → `(B, T, D)`."""
 
-    def __init__(self, dim, num_heads, mlp_ratio=4.0, drop_path=0.0, layer_scale=None, **kwargs):
+    def __init__(
+        self,
+        dim,
+        num_heads,
+        mlp_ratio=4.0,
+        drop_path=0.0,
+        layer_scale=None,
+        qkv_bias=True,
+        norm_epsilon=1e-6,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.dim, self.num_heads, self.mlp_ratio = dim, num_heads, mlp_ratio
         self.drop_path_rate, self.layer_scale = drop_path, layer_scale
-        self.norm1 = layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm1")
-        self.attn = Attention(dim, num_heads, name="attn")
-        self.norm2 = layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm2")
+        self.qkv_bias, self.norm_epsilon = qkv_bias, norm_epsilon
+        self.norm1 = layers.LayerNormalization(epsilon=norm_epsilon, name="norm1")
+        self.attn = Attention(dim, num_heads, qkv_bias, name="attn")
+        self.norm2 = layers.LayerNormalization(epsilon=norm_epsilon, name="norm2")
         self.fc1 = _linear(int(dim * mlp_ratio), "fc1")
         self.fc2 = _linear(dim, "fc2")
         scaled = layer_scale is not None
@@ -120,6 +131,8 @@ class Block(layers.Layer):
             "mlp_ratio": self.mlp_ratio,
             "drop_path": self.drop_path_rate,
             "layer_scale": self.layer_scale,
+            "qkv_bias": self.qkv_bias,
+            "norm_epsilon": self.norm_epsilon,
         }
 
 
@@ -142,6 +155,8 @@ class ViT(keras.Model):
         drop_path: Stochastic-depth rate of the last block in [0, 1); it rises linearly from 0 at the first.
         layer_scale: Initial value of layer scale, or None for none.
         register_tokens: Number of extra learned tokens behind CLS.
+        qkv_bias: Whether the projection to queries, keys and values has a bias.
+        norm_epsilon: Added to the variance in every LayerNorm.
         preprocessing: What turns a picture into this encoder's input, as a dict (see
             `memssl_keras.export.Preprocessing`); None for ImageNet's mean and standard deviation at
             `image_size`.
@@ -170,6 +185,8 @@ class ViT(keras.Model):
         drop_path=0.0,
         layer_scale=None,
         register_tokens=0,
+        qkv_bias=True,
+        norm_epsilon=1e-6,
         preprocessing=None,
         **kwargs,
     ):
@@ -189,7 +206,7 @@ class ViT(keras.Model):
         self.embed_dim, self.depth, self.num_heads = embed_dim, depth, num_heads
         self.patch_size, self.image_size, self.mlp_ratio = patch_size, image_size, mlp_ratio
         self.drop_path_rate, self.layer_scale, self.register_tokens = drop_path, layer_scale, register_tokens
-        self.preprocessing = preprocessing
+        self.qkv_bias, self.norm_epsilon, self.preprocessing = qkv_bias, norm_epsilon, preprocessing
 
         self.patch_embed = layers.Conv2D(
             embed_dim,
@@ -201,10 +218,12 @@ class ViT(keras.Model):
         )
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = [
-            Block(embed_dim, num_heads, mlp_ratio, rate, layer_scale, name=f"block_{i}")
+            Block(
+                embed_dim, num_heads, mlp_ratio, rate, layer_scale, qkv_bias, norm_epsilon, name=f"block_{i}"
+            )
             for i, rate in enumerate(rates)
         ]
-        self.norm = layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm")
+        self.norm = layers.LayerNormalization(epsilon=norm_epsilon, name="norm")
         self.build((None, image_size, image_size, 3))
 
     @classmethod
@@ -299,5 +318,7 @@ class ViT(keras.Model):
             "drop_path": self.drop_path_rate,
             "layer_scale": self.layer_scale,
             "register_tokens": self.register_tokens,
+            "qkv_bias": self.qkv_bias,
+            "norm_epsilon": self.norm_epsilon,
             "preprocessing": self.preprocessing,
         }

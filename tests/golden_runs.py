@@ -32,9 +32,25 @@ class Golden:
         return json.loads(str(self["config"]))
 
 
+def files_with(key):
+    """Every file of the folder that holds an array of that name, or names that end so."""
+    return [
+        path for path in sorted(FOLDER.glob("*.npz")) if any(n.endswith(key) for n in np.load(path).files)
+    ]
+
+
 def training_runs():
     """Every file of the folder that holds a training run."""
-    return [path for path in sorted(FOLDER.glob("*.npz")) if "config" in np.load(path).files]
+    return files_with("memory/init")
+
+
+def feature_runs():
+    """Every file of features, with the training run whose last teacher gave them."""
+    runs = {path.name: path for path in training_runs()}
+    named = [
+        (path, path.name.replace("_features", "_train")) for path in sorted(FOLDER.glob("*_features.npz"))
+    ]
+    return [(path, runs.get(name) or next(iter(runs.values()))) for path, name in named]
 
 
 def encoder_of(config):
@@ -47,6 +63,8 @@ def encoder_of(config):
         patch_size=config["patch_size"],
         image_size=config["image_size"],
         mlp_ratio=config["mlp_ratio"],
+        qkv_bias=config.get("qkv_bias", True),
+        norm_epsilon=config.get("layer_norm_eps", 1e-6),
     )
 
 

@@ -18,7 +18,9 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("views, batch, size, block", [(2, 3, 64, 64), (5, 4, 96, 16), (12, 1, 30, 10), (3, 7, 8, 1)])
+@pytest.mark.parametrize(
+    "views, batch, size, block", [(2, 3, 64, 64), (5, 4, 96, 16), (12, 1, 30, 10), (3, 7, 8, 1)]
+)
 def test_value_and_gradient_are_those_of_the_dense_loss(views, batch, size, block):
     memory = Memory(size, 16, block)
     permutation = memory.permutation(3)
@@ -38,7 +40,9 @@ def test_tiles_do_not_change_the_result():
     queries, permutation = unit(9) / 0.05, memory.permutation(0)
     whole = attend(queries, memory.vectors.value, permutation, 40, tile=40)
     for tile in (1, 7, 39):
-        for ours, theirs in zip(attend(queries, memory.vectors.value, permutation, 40, tile=tile), whole, strict=True):
+        for ours, theirs in zip(
+            attend(queries, memory.vectors.value, permutation, 40, tile=tile), whole, strict=True
+        ):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 

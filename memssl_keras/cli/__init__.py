@@ -1,4 +1,8 @@
 """The command line `memssl`. Each module holds the commands of one task; heavy imports wait for their command."""
 
-from memssl_keras.cli import deploy, show, train  # noqa: F401  their commands register with the app
-from memssl_keras.cli.common import app  # noqa: F401
+# Commands are listed in the order in which their modules are imported.
+# ruff: noqa: F401, I001
+from memssl_keras.cli import train
+from memssl_keras.cli import deploy
+from memssl_keras.cli import show
+from memssl_keras.cli.common import app

@@ -14,7 +14,8 @@ _LAYOUTS = {
 
 
 def _layer(name, layer, layout):
-    return {f"{name}.weight": (layer.kernel, layout), f"{name}.bias": (layer.bias, "same")}
+    bias = {f"{name}.bias": (layer.bias, "same")} if layer.use_bias else {}
+    return {f"{name}.weight": (layer.kernel, layout)} | bias
 
 
 def _norm(name, layer):
