@@ -73,22 +73,19 @@ class _ReadyViews(Dataset):
 class _Column:
     """The image column of a `datasets.Dataset` as a sequence of what `read_image` takes."""
 
-    def __init__(self, dataset, column=None):
+    def __init__(self, dataset):
         import datasets
 
         found = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
-        if column is None and len(found) != 1:
+        if len(found) != 1:
             raise ValueError(
-                f"the data set has {len(found)} image columns ({', '.join(found) or 'none'}) among "
-                f"{', '.join(dataset.features)}: expected exactly one, or column= to choose"
+                f"x has {len(found)} image columns ({', '.join(found) or 'none'}) among "
+                f"{', '.join(dataset.features)}: expected exactly one; select_columns leaves one"
             )
-        column = column or found[0]
-        if column not in found:
-            raise ValueError(
-                f"column={column!r}: expected an image column, one of {', '.join(found) or 'none'}"
-            )
-        self.column = column
-        self.dataset = dataset.select_columns(column).cast_column(column, datasets.Image(decode=False))
+        self.column = found[0]
+        # Undecoded: `read_image` sees the file itself, and turns, flattens and reports it in its own way.
+        undecoded = datasets.Image(decode=False)
+        self.dataset = dataset.select_columns(self.column).cast_column(self.column, undecoded)
 
     def __len__(self):
         return len(self.dataset)
@@ -146,7 +143,7 @@ def _single_thread(_):
     torch.set_num_threads(1)
 
 
-def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0, column=None):
+def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0):
     """A torch `DataLoader` whose batches are views; see `MaSSL.fit` for what `x` may be.
 
     Order and views of an image follow from `seed`, the epoch and the image's place alone.
@@ -155,7 +152,7 @@ def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0, column=None)
     if isinstance(x, DataLoader):
         sized = hasattr(x.dataset, "__len__")
         return DataLoader((_SizedLoaderViews if sized else _LoaderViews)(x, views, seed), batch_size=None)
-    images = _as_images(x, column)
+    images = _as_images(x)
     ready = isinstance(images, list) and _are_views(images)
     data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed)
     length = len(data)
@@ -177,7 +174,7 @@ def _are_views(x):
     return len(x) > 1 and all(len(s) == 4 and s[0] == shapes[0][0] and s[-1] == 3 for s in shapes)
 
 
-def _as_images(x, column):
+def _as_images(x):
     if isinstance(x, (np.ndarray, torch.Tensor)):
         if x.ndim != 4 or x.shape[-1] != 3 or str(x.dtype).split(".")[-1] != "uint8":
             raise ValueError(f"x is {x.dtype} {tuple(x.shape)}: expected images (N, H, W, 3) uint8")
@@ -187,7 +184,7 @@ def _as_images(x, column):
     if isinstance(x, ImageSource):
         return x
     if hasattr(x, "features") and hasattr(x, "cast_column") and hasattr(x, "__len__"):
-        return _Column(x, column)
+        return _Column(x)
     raise ValueError(
         f"x is a {type(x).__name__}: expected an array (N, H, W, 3) uint8, a list of paths, images or views, "
         f"a datasets.Dataset, an ImageSource or a torch DataLoader"

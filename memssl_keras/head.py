@@ -8,7 +8,8 @@ from keras import layers, ops
 class HeadBatchNorm(layers.BatchNormalization):
     """Batch norm with torch's constants, whose running variance is the unbiased one that torch keeps.
 
-    Checkpoints therefore mean the same on both sides; the normalisation itself is the usual one.
+    Checkpoints therefore mean the same on both sides. The batch's variance is the mean squared deviation:
+    Keras's E[x²] - E[x]² loses its digits where features differ little from image to image.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -17,12 +18,15 @@ class HeadBatchNorm(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not training:
             return super().call(inputs, training=False, mask=mask)
-        kept = self.moving_variance * self.momentum
-        outputs = super().call(inputs, training=True, mask=mask)
-        rows = ops.shape(inputs)[0]
-        added = self.moving_variance - kept
-        self.moving_variance.assign(kept + added * (rows / max(rows - 1, 1)))
-        return outputs
+        x = ops.cast(inputs, "float32")
+        mean = ops.mean(x, axis=0)
+        variance = ops.mean(ops.square(x - mean), axis=0)
+        rows = ops.shape(x)[0]
+        unbiased = variance * (rows / max(rows - 1, 1))
+        for running, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+            running.assign(running * self.momentum + ops.stop_gradient(value) * (1 - self.momentum))
+        x = ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, self.epsilon)
+        return ops.cast(x, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("memssl_keras")

@@ -1,8 +1,8 @@
 """Recipes: named, complete settings of a pretraining run.
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
-project's, for small images: `vitn4_cifar10` and `vitn8_emoji` are for a processor core and an hour or two; `vitt4_cifar10` and
-`vitt8_glyphs` are for a GPU and have not been run to their end yet.
+project's, for small images: `vitn4_cifar10` and `vitn8_emoji` are for a processor core and an hour or two;
+`vitt4_cifar10` and `vitt8_glyphs` are for a GPU and have not been run to their end yet.
 """
 
 import dataclasses

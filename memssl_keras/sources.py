@@ -96,7 +96,9 @@ def open_source(data, split=None, column=None):
     """
     path = pathlib.Path(data)
     if not path.exists():
-        raise ValueError(f"data={str(data)!r}: no such file or folder")
+        beside = sorted(p.name for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
+        there = f"{path.parent} holds {', '.join(beside)}" if beside else f"nor is {path.parent}"
+        raise ValueError(f"data={str(data)!r}: no such file or folder; {there}")
     if path.is_file() and path.suffix == ".parquet":
         return _parquet([path], column)
     if path.is_dir() and (files := sorted(path.glob("*.parquet"))):
@@ -109,17 +111,24 @@ def open_source(data, split=None, column=None):
     return ImageSource([str(p) for p in paths], paths)
 
 
-def labels_of(source, column="label"):
-    """The integer labels `(N,)` of a source, from a column of integers.
+def column_of(source, name):
+    """A column `(N,)` of a source that came with one.
+
+    Raises:
+        ValueError: where there is no such column.
+    """
+    if name not in source.columns:
+        raise ValueError(f"column {name!r} is missing; there are {', '.join(source.columns) or 'none'}")
+    return np.asarray(source.columns[name].to_pylist())
+
+
+def labels_of(source, name="label"):
+    """The integer labels `(N,)` of a source.
 
     Raises:
         ValueError: where there is no such column, or it does not hold integers.
     """
-    if column not in source.columns:
-        raise ValueError(
-            f"label column {column!r} is missing; there are {', '.join(source.columns) or 'none'}"
-        )
-    labels = np.asarray(source.columns[column].to_pylist())
+    labels = column_of(source, name)
     if labels.dtype.kind != "i":
-        raise ValueError(f"label column {column!r} holds {labels.dtype}; expected integers")
+        raise ValueError(f"column {name!r} holds {labels.dtype}; expected integers")
     return labels

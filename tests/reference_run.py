@@ -1,6 +1,7 @@
 """A whole training run in plain torch, written from the method's text alone: dense loss, torch's own AdamW.
 
-It shares no code with the library. `train` gives the arrays of a golden file, `generate` writes such a file.
+It shares no code with the library, and it computes in float64, so that what differs is the library's error.
+`train` gives the arrays of a golden file, `generate` writes such a file.
 """
 
 import copy
@@ -158,20 +159,20 @@ def train(config, init, memory, steps, schedules):
         steps: per step, its `views` (NCHW), `permutation` and `clip`.
         schedules: `lr`, `weight_decay`, `momentum` and `teacher_temp`, a value per step each.
     """
-    student = Network(config)
+    student = Network(config).double()
     student.load_state_dict({k: torch.as_tensor(v) for k, v in init.items()}, strict=False)
     teacher = copy.deepcopy(student)
     decayed = [p for p in student.parameters() if p.ndim > 1]
     flat = [p for p in student.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": flat, "weight_decay": 0.0}])
-    memory, pointer, rows = torch.as_tensor(memory).clone(), 0, config["batch_size"]
-    arrays = {f"init/{k}": v.numpy().copy() for k, v in student.state_dict().items()}
-    arrays |= {"memory/init": memory.numpy().copy(), "config": np.array(json.dumps(config)), **schedules}
+    memory, pointer, rows = torch.as_tensor(memory).double(), 0, config["batch_size"]
+    arrays = {f"init/{k}": stored(v) for k, v in student.state_dict().items()}
+    arrays |= {"memory/init": stored(memory), "config": np.array(json.dumps(config)), **schedules}
     for number, step in enumerate(steps):
         for group in optimizer.param_groups:
             group["lr"] = schedules["lr"][number]
         optimizer.param_groups[0]["weight_decay"] = schedules["weight_decay"][number]
-        views = [torch.as_tensor(view) for view in step["views"]]
+        views = [torch.as_tensor(view).double() for view in step["views"]]
         permutation = torch.as_tensor(step["permutation"])
         with torch.no_grad():
             targets = teacher.train()(views[:2])
@@ -194,24 +195,32 @@ def train(config, init, memory, steps, schedules):
             m = schedules["momentum"][number]
             for ours, followed in zip(teacher.parameters(), student.parameters(), strict=True):
                 ours.mul_(m).add_(followed, alpha=1 - m)
-        values = {f"view{i}": view.numpy() for i, view in enumerate(views)}
+        values = {f"view{i}": view for i, view in enumerate(views)}
         values |= {
-            "student_embedding": embeddings.detach().numpy(),
-            "teacher_embedding": targets.numpy(),
-            "permutation": permutation.numpy(),
+            "student_embedding": embeddings,
+            "teacher_embedding": targets,
+            "permutation": permutation,
             "clip": np.float64(step["clip"]),
             "grad_norms": np.array(norms),
             "grad_names": np.array(list(named)),
             "loss": np.float64(loss.item()),
             "cross_entropy": np.float64(entropy.item()),
             "koleo": np.float64(spreading.item()),
-            "memory": memory.numpy().copy(),
+            "memory": memory,
             "pointer": np.int64(pointer),
         }
         for kind, network in (("student", student), ("teacher", teacher)):
-            values |= {f"{kind}/{k}": v.numpy().copy() for k, v in network.state_dict().items()}
-        arrays |= {f"step{number}/{k}": v for k, v in values.items()}
+            values |= {f"{kind}/{k}": v for k, v in network.state_dict().items()}
+        arrays |= {f"step{number}/{k}": stored(v) for k, v in values.items()}
     return arrays
+
+
+def stored(value):
+    """A copy as a golden file has it: what was a floating-point tensor in float32."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach().float() if value.is_floating_point() else value
+    return value.numpy().copy()
 
 
 def generate(path, seed=0, **changes):

@@ -3,6 +3,7 @@
 # Commands are listed in the order in which their modules are imported.
 # ruff: noqa: F401, I001
 from memssl_keras.cli import train
+from memssl_keras.cli import evaluate
 from memssl_keras.cli import deploy
 from memssl_keras.cli import show
 from memssl_keras.cli.common import app

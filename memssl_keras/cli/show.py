@@ -16,11 +16,13 @@ def models():
     from memssl_keras.recipes import RECIPES
     from memssl_keras.zoo.registry import info, list_models, resolve
 
-    table = Table("model", "image", "width", "depth", "embedding", "k-NN", "ONNX", title="bundled models")
+    table = Table(
+        "model", "image", "width", "depth", "embedding", "score", "on", "ONNX", title="bundled models"
+    )
     for name in list_models():
         config, folder = info(name), resolve(name)
         architecture = config["architecture"]
-        scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["knn"]
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         size = (folder / "onnx" / "model.onnx").stat().st_size / 1e6
         table.add_row(
             name,
@@ -28,7 +30,8 @@ def models():
             str(architecture["embed_dim"]),
             str(architecture["depth"]),
             str(config["embed_dim"]),
-            f"{scores['the encoder']:.1%}",
+            ", ".join(f"{key} {value:.1%}" for key, value in results["scores"]["the encoder"].items()),
+            results["data"],
             f"{size:.1f} MB",
         )
     console.print(table)

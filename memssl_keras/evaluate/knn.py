@@ -6,16 +6,8 @@ References:
 """
 
 import numpy as np
-from PIL import Image
 
-from memssl_keras.images import read_image
-
-
-def _unit(features, name):
-    features = np.asarray(features, "float32")
-    if features.ndim != 2 or not np.isfinite(features).all():
-        raise ValueError(f"{name} has shape {features.shape}: expected finite features (N, D)")
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+from memssl_keras.evaluate.features import unit
 
 
 def knn_predict(train, train_labels, queries, k=20, temperature=0.07, chunk=512):
@@ -37,7 +29,7 @@ def knn_predict(train, train_labels, queries, k=20, temperature=0.07, chunk=512)
     Raises:
         ValueError: for k outside 1 … N, features of unequal width, or values that are not finite.
     """
-    train, queries = _unit(train, "train"), _unit(queries, "queries")
+    train, queries = unit(train, "train"), unit(queries, "queries")
     train_labels = np.asarray(train_labels)
     if not 1 <= k <= len(train):
         raise ValueError(f"k={k}: expected 1 … {len(train)}, the number of training features")
@@ -59,18 +51,3 @@ def knn_predict(train, train_labels, queries, k=20, temperature=0.07, chunk=512)
 def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07):
     """Share of test features, 0 … 1, that `knn_predict` puts into their class."""
     return float(np.mean(knn_predict(train, train_labels, test, k, temperature) == np.asarray(test_labels)))
-
-
-def pixels(images, size):
-    """Raw pixels as features, the baseline that an encoder has to beat: `(N, size · size · 3)` float32.
-
-    Args:
-        images: What `read_image` takes.
-        size: Side in pixels to which each image is resized; every row is centred on its own mean.
-    """
-    rows = []
-    for image in images:
-        picture = Image.fromarray(read_image(image)).resize((size, size), Image.Resampling.BICUBIC)
-        row = np.asarray(picture, "float32").ravel()
-        rows.append(row - row.mean())
-    return np.stack(rows)
