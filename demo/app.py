@@ -11,12 +11,13 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from memssl_keras import OnnxEncoder, list_models
+from memssl_keras import OnnxEncoder
 from memssl_keras.images import ImageError, read_image
 
 from .cards import ON_CLICK, Cards
 from .index import CosineIndex, digest, read_gallery
 
+MODEL = "massl_vitn8.emoji"
 GALLERY = Path(__file__).parent / "gallery" / "emoji.parquet"
 _STYLE = Path(__file__).parent / "style.css"
 _CREDITS = (
@@ -97,7 +98,7 @@ def load(model=None, gallery=None) -> Retrieval:
     """Load model and gallery and embed the gallery; once per process for the same two.
 
     Args:
-        model: a model folder or the name of a bundled model; by default the first of `list_models()`.
+        model: a model folder or the name of a bundled model; by default the one trained for this gallery.
         gallery: a Parquet file as `read_gallery` takes it; by default the bundled emoji.
 
     Raises:
@@ -105,31 +106,26 @@ def load(model=None, gallery=None) -> Retrieval:
         FileNotFoundError, ValueError: a file is missing or damaged.
 
     Example:
-        >>> from memssl_keras import list_models
-        >>> from memssl_keras.demo.app import GALLERY, load
-        >>> for name in list_models()[:1]:
-        ...     headline, results = load(name).search(None)
+        >>> from memssl_keras.demo.app import load
+        >>> headline, results = load().search(None)
     """
-    if model is None and not list_models():
-        raise ValueError("model: none is bundled here; expected the folder of an exported encoder")
     path = Path(gallery or GALLERY)
     modified = path.stat().st_mtime if path.is_file() else 0.0
-    return _load(str(model or list_models()[0]), path, modified)
+    return _load(str(model or MODEL), path, modified)
 
 
 def build_app(model=None, gallery=None) -> gr.Blocks:
     """Build the page without serving it; arguments and errors are those of `load`.
 
     Example:
-        >>> from memssl_keras import list_models
         >>> from memssl_keras.demo.app import build_app
-        >>> apps = [build_app(name) for name in list_models()[:1]]
+        >>> app = build_app()
     """
     retrieval = load(model, gallery)
     cards = retrieval.cards
     plain = {"apply_default_css": False, "padding": False}
     with gr.Blocks(title="Look-alikes · memssl-keras", analytics_enabled=False) as app:
-        name = Path(model).resolve().name if model else list_models()[0]
+        name = Path(model or MODEL).resolve().name
         gr.HTML(_intro(name, retrieval), elem_id="intro", **plain)
         with gr.Row(elem_id="page"):
             with gr.Column(scale=4, min_width=300, elem_id="ask"):

@@ -70,8 +70,7 @@ def resize_positions(positions, source, target):
         return positions
     matrices = (_static_matrices if static else _symbolic_matrices)(tuple(source), tuple(target))
     rows, columns = (ops.cast(ops.convert_to_tensor(m), positions.dtype) for m in matrices)
-    dim = positions.shape[-1]
-    grid = ops.reshape(positions, (*source, dim))
-    grid = ops.einsum("yh,hwd->ywd", rows, grid)
-    grid = ops.einsum("xw,ywd->yxd", columns, grid)
+    (height, width), dim = source, positions.shape[-1]
+    grid = ops.matmul(rows, ops.reshape(positions, (height, width * dim)))
+    grid = ops.matmul(columns, ops.reshape(grid, (-1, width, dim)))
     return ops.reshape(grid, (1, -1, dim))

@@ -38,7 +38,7 @@ def errors_in_words():
     """Turns the errors that a user can mend into one line and exit code 1."""
     try:
         yield
-    except (ValueError, FileNotFoundError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 

@@ -58,7 +58,9 @@ def demo(
     model: Annotated[str | None, typer.Option(help="Bundled model or folder of one.")] = None,
     gallery: Annotated[str | None, typer.Option(help="Parquet gallery in place of the emoji.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 by default.")
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ):
     """Open the retrieval demo in the browser."""
