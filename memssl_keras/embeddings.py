@@ -119,29 +119,46 @@ def open_image(name):
     return Image.fromarray(read_image(name))
 
 
-def draw_sheet(stored, queries, found, path, tile=96, gap=6):
-    """Draw every query, a rule, and its neighbours with their similarity, a row each, into a PNG."""
-    columns = 1 + max(map(len, found))
-    width, height = columns * (tile + gap) + 3 * gap, len(queries) * (tile + gap + 14) + gap
-    sheet = Image.new("RGB", (width, height), "white")
+def draw_sheet(stored, queries, found, path):
+    """Draw every query and its neighbours in the index, as `nearest` found them, into a PNG."""
+    rows = [
+        (
+            open_image(str(query)),
+            [(open_image(stored.images[row]), similarity) for row, similarity in neighbours],
+        )
+        for query, neighbours in zip(queries, found, strict=True)
+    ]
+    draw_rows(rows, path)
+
+
+def draw_rows(rows, path, tile=96, gap=6):
+    """Draw queries, a rule, and beside each its neighbours with their similarity, into a PNG.
+
+    Args:
+        rows: Pairs of a query and a list of (neighbour, similarity); images as `read_image` takes them.
+        path: The file to write.
+        tile: Side in pixels of the square that a picture is fitted into.
+        gap: Pixels between two squares.
+    """
+    columns = 1 + max(len(neighbours) for _, neighbours in rows)
+    line = tile + gap + 14
+    sheet = Image.new("RGB", (columns * (tile + gap) + 3 * gap, len(rows) * line + gap), "white")
     pen = ImageDraw.Draw(sheet)
 
-    def place(picture, column, row, caption):
-        picture = picture.copy()
-        picture.thumbnail((tile, tile), Image.Resampling.BICUBIC)
-        if max(picture.size) < tile:
-            scale = tile / max(picture.size)
-            size = [max(1, round(side * scale)) for side in picture.size]
-            picture = picture.resize(size, Image.Resampling.NEAREST)
-        left = gap + column * (tile + gap) + (2 * gap if column else 0)
-        top = gap + row * (tile + gap + 14)
-        sheet.paste(picture, (left + (tile - picture.width) // 2, top + (tile - picture.height) // 2))
+    def place(image, column, row, caption):
+        picture = Image.fromarray(read_image(image))
+        scale = tile / max(picture.size)
+        size = [max(1, round(side * scale)) for side in picture.size]
+        # Pixels of small pictures stay visible as such.
+        picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+        left, top = gap + column * (tile + gap) + (2 * gap if column else 0), gap + row * line
+        sheet.paste(picture, (left + (tile - size[0]) // 2, top + (tile - size[1]) // 2))
         pen.text((left + tile / 2, top + tile + 1), caption, fill="#555555", anchor="ma")
 
-    for row, (query, neighbours) in enumerate(zip(queries, found, strict=True)):
-        place(open_image(str(query)), 0, row, "query")
-        for column, (index, similarity) in enumerate(neighbours, 1):
-            place(open_image(stored.images[index]), column, row, f"{similarity:.3f}")
+    for row, (query, neighbours) in enumerate(rows):
+        place(query, 0, row, "query")
+        for column, (image, similarity) in enumerate(neighbours, 1):
+            place(image, column, row, f"{similarity:.3f}")
     rule = gap + tile + gap + gap // 2
-    pen.line([(rule, gap), (rule, height - gap)], fill="#cccccc")
+    pen.line([(rule, gap), (rule, sheet.height - gap)], fill="#cccccc")
     sheet.save(path)

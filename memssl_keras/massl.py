@@ -5,6 +5,7 @@ References:
     Learning of Visual Features, ICML 2024 (arXiv 2407.17486).
 """
 
+import functools
 import itertools
 
 import keras
@@ -140,15 +141,25 @@ class MaSSL(keras.Model):
         self.teacher = self.student.copy()
         self.teacher_temperature, self.teacher_momentum = teacher_temperature, teacher_momentum
         self.koleo_weight, self.seed = koleo_weight, seed
-        self._followed = list(
-            zip(self.teacher.trainable_variables, self.student.trainable_variables, strict=True)
-        )
         # The teacher's variables get no gradient; its layers stay trainable, so that batch norm sees batches.
         for variable, _ in self._followed:
             variable.trainable = False
         names = ("loss", "teacher_entropy", "agreement", "spread", "memory_filled")
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
+
+    # As plain attributes, Keras would save these variables once more with the model.
+    @functools.cached_property
+    def _followed(self):
+        """Pairs of a variable of the teacher and the student's that it follows."""
+        return list(zip(self.teacher.trainable_variables, self.student.trainable_variables, strict=True))
+
+    @functools.cached_property
+    def _statistics(self):
+        """What a forward pass changes: the running means and variances of batch norm."""
+        return self.student.non_trainable_weights + [
+            v for v in self.teacher.weights if all(v is not followed for followed, _ in self._followed)
+        ]
 
     @property
     def encoder(self):
@@ -224,6 +235,7 @@ class MaSSL(keras.Model):
     def train_step(self, data):
         views = [normalise(view.to(self._device)) for view in data[0]]
         images = len(views[0])
+        statistics = [v.value.detach().clone() for v in self._statistics]
         with torch.no_grad():
             targets = self.teacher(views[:2], training=True)
         embeddings = self.student(views, training=True)
@@ -231,7 +243,12 @@ class MaSSL(keras.Model):
         loss, entropy = self.consistency(embeddings, targets, self.memory, blocks, self.teacher_temperature)
         if self.koleo_weight:
             loss = loss + self.koleo_weight * sum(map(koleo, embeddings[: 2 * images].split(images))) / 2
-        self._update_student(loss)
+        try:
+            self._update_student(loss)
+        except NonFiniteLoss:
+            for variable, value in zip(self._statistics, statistics, strict=True):
+                variable.assign(value)
+            raise
         self.memory.update(targets[images:])
         self._update_teacher()
         return self._measure(loss, entropy, embeddings.detach(), targets)

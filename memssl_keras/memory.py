@@ -11,7 +11,7 @@ class Memory(layers.Layer):
     """FIFO memory of `size` unit vectors of width `dim`, cut at random into blocks of `block_size`.
 
     It starts as random unit vectors. Its three variables (the vectors, the pointer to the oldest one and the
-    count of slots that hold real embeddings) are saved with the model that owns it.
+    number of embeddings written so far) are saved with the model that owns it.
 
     Args:
         size: Number of slots K.
@@ -64,7 +64,7 @@ class Memory(layers.Layer):
     @property
     def filled(self):
         """Share of slots that hold real embeddings, 0 … 1."""
-        return int(self.written.value) / self.size
+        return min(int(self.written.value) / self.size, 1.0)
 
     def permutation(self, step):
         """Random order of the slots `(K,)`, int64, whose consecutive runs of P are the blocks of this step.
@@ -89,7 +89,7 @@ class Memory(layers.Layer):
         # In place: Keras's own slice update copies the whole memory.
         vectors.data.index_copy_(0, slots, kept)
         self.pointer.assign((start + count) % self.size)
-        self.written.assign(min(int(self.written.value) + count, self.size))
+        self.written.assign(int(self.written.value) + count)
 
     def get_config(self):
         config = {"size": self.size, "dim": self.dim, "block_size": self.block_size, "seed": self.seed}
