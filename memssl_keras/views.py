@@ -37,19 +37,13 @@ def sample_crop(height, width, scale, rng, ratio=(3 / 4, 4 / 3)):
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def _blend_constant(image, value, factor):
-    """image · factor + value · (1 - factor), clipped to 0 … 255."""
-    table = np.arange(256, dtype=np.float32) * factor + value * (1 - factor)
-    return cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8))
-
-
 def _brightness(image, factor):
-    return _blend_constant(image, 0.0, factor)
+    return cv2.convertScaleAbs(image, alpha=factor)
 
 
 def _contrast(image, factor):
     mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0])
-    return _blend_constant(image, mean, factor)
+    return cv2.addWeighted(image, factor, image, 0, mean * (1 - factor))
 
 
 def _saturation(image, factor):

@@ -83,7 +83,7 @@ def _ours(data, views, rng):
     from memssl_keras.images import read_image
 
     for view in views(read_image(data), rng):
-        yield normalise(torch.from_numpy(np.ascontiguousarray(view)))
+        yield normalise(torch.from_numpy(np.array(view)))
 
 
 def benchmark_views(
