@@ -243,18 +243,15 @@ class MaSSL(keras.Model):
         loss, entropy = self.consistency(embeddings, targets, self.memory, blocks, self.teacher_temperature)
         if self.koleo_weight:
             loss = loss + self.koleo_weight * sum(map(koleo, embeddings[: 2 * images].split(images))) / 2
-        try:
-            self._update_student(loss)
-        except NonFiniteLoss:
-            for variable, value in zip(self._statistics, statistics, strict=True):
-                variable.assign(value)
-            raise
+        self._update_student(loss, statistics)
         self.memory.update(targets[images:])
         self._update_teacher()
         return self._measure(loss, entropy, embeddings.detach(), targets)
 
-    def _update_student(self, loss):
+    def _update_student(self, loss, statistics):
         if not torch.isfinite(loss):
+            for variable, value in zip(self._statistics, statistics, strict=True):
+                variable.assign(value)
             raise NonFiniteLoss(
                 f"the loss is {float(loss)} at step {self.step}; the weights are those of the step before. "
                 "A lower learning rate, a longer warm-up or a higher teacher temperature usually helps"

@@ -130,6 +130,21 @@ class MultiCrop:
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
                 raise ValueError(f"{name}={(low, high)}: expected 0 < low ≤ high ≤ 1")
+        if len(self.blur) != 3:
+            raise ValueError(
+                f"blur={self.blur}: expected 3 numbers, of global view 1, global view 2, local views"
+            )
+        low, high = self.blur_sigma
+        if not 0 < low <= high:
+            raise ValueError(f"blur_sigma={(low, high)}: expected 0 < low ≤ high")
+        limits = (1, 1, 1, 0.5)
+        if len(self.jitter_strength) != 4 or any(
+            not 0 <= strength <= limit for strength, limit in zip(self.jitter_strength, limits, strict=True)
+        ):
+            raise ValueError(
+                f"jitter_strength={self.jitter_strength}: expected brightness, contrast and saturation in 0 … 1 "
+                "and hue in 0 … 0.5"
+            )
         chances = {"flip": self.flip, "jitter": self.jitter, "grey": self.grey, "solarize": self.solarize}
         for name, chance in [*chances.items(), *(("blur", chance) for chance in self.blur)]:
             if not 0 <= chance <= 1:

@@ -16,23 +16,19 @@ def models():
     from memssl_keras.recipes import RECIPES
     from memssl_keras.zoo.registry import info, list_models, resolve
 
-    table = Table(
-        "model", "image", "width", "depth", "embedding", "score", "on", "ONNX", title="bundled models"
-    )
+    table = Table("model", "image", "encoder", "embedding", "ONNX", "measured", title="bundled models")
     for name in list_models():
         config, folder = info(name), resolve(name)
         architecture = config["architecture"]
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        size = (folder / "onnx" / "model.onnx").stat().st_size / 1e6
+        scores = ", ".join(f"{key} {value:.1%}" for key, value in results["scores"]["the encoder"].items())
         table.add_row(
             name,
             f"{config['preprocessing']['image_size']} px",
-            str(architecture["embed_dim"]),
-            str(architecture["depth"]),
+            f"ViT {architecture['embed_dim']}×{architecture['depth']}, patch {architecture['patch_size']}",
             str(config["embed_dim"]),
-            ", ".join(f"{key} {value:.1%}" for key, value in results["scores"]["the encoder"].items()),
-            results["data"],
-            f"{size:.1f} MB",
+            f"{(folder / 'onnx' / 'model.onnx').stat().st_size / 1e6:.1f} MB",
+            f"{scores} ({results['protocol']})",
         )
     console.print(table)
     recipes = Table(
