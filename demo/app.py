@@ -17,7 +17,7 @@ from memssl_keras.images import ImageError, read_image
 from .cards import ON_CLICK, Cards
 from .index import CosineIndex, digest, read_gallery
 
-MODEL = "massl_vitn8.emoji"
+MODEL = "massl_vitn4.cifar10"
 GALLERY = Path(__file__).parent / "gallery" / "emoji.parquet"
 _STYLE = Path(__file__).parent / "style.css"
 _CREDITS = (
@@ -98,7 +98,7 @@ def load(model=None, gallery=None) -> Retrieval:
     """Load model and gallery and embed the gallery; once per process for the same two.
 
     Args:
-        model: a model folder or the name of a bundled model; by default the one trained for this gallery.
+        model: a model folder or the name of a bundled model; by default the one that comes with the package.
         gallery: a Parquet file as `read_gallery` takes it; by default the bundled emoji.
 
     Raises:

@@ -7,12 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from memssl_keras.images import read_image
+from memssl_keras.images import ImageError, read_image
 from memssl_keras.sources import ImageSource
-from memssl_keras.views import MultiCrop
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from memssl_keras.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
 
 
 def normalise(view):
@@ -54,7 +51,10 @@ class _ViewsOfImages(Dataset):
 
     def __getitem__(self, key):
         epoch, index = key
-        return self.views(read_image(self.images[index]), _generator(self.seed, epoch, index))
+        try:
+            return self.views(read_image(self.images[index]), _generator(self.seed, epoch, index))
+        except ImageError as error:
+            return error  # raised by `_Loader`: torch would wrap it, with a worker's traceback for a message
 
 
 class _ReadyViews(Dataset):
@@ -131,8 +131,21 @@ class _SizedLoaderViews(_LoaderViews):
         return len(self.loader)
 
 
+class _Loader(DataLoader):
+    """A loader that raises what its workers could not read, as they would in this process."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            if isinstance(batch, ImageError):
+                raise batch
+            yield batch
+
+
 def collate(samples):
     """Views of B images → one batch for `MaSSL.train_step`: a tuple that holds the list of V tensors `(B, h, w, 3)`."""
+    for sample in samples:
+        if isinstance(sample, ImageError):
+            return sample
     return ([torch.from_numpy(np.stack(view)) for view in zip(*samples, strict=True)],)
 
 
@@ -158,7 +171,7 @@ def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0):
     length = len(data)
     if length < batch_size:
         raise ValueError(f"x holds {length} images, fewer than batch_size={batch_size}")
-    return DataLoader(
+    return _Loader(
         data,
         batch_sampler=_Order(length, batch_size, seed),
         collate_fn=collate,

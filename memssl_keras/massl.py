@@ -9,6 +9,7 @@ import functools
 import itertools
 
 import keras
+import numpy as np
 import torch
 from keras import layers
 
@@ -161,6 +162,16 @@ class MaSSL(keras.Model):
             v for v in self.teacher.weights if all(v is not followed for followed, _ in self._followed)
         ]
 
+    @functools.cached_property
+    def _random_layers(self):
+        return [layer for layer in self.student._flatten_layers() if getattr(layer, "seed_generator", None)]
+
+    def _seed_dropout(self):
+        """Drop path and other dropout follow from seed and step: Keras does not save where they were."""
+        for i, layer in enumerate(self._random_layers):
+            (state,) = np.random.SeedSequence([self.seed, self.step, i]).generate_state(1) >> 1
+            layer.seed_generator.state.assign([int(state), 0])
+
     @property
     def encoder(self):
         """The teacher's encoder: what training is for."""
@@ -238,6 +249,7 @@ class MaSSL(keras.Model):
         statistics = [v.value.detach().clone() for v in self._statistics]
         with torch.no_grad():
             targets = self.teacher(views[:2], training=True)
+        self._seed_dropout()
         embeddings = self.student(views, training=True)
         blocks = self.memory.permutation(self.step)
         loss, entropy = self.consistency(embeddings, targets, self.memory, blocks, self.teacher_temperature)
@@ -253,7 +265,7 @@ class MaSSL(keras.Model):
             for variable, value in zip(self._statistics, statistics, strict=True):
                 variable.assign(value)
             raise NonFiniteLoss(
-                f"the loss is {float(loss)} at step {self.step}; the weights are those of the step before. "
+                f"the loss is {float(loss.detach())} at step {self.step}; the weights are those of the step before. "
                 "A lower learning rate, a longer warm-up or a higher teacher temperature usually helps"
             )
         self.zero_grad()

@@ -4,6 +4,7 @@ The folder holds `config.json` (architecture and preprocessing) and `model.safet
 the names that torch's ViTs share, another model's under its Keras paths). `export_onnx` adds `onnx/model.onnx`.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import pathlib
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -118,6 +120,7 @@ def from_pretrained(name_or_folder):
         encoder = ViT(**config["architecture"], preprocessing=config["preprocessing"])
     elif config.get("model_type") == "keras":
         encoder = keras.saving.deserialize_keras_object(config["architecture"], safe_mode=True)
+        encoder.preprocessing = config["preprocessing"]
     else:
         raise ValueError(f"{folder}: model_type={config.get('model_type')!r}; expected 'vit' or 'keras'")
     path = folder / WEIGHTS
@@ -137,17 +140,14 @@ def embed(encoder, images, batch_size=32):
 
     Args:
         encoder: A `ViT` or another Keras encoder.
-        images: Paths, PIL images or uint8 arrays; one or a sequence of them, or an array `(N, H, W, 3)`.
+        images: Paths, bytes of image files, PIL images or uint8 arrays; one, or any number of them, or an array
+            `(N, H, W, 3)`.
         batch_size: Images per forward pass.
     """
     preprocess = preprocessing_of(encoder)
-    if (
-        isinstance(images, (str, os.PathLike))
-        or not hasattr(images, "__len__")
-        or getattr(images, "ndim", 4) < 4
-    ):
-        images = [images]
-    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+    remaining = iter([images] if single or getattr(images, "ndim", 4) < 4 else images)
+    batches = iter(lambda: list(itertools.islice(remaining, batch_size)), [])
     vectors = [encoder.predict_on_batch(preprocess.batch(batch)) for batch in batches]
     if not vectors:
         return np.zeros((0, encoder.output_shape[-1]), "float32")

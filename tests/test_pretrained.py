@@ -1,6 +1,7 @@
 """A folder gives its encoder back, bit for bit, or says what is wrong with it."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from safetensors.numpy import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_cnn, small_vit
 
 from memssl_keras import from_pretrained, save_pretrained
-from memssl_keras import pretrained as module
 from memssl_keras.export import Preprocessing
 from memssl_keras.pretrained import embed, preprocessing_of, replace_file
 
@@ -46,6 +46,7 @@ def test_another_keras_model_comes_back(tmp_path):
     assert same_weights(cnn, twin)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_type"] == "keras" and config["preprocessing"]["resize_size"] == 36
+    assert preprocessing_of(twin) == preprocessing
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(twin(x).detach().numpy(), cnn(x, training=False).detach().numpy())
 
@@ -135,11 +136,12 @@ def test_an_interrupted_save_leaves_the_old_files_whole(saved, monkeypatch):
     encoder, folder = saved
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def half(state, path, metadata):
-        path.write_bytes(b"half of the weigh")
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_file", half)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         rich_vit().save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

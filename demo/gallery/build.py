@@ -1,13 +1,10 @@
 """Build emoji.parquet, the gallery of the demo: the same few hundred emoji in three drawing styles.
 
-    python demo/gallery/build.py SOURCE.parquet [--rest REST.parquet]
+    python demo/gallery/build.py SOURCE.parquet
 
 SOURCE.parquet has one row per emoji and vendor, with the columns image (struct with `bytes`), codepoint
 (hexadecimal, parts joined by "-"), vendor and category and subcategory (class labels whose names stand in
 the schema's metadata). What comes out reads with `datasets.load_dataset("parquet", data_files=...)`.
-
-REST.parquet gets what a model for the demo may be trained on: the rows whose first code point is that of no
-picture of the gallery, so that no other skin tone, hair or profession of one is among them either.
 
 The choice is deterministic. Names come from the Unicode tables of the Python that runs this (14.0 in 3.11,
 which built the committed file): a newer Python knows newer emoji and spreads the choice over them too.
@@ -109,16 +106,6 @@ def build(source, target):
     )
     pq.write_table(pa.Table.from_pylist(rows, schema), target, compression="zstd")
     print(f"{target}: {len(rows)} images, {Path(target).stat().st_size / 1e6:.2f} MB")
-    return {row["codepoint"] for row in rows}
-
-
-def write_rest(source, gallery, target):
-    """Write the rows of `source` whose first code point starts none of the code points of `gallery`."""
-    seen = {codepoint.split("-")[0] for codepoint in gallery}
-    table = pq.read_table(source)
-    keep = [codepoint.split("-")[0] not in seen for codepoint in table["codepoint"].to_pylist()]
-    pq.write_table(table.filter(pa.array(keep)), target)
-    print(f"{target}: {sum(keep)} images")
 
 
 if __name__ == "__main__":
@@ -127,8 +114,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("source", type=Path, help="Parquet with the columns named above")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "emoji.parquet")
-    parser.add_argument("--rest", type=Path, help="write what shares no code point with the gallery here")
     arguments = parser.parse_args()
-    chosen = build(arguments.source, arguments.out)
-    if arguments.rest:
-        write_rest(arguments.source, chosen, arguments.rest)
+    build(arguments.source, arguments.out)

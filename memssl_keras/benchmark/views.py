@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from memssl_keras.views import MultiCrop, sample_crop
+from memssl_keras.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop, sample_crop
 
 
 def photo(rng, height=375, width=500):
@@ -96,8 +96,6 @@ def benchmark_views(
     import torch
     from rich.console import Console
     from rich.table import Table
-
-    from memssl_keras.data import IMAGENET_MEAN, IMAGENET_STD
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -20,15 +20,18 @@ def models():
     for name in list_models():
         config, folder = info(name), resolve(name)
         architecture = config["architecture"]
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        scores = ", ".join(f"{key} {value:.1%}" for key, value in results["scores"]["the encoder"].items())
+        measured = "nothing yet"
+        if (folder / "results.json").is_file():
+            results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            scores = results["scores"]["the encoder"].items()
+            measured = ", ".join(f"{key} {value:.1%}" for key, value in scores) + f" ({results['protocol']})"
         table.add_row(
             name,
             f"{config['preprocessing']['image_size']} px",
             f"ViT {architecture['embed_dim']}×{architecture['depth']}, patch {architecture['patch_size']}",
             str(config["embed_dim"]),
             f"{(folder / 'onnx' / 'model.onnx').stat().st_size / 1e6:.1f} MB",
-            f"{scores} ({results['protocol']})",
+            measured,
         )
     console.print(table)
     recipes = Table(

@@ -27,12 +27,14 @@ def knn_predict(train, train_labels, queries, k=20, temperature=0.07, chunk=512)
         Predicted labels `(M,)`.
 
     Raises:
-        ValueError: for k outside 1 … N, features of unequal width, or values that are not finite.
+        ValueError: for k outside 1 … N, T ≤ 0, features of unequal width, or values that are not finite.
     """
     train, queries = unit(train, "train"), unit(queries, "queries")
     train_labels = np.asarray(train_labels)
     if not 1 <= k <= len(train):
         raise ValueError(f"k={k}: expected 1 … {len(train)}, the number of training features")
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}: expected a positive number")
     if train.shape[1] != queries.shape[1] or len(train_labels) != len(train):
         raise ValueError(
             f"train {train.shape}, its {len(train_labels)} labels and queries {queries.shape} do not fit together"
@@ -41,7 +43,8 @@ def knn_predict(train, train_labels, queries, k=20, temperature=0.07, chunk=512)
     for start in range(0, len(queries), chunk):
         similarities = queries[start : start + chunk] @ train.T
         nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-        weights = np.exp(np.take_along_axis(similarities, nearest, 1) / temperature)
+        logits = np.take_along_axis(similarities, nearest, 1) / temperature
+        weights = np.exp(logits - logits.max(1, keepdims=True))
         votes = np.zeros((len(similarities), classes), weights.dtype)
         np.add.at(votes, (np.arange(len(votes))[:, None], train_labels[nearest]), weights)
         predicted.append(votes.argmax(1))

@@ -1,0 +1,170 @@
+"""The commands, one after the other on a folder of pictures, and what they say when something is wrong."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from small_models import pictures, small_crops
+from typer.testing import CliRunner
+
+from memssl_keras import from_pretrained, recipes
+from memssl_keras.cli import app
+
+TINY = recipes.Recipe(
+    "tiny_test",
+    {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32, "drop_path": 0.2},
+    small_crops(),
+    epochs=2,
+    batch_size=4,
+    memory_size=40,
+    block_size=10,
+    hidden_dim=32,
+    output_dim=16,
+)
+COMMANDS = ["pretrain", "evaluate", "export", "embed", "search", "models", "demo"]
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, TINY.name, TINY)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def labelled(path, count, seed):
+    rows = []
+    for image in pictures(count, seed=seed):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": None})
+    pq.write_table(pa.table({"image": rows, "label": [i % 2 for i in range(count)]}), path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i, image in enumerate(pictures(9)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    """The folder of a finished run, exported."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.RECIPES, TINY.name, TINY)
+        said = run("pretrain", photos, "--recipe", TINY.name, "--out", out, "--workers", 0)
+        assert (
+            "9 images, 2 epochs of 2 steps" in said and "epoch 2:" in said and f"memssl export {out}" in said
+        )
+        said = run("export", out)
+        assert "model.onnx" in said and "largest difference to the Keras encoder" in said
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command):
+    said = run(command, "--help")
+    assert f"Example: memssl {command}" in said
+
+
+def test_every_command_is_tested_here():
+    assert [c.name or c.callback.__name__ for c in app.registered_commands] == COMMANDS
+    assert all(command in run("--help") for command in COMMANDS)
+
+
+def test_a_run_leaves_its_files(trained):
+    files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert files == {
+        "checkpoint.keras",
+        "config.json",
+        "metrics.csv",
+        "model.safetensors",
+        "onnx/model.onnx",
+        "run.json",
+    }
+    assert json.loads((trained / "run.json").read_text())["images"] == 9
+    header, *rows = (trained / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 2 and {"epoch", "loss", "teacher_entropy", "spread"} <= set(header.split(","))
+
+
+def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
+    labelled(tmp_path / "train-0.parquet", 20, 1)
+    labelled(tmp_path / "test-0.parquet", 6, 2)
+    said = run("evaluate", trained, "--data", tmp_path, "--k", 3, "--out", tmp_path / "r.json")
+    assert "20 train and 6 test images" in said
+    scores = json.loads((tmp_path / "r.json").read_text())["scores"]
+    assert list(scores) == ["raw pixels, 32 px", "the encoder, untrained", "the encoder"]
+    assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
+
+
+def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "cut.png").write_bytes((photos / "0.png").read_bytes()[:60])
+    (folder / "text.jpg").write_text("no image")
+    index = tmp_path / "index.parquet"
+    said = run("embed", folder, "--model", trained, "--out", index, code=3)
+    assert "9 embeddings of width 24" in said and "2 left out" in said
+    assert "cut.png" in said and "text.jpg: not an image" in said
+    table = pq.read_table(index)
+    assert table["image"].to_pylist() == [str(folder / f"{i}.png") for i in range(9)]
+    expected = from_pretrained(trained).embed(pictures(9))
+    np.testing.assert_allclose(np.stack(table["embedding"].to_pylist()), expected, atol=1e-4)
+
+    said = run("search", index, photos / "4.png", photos / "7.png", "--k", 3, "--sheet", tmp_path / "s.png")
+    assert said.count("1.0000") == 2 and str(folder / "4.png") in said and "drawn into" in said
+    assert Image.open(tmp_path / "s.png").size[0] > 4 * 96
+    assert "0 left out" not in run("embed", photos, "--model", trained, "--out", tmp_path / "all.parquet")
+
+
+def test_models_lists_models_and_recipes():
+    said = run("models")
+    assert all(name in said for name in ("bundled models", "recipes", *recipes.RECIPES))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["pretrain", "{photos}", "--recipe", "nope", "--out", "{new}"], "vits16_in1k, vitb16_in1k"),
+        (["pretrain", "{photos}", "--recipe", "vitb16_in1", "--out", "{new}"], "did you mean vitb16_in1k?"),
+        (["pretrain", "{new}", "--recipe", "tiny_test", "--out", "{new}"], "no such file or folder"),
+        (
+            ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{new}", "--batch-size", "64"],
+            "9 images, fewer",
+        ),
+        (["export", "nope"], "model: got 'nope'"),
+        (["export", "{photos}"], "config.json: no such file"),
+        (["embed", "{photos}", "--model", "nope", "--out", "{new}"], "model: got 'nope'"),
+        (["embed", "{new}", "--model", "{trained}", "--out", "{new}"], "no such file or folder"),
+        (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
+        (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
+        (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),
+    ],
+)
+def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):
+    places = {"photos": photos, "trained": trained, "new": tmp_path / "new"}
+    said = run(*(argument.format(**places) for argument in arguments), code=1)
+    assert said.startswith("error:") or " error:" in said
+    assert words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named_in_training(tmp_path, workers):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_text("no image")
+    options = ["--recipe", TINY.name, "--out", tmp_path / "run", "--workers", workers]
+    said = run("pretrain", tmp_path, *options, code=1)
+    assert "png: not an image" in said and "Traceback" not in said

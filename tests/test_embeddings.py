@@ -1,0 +1,134 @@
+"""Embeddings in Parquet: written whole or not at all, read back, searched, drawn."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from onnx_folder import EMBED_DIM, write_encoder
+from PIL import Image
+from small_models import pictures
+
+from memssl_keras.embeddings import (
+    Embeddings,
+    draw_sheet,
+    nearest,
+    open_image,
+    read_embeddings,
+    write_embeddings,
+)
+from memssl_keras.export import OnnxEncoder
+from memssl_keras.sources import ImageSource, open_source
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return OnnxEncoder.from_pretrained(write_encoder(tmp_path_factory.mktemp("model")), threads=1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(pictures(5)):
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_rows_are_the_images_with_their_vectors(tmp_path, folder, encoder):
+    source, done = open_source(folder), []
+    failures = write_embeddings(encoder, source, tmp_path / "out.parquet", "patches", 2, done.append)
+    stored = read_embeddings(tmp_path / "out.parquet")
+    assert failures == [] and done == [2, 2, 1]
+    assert stored.images == source.ids and stored.model == "patches"
+    assert stored.vectors.dtype == np.float32 and stored.vectors.shape == (5, EMBED_DIM)
+    np.testing.assert_allclose(stored.vectors, encoder.embed(pictures(5)), atol=1e-6)
+    kind = pq.read_schema(tmp_path / "out.parquet").field("embedding").type
+    assert kind == pa.list_(pa.float32(), EMBED_DIM)
+
+
+def test_bad_images_are_left_out_with_their_columns(tmp_path, encoder):
+    def png(image):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    rows = [png(pictures(3)[0]), b"broken", png(pictures(3)[2])]
+    columns = {"label": [7, 8, 9], "embedding": [0, 0, 0]}  # a column of that name gives way
+    pq.write_table(pa.table({"image": rows, **columns}), tmp_path / "in.parquet")
+    source = open_source(tmp_path / "in.parquet")
+    ((position, error),) = write_embeddings(encoder, source, tmp_path / "out.parquet", "m")
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert position == 1 and str(error)
+    assert table["label"].to_pylist() == [7, 9]
+    assert table["image"].to_pylist() == [source.ids[0], source.ids[2]]
+    np.testing.assert_allclose(
+        read_embeddings(tmp_path / "out.parquet").vectors, encoder.embed(pictures(3)[[0, 2]]), atol=1e-6
+    )
+
+
+def test_nothing_readable_gives_an_empty_file(tmp_path, encoder):
+    source = ImageSource(["a"], [b"broken"])
+    assert len(write_embeddings(encoder, source, tmp_path / "out.parquet", "m")) == 1
+    assert len(read_embeddings(tmp_path / "out.parquet").images) == 0
+
+
+def test_an_interrupted_file_does_not_appear(tmp_path, folder, encoder):
+    path = tmp_path / "out.parquet"
+    path.write_bytes(b"the one before")
+
+    def interrupt(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_embeddings(encoder, open_source(folder), path, "m", advance=interrupt)
+    assert path.read_bytes() == b"the one before" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "images",
+        "out.parquet",
+    ]
+
+
+def test_a_missing_folder_is_named(tmp_path, folder, encoder):
+    with pytest.raises(ValueError, match="out=.*the folder .*nowhere does not exist"):
+        write_embeddings(encoder, open_source(folder), tmp_path / "nowhere" / "out.parquet", "m")
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such file; `memssl embed` writes one"):
+        read_embeddings(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(ValueError, match="not readable as Parquet"):
+        read_embeddings(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"image": ["a"], "embedding": [[1.0]]}), tmp_path / "other.parquet")
+    with pytest.raises(
+        ValueError, match="columns image, embedding; expected a file that `memssl embed` wrote"
+    ):
+        read_embeddings(tmp_path / "other.parquet")
+
+
+def test_neighbours_are_those_of_brute_force():
+    rng = np.random.default_rng(0)
+    vectors, queries = rng.normal(size=(30, 8)), rng.normal(size=(4, 8))
+    stored = Embeddings([str(i) for i in range(30)], vectors, "m")
+    for query, found in zip(queries, nearest(stored, queries, 6), strict=True):
+        expected = sorted(((v @ query, i) for i, v in enumerate(vectors)), reverse=True)[:6]
+        assert [row for row, _ in found] == [i for _, i in expected]
+        np.testing.assert_allclose([s for _, s in found], [s for s, _ in expected], rtol=1e-6)
+    assert len(nearest(stored, queries, 99)[0]) == 30
+    with pytest.raises(ValueError, match="vectors of width 5, the index holds width 8; it was made with m"):
+        nearest(stored, np.zeros((1, 5)), 3)
+
+
+def test_names_open_as_pictures(tmp_path, folder):
+    data = [{"bytes": (folder / "3.png").read_bytes(), "path": None}]
+    pq.write_table(pa.table({"image": data}), tmp_path / "data.parquet")
+    for name in (f"{tmp_path / 'data.parquet'}#0", str(folder / "3.png")):
+        assert np.array_equal(np.asarray(open_image(name)), pictures(5)[3])
+
+
+def test_a_sheet_shows_queries_and_neighbours(tmp_path, folder):
+    stored = Embeddings([str(folder / f"{i}.png") for i in range(5)], np.eye(5, dtype="float32"), "m")
+    queries = [folder / "0.png", folder / "1.png"]
+    draw_sheet(stored, queries, nearest(stored, np.eye(5)[:2], 3), tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[1] > sheet.shape[0] > 2 * 96 and sheet.std() > 20

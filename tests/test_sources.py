@@ -1,0 +1,111 @@
+"""Where images come from: folders, single files, Parquet in its two forms, and what is refused."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from small_models import pictures
+
+from memssl_keras.images import read_image
+from memssl_keras.sources import column_of, labels_of, open_source
+
+
+def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(path, images, struct=True, **columns):
+    encoded = [png(image) for image in images]
+    rows = [{"bytes": data, "path": None} for data in encoded] if struct else encoded
+    pq.write_table(pa.table({"image": rows, **columns}), path)
+    return path
+
+
+def test_a_folder_and_its_subfolders(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name, image in zip(("b/2.png", "a.png"), pictures(2), strict=True):
+        Image.fromarray(image).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    source = open_source(tmp_path)
+    assert source.ids == [str(tmp_path / "a.png"), str(tmp_path / "b" / "2.png")] and len(source) == 2
+    np.testing.assert_array_equal(read_image(source[1]), pictures(2)[0])
+    assert len(list(source)) == 2 and source.columns == {}
+
+
+def test_a_single_image(tmp_path):
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "one.jpg")
+    assert open_source(str(tmp_path / "one.jpg")).ids == [str(tmp_path / "one.jpg")]
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_parquet_of_bytes_with_other_columns(tmp_path, struct):
+    path = write(tmp_path / "data.parquet", pictures(4), struct, label=[3, 1, 2, 0], text=list("abcd"))
+    source = open_source(path)
+    assert source.ids == [f"{path}#{row}" for row in range(4)]
+    for ours, theirs in zip(source, pictures(4), strict=True):
+        np.testing.assert_array_equal(read_image(ours), theirs)
+    assert labels_of(source).tolist() == [3, 1, 2, 0]
+    assert column_of(source, "text").tolist() == list("abcd")
+
+
+def test_parquet_that_names_files(tmp_path):
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
+    rows = [{"bytes": None, "path": "one.png"}]
+    pq.write_table(
+        pa.table(
+            {"image": rows},
+            pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]),
+        ),
+        tmp_path / "data.parquet",
+    )
+    np.testing.assert_array_equal(read_image(open_source(tmp_path / "data.parquet")[0]), pictures(1)[0])
+
+
+def test_splits_of_a_folder_of_parquet(tmp_path):
+    write(tmp_path / "train-0.parquet", pictures(2), label=[0, 1])
+    write(tmp_path / "train-1.parquet", pictures(3, seed=1), label=[2, 3, 4])
+    write(tmp_path / "test-0.parquet", pictures(1, seed=2), label=[9])
+    train, everything = open_source(tmp_path, split="train"), open_source(tmp_path)
+    assert labels_of(train).tolist() == [0, 1, 2, 3, 4]
+    assert train.ids[2] == f"{tmp_path / 'train-1.parquet'}#0"
+    np.testing.assert_array_equal(read_image(train[4]), pictures(3, seed=1)[2])
+    assert len(everything) == 6
+    with pytest.raises(ValueError, match=r"split='valid' matches none .* test-0\.parquet, train-0\.parquet"):
+        open_source(tmp_path, split="valid")
+
+
+def test_several_image_columns_need_a_choice(tmp_path):
+    path = write(tmp_path / "two.parquet", pictures(2), other=[png(i) for i in pictures(2, seed=1)])
+    np.testing.assert_array_equal(read_image(open_source(path, column="other")[0]), pictures(2, seed=1)[0])
+    with pytest.raises(ValueError, match="image columns are image, other .* expected exactly one"):
+        open_source(path)
+    with pytest.raises(ValueError, match="got column='label'"):
+        open_source(path, column="label")
+
+
+def test_refusals_say_what_there_is(tmp_path):
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "photo.png")
+    with pytest.raises(ValueError, match=r"no such file or folder; .* holds photo\.png"):
+        open_source(tmp_path / "photos")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: holds no image"):
+        open_source(tmp_path / "empty")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match=r"bad\.parquet: not readable as Parquet"):
+        open_source(tmp_path / "bad.parquet")
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "text.parquet")
+    with pytest.raises(ValueError, match="image columns are none of text"):
+        open_source(tmp_path / "text.parquet")
+
+
+def test_labels_are_integers_that_are_there(tmp_path):
+    source = open_source(write(tmp_path / "data.parquet", pictures(2), label=["cat", "dog"]))
+    with pytest.raises(ValueError, match="column 'label' holds .* expected integers"):
+        labels_of(source)
+    with pytest.raises(ValueError, match="column 'class' is missing; there are label"):
+        labels_of(source, "class")
