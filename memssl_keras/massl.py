@@ -6,6 +6,7 @@ References:
 """
 
 import itertools
+import warnings
 
 import keras
 import torch
@@ -16,6 +17,7 @@ from memssl_keras.head import ProjectionHead
 from memssl_keras.loss import MemoryConsistency, koleo
 from memssl_keras.memory import Memory
 from memssl_keras.optimizer import AdamW
+from memssl_keras.randomness import CountedDraws
 
 if keras.backend.backend() != "torch":
     raise ImportError(
@@ -192,7 +194,19 @@ class MaSSL(keras.Model):
         """The teacher's features `(B, D)` of normalised images `(B, H, W, 3)`."""
         return self.teacher.encoder(images, training=training)
 
-    def fit(self, x, *, views=None, batch_size=64, epochs=1, workers=0, seed=None, callbacks=None, **kwargs):
+    def fit(
+        self,
+        x,
+        *,
+        views=None,
+        batch_size=64,
+        epochs=1,
+        workers=0,
+        seed=None,
+        callbacks=None,
+        initial_batch=0,
+        **kwargs,
+    ):
         """Train on images without labels, or on views that are ready.
 
         Args:
@@ -207,6 +221,8 @@ class MaSSL(keras.Model):
             workers: Processes that make views; 0 makes them in this one.
             seed: Seed of order and views; the model's own by default.
             callbacks: Keras callbacks, `Schedules` among them.
+            initial_batch: Batches of the first epoch that were trained on before; they are left out, and the
+                epoch's metrics go on from those that the model holds.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Returns:
@@ -218,8 +234,11 @@ class MaSSL(keras.Model):
         """
         seed = self.seed if seed is None else seed
         loader = view_loader(x, views=views, batch_size=batch_size, workers=workers, seed=seed)
-        callbacks = [EpochOrder(loader), *(callbacks or [])]
-        return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
+        callbacks = [EpochOrder(loader, initial_batch), CountedDraws(seed), *(callbacks or [])]
+        with warnings.catch_warnings():
+            if initial_batch:  # Keras misses the batches that are left out
+                warnings.filterwarnings("ignore", message="Your input ran out of data")
+            return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
 
     def train_step(self, data):
         views = [normalise(view.to(self._device)) for view in data[0]]

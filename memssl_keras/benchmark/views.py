@@ -38,9 +38,13 @@ def _hue(image, turn):
 
 def plain_view(picture, index, views, rng):
     """One view of a Pillow image, every step by Pillow; the draws and their order are those of `MultiCrop`."""
-    size, scale = (views.global_size, views.global_scale) if index < 2 else (views.local_size, views.local_scale)
+    size, scale = (
+        (views.global_size, views.global_scale) if index < 2 else (views.local_size, views.local_scale)
+    )
     left, top, width, height = sample_crop(picture.height, picture.width, scale, rng)
-    view = picture.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+    view = picture.crop((left, top, left + width, top + height)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
     if rng.random() < views.flip:
         view = ImageOps.mirror(view)
     if rng.random() < views.jitter:
@@ -107,7 +111,9 @@ def benchmark_views(
                 for view in make(data, views, np.random.default_rng(i)):
                     assert math.isfinite(float(view[0, 0, 0]))
             seconds[name].append(time.perf_counter() - start)
-    table = Table("views", "images per second and core", "faster", title="2 × 224 + 10 × 96 px of 500 × 375 JPEGs")
+    table = Table(
+        "views", "images per second and core", "faster", title="2 × 224 + 10 × 96 px of 500 × 375 JPEGs"
+    )
     plain = statistics.median(seconds["plain Pillow"][1:])
     for name, measured in seconds.items():
         median = statistics.median(measured[1:])

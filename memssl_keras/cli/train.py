@@ -32,10 +32,17 @@ def pretrain(
         int, typer.Option(min=0, help="Processes that make views; 0 for none beside this one.")
     ] = 1,
     threads: Threads = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
+    ] = 500,
+    allow_changed: Annotated[
+        bool, typer.Option("--allow-changed", help="Go on with a run although settings have changed.")
+    ] = False,
 ):
     """Train an encoder on images without labels.
 
-    The folder gets the encoder, the checkpoint to go on from, the settings and metrics.csv, after every epoch.
+    The folder gets the encoder, the last three checkpoints, the settings and metrics.csv. The same command goes on
+    with a run that was interrupted: a run that was killed ends as if it had not been. SIGTERM saves first.
     """
     from memssl_keras.recipes import get_recipe
     from memssl_keras.sources import open_source
@@ -46,7 +53,7 @@ def pretrain(
         images = open_source(data, split=split, column=column)
         import torch
 
-        from memssl_keras.callbacks import RichProgress
+        from memssl_keras.callbacks import RichProgress, Terminated
         from memssl_keras.massl import NonFiniteLoss
         from memssl_keras.pretrain import pretrain as run
 
@@ -55,10 +62,14 @@ def pretrain(
         steps = len(images) // settings.batch_size
         console.print(f"{recipe}: {len(images):,} images, {settings.epochs} epochs of {steps} steps")
         progress = RichProgress(console)
+        options = {"checkpoint_every": checkpoint_every, "allow_changed": allow_changed, "say": console.print}
         try:
-            run(settings, images, out, seed=seed, workers=workers, callbacks=[progress])
+            run(settings, images, out, seed=seed, workers=workers, callbacks=[progress], **options)
         except NonFiniteLoss as error:
-            raise NonFiniteLoss(f"{error}. The state after the last complete epoch is in {out}") from None
+            raise NonFiniteLoss(f"{error}. The last checkpoint is in {out / 'checkpoints'}") from None
+        except Terminated as end:
+            console.print(str(end))
+            raise
         finally:
             progress.stop()
     console.print(f"The encoder is in {out}. Next: memssl export {out}")
