@@ -18,7 +18,7 @@ OPSET = 18
 TOLERANCE = 1e-4
 
 
-class ParityError(RuntimeError):
+class ParityError(ArithmeticError):
     """The exported graph does not give what the Keras encoder gives."""
 
 

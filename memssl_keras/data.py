@@ -1,6 +1,7 @@
 """Anything that holds images → batches of views, reproducible from a seed whatever the number of workers."""
 
 import itertools
+import signal
 
 import keras
 import numpy as np
@@ -29,14 +30,15 @@ class _Order(Sampler):
     """Batches of (epoch, index) in an order that the seed and the epoch alone decide."""
 
     def __init__(self, length, batch_size, seed):
-        self.length, self.batch_size, self.seed, self.epoch = length, batch_size, seed, 0
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.epoch = self.start = 0
 
     def __len__(self):
         return self.length // self.batch_size
 
     def __iter__(self):
         order = _generator(self.seed, self.epoch, (1 << 40) - 1).permutation(self.length)
-        for i in range(len(self)):
+        for i in range(self.start, len(self)):
             yield [(self.epoch, int(j)) for j in order[i * self.batch_size : (i + 1) * self.batch_size]]
 
 
@@ -99,9 +101,13 @@ class _LoaderViews(IterableDataset):
     """Another loader's batches as views: made here where it yields images, passed on where it yields views."""
 
     def __init__(self, loader, views, seed):
-        self.loader, self.views, self.seed, self.epoch = loader, views, seed, 0
+        self.loader, self.views, self.seed = loader, views, seed
+        self.epoch = self.start = 0
 
     def __iter__(self):
+        return itertools.islice(self._batches(), self.start, None)
+
+    def _batches(self):
         counter = itertools.count()
         for batch in self.loader:
             batch = list(batch.values()) if isinstance(batch, dict) else batch
@@ -131,16 +137,6 @@ class _SizedLoaderViews(_LoaderViews):
         return len(self.loader)
 
 
-class _Loader(DataLoader):
-    """A loader that raises what its workers could not read, as they would in this process."""
-
-    def __iter__(self):
-        for batch in super().__iter__():
-            if isinstance(batch, ImageError):
-                raise batch
-            yield batch
-
-
 def collate(samples):
     """Views of B images → one batch for `MaSSL.train_step`: a tuple that holds the list of V tensors `(B, h, w, 3)`."""
     for sample in samples:
@@ -149,11 +145,26 @@ def collate(samples):
     return ([torch.from_numpy(np.stack(view)) for view in zip(*samples, strict=True)],)
 
 
-def _single_thread(_):
+class _Batches(DataLoader):
+    """A `DataLoader` that starts when its first batch is asked for, and raises what its workers could not read.
+
+    Keras asks for the iterator of an epoch at the end of the one before, which is too early to know its order.
+    """
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            if isinstance(batch, ImageError):
+                raise batch
+            yield batch
+
+
+def _start_worker(_):
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # What asks a whole group of processes to end asks the workers too: they stay for the step that is saved.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))
 
 
 def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0):
@@ -164,20 +175,20 @@ def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0):
     views = views or MultiCrop()
     if isinstance(x, DataLoader):
         sized = hasattr(x.dataset, "__len__")
-        return DataLoader((_SizedLoaderViews if sized else _LoaderViews)(x, views, seed), batch_size=None)
+        return _Batches((_SizedLoaderViews if sized else _LoaderViews)(x, views, seed), batch_size=None)
     images = _as_images(x)
     ready = isinstance(images, list) and _are_views(images)
     data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed)
     length = len(data)
     if length < batch_size:
         raise ValueError(f"x holds {length} images, fewer than batch_size={batch_size}")
-    return _Loader(
+    return _Batches(
         data,
         batch_sampler=_Order(length, batch_size, seed),
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=_single_thread,
+        worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -205,16 +216,26 @@ def _as_images(x):
 
 
 class EpochOrder(keras.callbacks.Callback):
-    """Tells the loader which epoch begins, so that order and views follow the epoch and not the run."""
+    """Tells the loader which epoch begins, so that order and views follow the epoch and not the run.
 
-    def __init__(self, loader):
+    Args:
+        loader: What `view_loader` returned.
+        initial_batch: Batches of the first epoch that were trained on before. They are left out, and the
+            metrics that the model holds when training starts go on.
+    """
+
+    def __init__(self, loader, initial_batch=0):
         super().__init__()
-        self.loader = loader
+        self.loader, self.initial_batch = loader, initial_batch
+
+    def on_train_begin(self, logs=None):
+        variables = [v for metric in self.model.metrics for v in metric.variables]
+        self.carried = [(v, v.numpy().copy()) for v in variables] if self.initial_batch else []
 
     def on_epoch_begin(self, epoch, logs=None):
-        source = (
-            self.loader.dataset
-            if isinstance(self.loader.dataset, _LoaderViews)
-            else self.loader.batch_sampler
-        )
-        source.epoch = epoch
+        views = self.loader.dataset
+        source = views if isinstance(views, _LoaderViews) else self.loader.batch_sampler
+        source.epoch, source.start = epoch, self.initial_batch
+        for variable, value in self.carried:  # Keras has just reset them
+            variable.assign(value)
+        self.initial_batch, self.carried = 0, []

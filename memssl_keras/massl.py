@@ -7,9 +7,9 @@ References:
 
 import functools
 import itertools
+import warnings
 
 import keras
-import numpy as np
 import torch
 from keras import layers
 
@@ -18,6 +18,7 @@ from memssl_keras.head import ProjectionHead
 from memssl_keras.loss import MemoryConsistency, koleo
 from memssl_keras.memory import Memory
 from memssl_keras.optimizer import AdamW
+from memssl_keras.randomness import CountedDraws
 
 if keras.backend.backend() != "torch":
     raise ImportError(
@@ -100,8 +101,7 @@ class MaSSL(keras.Model):
             number is outside its range.
 
     Example:
-        >>> import numpy as np
-        >>> from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
+        >>>         >>> from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
         >>> encoder = ViT(embed_dim=48, depth=2, num_heads=3, patch_size=8, image_size=32)
         >>> model = MaSSL(encoder, memory_size=256, block_size=64, hidden_dim=64, output_dim=32)
         >>> model.compile(optimizer=AdamW(5e-4, clipnorm=3.0))
@@ -162,16 +162,6 @@ class MaSSL(keras.Model):
             v for v in self.teacher.weights if all(v is not followed for followed, _ in self._followed)
         ]
 
-    @functools.cached_property
-    def _random_layers(self):
-        return [layer for layer in self.student._flatten_layers() if getattr(layer, "seed_generator", None)]
-
-    def _seed_dropout(self):
-        """Drop path and other dropout follow from seed and step: Keras does not save where they were."""
-        for i, layer in enumerate(self._random_layers):
-            (state,) = np.random.SeedSequence([self.seed, self.step, i]).generate_state(1) >> 1
-            layer.seed_generator.state.assign([int(state), 0])
-
     @property
     def encoder(self):
         """The teacher's encoder: what training is for."""
@@ -214,7 +204,19 @@ class MaSSL(keras.Model):
         """The teacher's features `(B, D)` of normalised images `(B, H, W, 3)`."""
         return self.teacher.encoder(images, training=training)
 
-    def fit(self, x, *, views=None, batch_size=64, epochs=1, workers=0, seed=None, callbacks=None, **kwargs):
+    def fit(
+        self,
+        x,
+        *,
+        views=None,
+        batch_size=64,
+        epochs=1,
+        workers=0,
+        seed=None,
+        callbacks=None,
+        initial_batch=0,
+        **kwargs,
+    ):
         """Train on images without labels, or on views that are ready.
 
         Args:
@@ -229,6 +231,8 @@ class MaSSL(keras.Model):
             workers: Processes that make views; 0 makes them in this one.
             seed: Seed of order and views; the model's own by default.
             callbacks: Keras callbacks, `Schedules` among them.
+            initial_batch: Batches of the first epoch that were trained on before; they are left out, and the
+                epoch's metrics go on from those that the model holds.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Returns:
@@ -240,8 +244,11 @@ class MaSSL(keras.Model):
         """
         seed = self.seed if seed is None else seed
         loader = view_loader(x, views=views, batch_size=batch_size, workers=workers, seed=seed)
-        callbacks = [EpochOrder(loader), *(callbacks or [])]
-        return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
+        callbacks = [EpochOrder(loader, initial_batch), CountedDraws(seed), *(callbacks or [])]
+        with warnings.catch_warnings():
+            if initial_batch:  # Keras misses the batches that are left out
+                warnings.filterwarnings("ignore", message="Your input ran out of data")
+            return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
 
     def train_step(self, data):
         views = [normalise(view.to(self._device)) for view in data[0]]
@@ -249,7 +256,6 @@ class MaSSL(keras.Model):
         statistics = [v.value.detach().clone() for v in self._statistics]
         with torch.no_grad():
             targets = self.teacher(views[:2], training=True)
-        self._seed_dropout()
         embeddings = self.student(views, training=True)
         blocks = self.memory.permutation(self.step)
         loss, entropy = self.consistency(embeddings, targets, self.memory, blocks, self.teacher_temperature)

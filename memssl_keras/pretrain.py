@@ -6,7 +6,8 @@ import pathlib
 
 import keras
 
-from memssl_keras.callbacks import Checkpoint
+from memssl_keras.callbacks import Checkpoint, MetricsTable, environment
+from memssl_keras.observe import MemoryHealth
 from memssl_keras.pretrained import replace_file
 
 
@@ -19,60 +20,108 @@ def _settings(recipe, images, seed):
     return {**plain, "images": len(images), "seed": seed}
 
 
-def _check_settings(path, settings):
+def _changes(path, settings):
+    """The settings that differ from those in the file, in words."""
     before = json.loads(path.read_text(encoding="utf-8"))
-    changed = [k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k)]
-    if changed:
-        list_of = "; ".join(f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in sorted(changed))
+    changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
+    return [f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed]
+
+
+def _write_settings(path, settings):
+    text = json.dumps(settings, indent=2) + "\n"
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _restore(checkpoint, path, model, changes):
+    try:
+        return checkpoint.load(path, model)
+    except ValueError as error:
         raise SettingsChanged(
-            f"{path.parent} holds a run with other settings: {list_of}. Choose another folder"
-        )
+            f"{checkpoint.folder}: the weights in {path.name} do not fit these settings ({'; '.join(changes)}): "
+            "what shapes the model cannot change within a run"
+        ) from error
 
 
-def pretrain(recipe, images, folder, *, seed=0, workers=0, callbacks=()):
-    """Train a recipe's encoder on images, writing into a folder after every epoch.
+def pretrain(
+    recipe,
+    images,
+    folder,
+    *,
+    seed=0,
+    workers=0,
+    checkpoint_every=500,
+    allow_changed=False,
+    callbacks=(),
+    say=print,
+):
+    """Train a recipe's encoder on images, writing into a folder.
 
-    A folder that holds an unfinished run with the same settings is gone on with at its last epoch.
+    A folder that holds an unfinished run with the same settings is gone on with at its last checkpoint. On a
+    processor, with the same number of threads and processes, the result is bit for bit that of a run without
+    interruption, wherever and however often it was interrupted.
 
     Args:
         recipe: A `Recipe`.
         images: What `MaSSL.fit` takes as images.
-        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoint.keras` and the encoder.
-        seed: Seed of weights, memory, order and views.
+        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder; see `Checkpoint`.
+        seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
+        checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
+        allow_changed: Go on with a run whose settings were others; they must leave the model's shape as it was.
         callbacks: More Keras callbacks.
+        say: Called with each line that a person should read.
 
     Returns:
         The trained `MaSSL`.
 
     Raises:
         SettingsChanged: where the folder holds a run with other settings.
-        NonFiniteLoss: where the loss stops being finite; the last epoch's checkpoint stays.
+        CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
+        NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
+        Terminated: after SIGTERM, when the step has ended and is saved; it is a `SystemExit`.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings, run = _settings(recipe, images, seed), folder / "run.json"
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, checkpoint_every)
+    newest = checkpoint.store.newest(say)
+    changes = _changes(run, settings) if newest and run.exists() else []
+    if changes and not allow_changed:
+        raise SettingsChanged(
+            f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or go on "
+            "with the new ones: --allow-changed, in Python allow_changed=True"
+        )
+
     keras.utils.set_random_seed(seed)
-    if checkpoint.path.exists():
-        _check_settings(run, settings)
-        model = keras.saving.load_model(checkpoint.path)
-    else:
-        model = recipe.build(seed=seed)
-        text = json.dumps(settings, indent=2) + "\n"
-        replace_file(run, lambda path: path.write_text(text, encoding="utf-8"))
-    steps = len(images) // recipe.batch_size
-    done = model.step // steps if steps else 0
-    log = keras.callbacks.CSVLogger(str(folder / "metrics.csv"), append=done > 0)
-    model.fit(
-        images,
-        views=recipe.views,
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        initial_epoch=done,
-        workers=workers,
-        seed=seed,
-        verbose=0,
-        callbacks=[recipe.schedules(), log, checkpoint, *callbacks],
-    )
+    model, schedules = recipe.build(seed=seed), recipe.schedules()
+    epoch = batch = 0
+    if newest:
+        state = _restore(checkpoint, newest, model, changes)
+        steps = len(images) // recipe.batch_size
+        # With another number of steps per epoch, the place within the epoch is kept as a share of it.
+        epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
+        schedules.offset = epoch * steps + batch - model.step
+        say(f"going on at epoch {epoch + 1}, step {batch} of {steps}" + "".join(f"; {c}" for c in changes))
+        differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
+        if differs:
+            say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+    _write_settings(run, settings)
+    checkpoint.start_at(epoch, batch)
+    if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
+        checkpoint.metrics.unlink(missing_ok=True)
+    # What adds metrics comes before what writes them down.
+    observers = [MemoryHealth(), *callbacks, MetricsTable(checkpoint.metrics)]
+    with checkpoint.watching():
+        model.fit(
+            images,
+            views=recipe.views,
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            initial_epoch=epoch,
+            initial_batch=batch,
+            workers=workers,
+            seed=seed,
+            verbose=0,
+            callbacks=[schedules, *observers, checkpoint],
+        )
     return model

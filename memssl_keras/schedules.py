@@ -61,7 +61,8 @@ class Schedules(keras.callbacks.Callback):
     """Sets learning rate, weight decay, teacher momentum and teacher temperature before every step.
 
     Each is a `CosineSchedule`, an array of values per step, or None to leave it as it is. The step is the
-    optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds.
+    optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds. A run
+    that goes on with another number of steps per epoch has an `offset` from that count.
 
     Example:
         >>> from memssl_keras.schedules import CosineSchedule, Schedules
@@ -81,7 +82,7 @@ class Schedules(keras.callbacks.Callback):
             "teacher_momentum": teacher_momentum,
             "teacher_temperature": teacher_temperature,
         }
-        self.values = {}
+        self.values, self.offset = {}, 0
 
     def on_train_begin(self, logs=None):
         for name, schedule in self.schedules.items():
@@ -96,9 +97,11 @@ class Schedules(keras.callbacks.Callback):
 
     def at(self, step):
         """The scheduled values of `step`, by name."""
-        return {name: float(values[min(step, len(values) - 1)]) for name, values in self.values.items()}
+        return {
+            name: float(values[min(max(step, 0), len(values) - 1)]) for name, values in self.values.items()
+        }
 
     def on_train_batch_begin(self, batch, logs=None):
-        for name, value in self.at(self.model.step).items():
+        for name, value in self.at(self.model.step + self.offset).items():
             owner = self.model.optimizer if name in ("learning_rate", "weight_decay") else self.model
             setattr(owner, name, value)

@@ -85,14 +85,16 @@ def test_every_command_is_tested_here():
 
 def test_a_run_leaves_its_files(trained):
     files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
-    assert files == {
-        "checkpoint.keras",
+    assert {path for path in files if not path.startswith("checkpoints/")} == {
         "config.json",
+        "curves.png",
         "metrics.csv",
         "model.safetensors",
         "onnx/model.onnx",
+        "report.md",
         "run.json",
     }
+    assert sum(path.endswith("model.keras") for path in files) == 2  # one an epoch
     assert json.loads((trained / "run.json").read_text())["images"] == 9
     header, *rows = (trained / "metrics.csv").read_text().splitlines()
     assert len(rows) == 2 and {"epoch", "loss", "teacher_entropy", "spread"} <= set(header.split(","))
@@ -104,7 +106,12 @@ def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     said = run("evaluate", trained, "--data", tmp_path, "--k", 3, "--out", tmp_path / "r.json")
     assert "20 train and 6 test images" in said
     scores = json.loads((tmp_path / "r.json").read_text())["scores"]
-    assert list(scores) == ["raw pixels, 32 px", "the encoder, untrained", "the encoder"]
+    assert list(scores) == [
+        "raw pixels, 32 px",
+        "pixels less their mean, 32 px",
+        "the encoder, untrained",
+        "the encoder",
+    ]
     assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
 
 

@@ -68,7 +68,7 @@ def test_bad_arguments_are_named(change, words):
 
 def test_raw_pixels_are_centred_rows_of_the_resized_image():
     images = pictures(3)
-    rows = pixels(list(images), 8)
+    rows = pixels(list(images), 8, centred=True)
     expected = np.asarray(Image.fromarray(images[1]).resize((8, 8), Image.Resampling.BICUBIC), float).ravel()
     assert rows.shape == (3, 192)
     np.testing.assert_allclose(rows[1], expected - expected.mean(), atol=1e-3)

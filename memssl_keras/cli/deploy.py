@@ -35,6 +35,10 @@ def export(
         from memssl_keras.pretrained import from_pretrained
 
         encoder, folder = from_pretrained(model), out or pathlib.Path(model)
+        if not out and not folder.is_dir():
+            raise ValueError(
+                f"model={model!r} is bundled and exported; --out FOLDER writes it elsewhere again"
+            )
         with console.status("tracing and comparing"):
             difference = export_onnx(encoder, folder)
     path = folder / "onnx" / "model.onnx"

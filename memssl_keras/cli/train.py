@@ -32,33 +32,60 @@ def pretrain(
         int, typer.Option(min=0, help="Processes that make views; 0 for none beside this one.")
     ] = 1,
     threads: Threads = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled train-*.parquet and test-*.parquet: k-NN after every epoch, and in the report."
+        ),
+    ] = None,
+    label: Annotated[str, typer.Option(help="Label column of those.")] = "label",
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
+    ] = 500,
+    allow_changed: Annotated[
+        bool, typer.Option("--allow-changed", help="Go on with a run although settings have changed.")
+    ] = False,
 ):
     """Train an encoder on images without labels.
 
-    The folder gets the encoder, the checkpoint to go on from, the settings and metrics.csv, after every epoch.
+    The folder gets the encoder, the last three checkpoints, the settings, metrics.csv and at the end report.md. The
+    same command goes on with a run that was interrupted: a run that was killed ends as if it had not been.
     """
     from memssl_keras.recipes import get_recipe
-    from memssl_keras.sources import open_source
+    from memssl_keras.sources import labels_of, open_source
 
     with errors_in_words():
         changes = {k: v for k, v in {"epochs": epochs, "batch_size": batch_size}.items() if v is not None}
         settings = dataclasses.replace(get_recipe(recipe), **changes)
         images = open_source(data, split=split, column=column)
+        voters, held_out = (open_source(labelled, split=s) if labelled else None for s in ("train", "test"))
         import torch
 
-        from memssl_keras.callbacks import RichProgress
+        from memssl_keras.callbacks import RichProgress, Terminated
         from memssl_keras.massl import NonFiniteLoss
+        from memssl_keras.observe import OnlineKNN
         from memssl_keras.pretrain import pretrain as run
+        from memssl_keras.report import write_report
 
         if threads:
             torch.set_num_threads(threads)
         steps = len(images) // settings.batch_size
         console.print(f"{recipe}: {len(images):,} images, {settings.epochs} epochs of {steps} steps")
         progress = RichProgress(console)
+        observers = []
+        if labelled:
+            observers = [OnlineKNN(voters, labels_of(voters, label), held_out, labels_of(held_out, label))]
+        options = {"checkpoint_every": checkpoint_every, "allow_changed": allow_changed, "say": console.print}
         try:
-            run(settings, images, out, seed=seed, workers=workers, callbacks=[progress])
+            run(
+                settings, images, out, seed=seed, workers=workers, callbacks=[*observers, progress], **options
+            )
         except NonFiniteLoss as error:
-            raise NonFiniteLoss(f"{error}. The state after the last complete epoch is in {out}") from None
+            raise NonFiniteLoss(f"{error}. The last checkpoint is in {out / 'checkpoints'}") from None
+        except Terminated as end:
+            console.print(str(end))
+            raise
         finally:
             progress.stop()
-    console.print(f"The encoder is in {out}. Next: memssl export {out}")
+        write_report(out, held_out)
+    console.print(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")

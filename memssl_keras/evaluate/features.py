@@ -18,23 +18,25 @@ def unit(features, name):
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def pixels(images, size):
-    """Raw pixels as features, the baseline that an encoder has to beat: `(N, size · size · 3)` float32.
+def pixels(images, size, centred=False):
+    """Pixels as features, the baseline that an encoder has to beat: `(N, size · size · 3)` float32, 0 … 255.
 
     Args:
         images: What `read_image` takes.
-        size: Side in pixels to which each image is resized; every row is centred on its own mean.
+        size: Side in pixels to which each image is resized.
+        centred: Subtract each image's own mean. That takes brightness out, which raw pixels are mostly compared by,
+            and makes the baseline much harder to beat.
     """
     rows = []
     for image in images:
         picture = Image.fromarray(read_image(image)).resize((size, size), Image.Resampling.BICUBIC)
         row = np.asarray(picture, "float32").ravel()
-        rows.append(row - row.mean())
+        rows.append(row - row.mean() if centred else row)
     return np.stack(rows)
 
 
 def extractors(encoder):
-    """Name → function from a list of images to features `(N, D)`: raw pixels, the encoder untrained, the encoder.
+    """Name → function from a list of images to features `(N, D)`: pixels, the encoder untrained, the encoder.
 
     The untrained one has the same architecture and weights drawn with seed 0.
     """
@@ -46,6 +48,7 @@ def extractors(encoder):
     untrained, size = type(encoder).from_config(encoder.get_config()), preprocessing_of(encoder).image_size
     return {
         f"raw pixels, {size} px": lambda images: pixels(images, size),
+        f"pixels less their mean, {size} px": lambda images: pixels(images, size, centred=True),
         "the encoder, untrained": lambda images: embed(untrained, images),
         "the encoder": lambda images: embed(encoder, images),
     }
