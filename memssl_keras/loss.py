@@ -22,6 +22,7 @@ import torch
 
 # Slots of the memory that are looked at together: their logits stay in the processor's cache.
 _TILE = {"cpu": 512, "cuda": 16384}
+_SAFE = 60.0
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def attend(queries, vectors, permutation, block_size, centre=0.0, tile=None):
 
     Args:
         queries: Rows already divided by their temperature, `(R, D)` float32.
-        vectors: The memory, `(K, D)`.
+        vectors: The memory, `(K, D)`, unit vectors.
         permutation: Order of its slots, `(K,)` int64; consecutive runs of `block_size` are the blocks.
         block_size: Slots per block P; it divides K.
         centre: Vector `(D,)` that is subtracted from every slot first.
@@ -43,19 +44,24 @@ def attend(queries, vectors, permutation, block_size, centre=0.0, tile=None):
     tile = min(tile or _TILE.get(queries.device.type, 16384), block_size)
     logsumexp, expected = queries.new_zeros(rows), queries.new_zeros(rows, dim)
     logits_buffer = queries.new_empty(rows * tile)
+    # Exponentials of logits this small neither overflow nor vanish, and need no peak to be taken out first.
+    bounded = float(queries.norm(dim=1).max()) * (1 + float(torch.as_tensor(centre).norm())) < _SAFE
     for block in permutation.split(block_size):
-        peak = queries.new_full((rows, 1), -torch.inf)
+        peak = queries.new_full((rows, 1), 0.0 if bounded else -torch.inf)
         total, weighted = queries.new_zeros(rows, 1), queries.new_zeros(rows, dim)
         for slots in block.split(tile):
             keys = vectors.index_select(0, slots).to(queries.dtype).sub_(centre)
             logits = logits_buffer[: rows * len(slots)].view(rows, len(slots))
             torch.mm(queries, keys.T, out=logits)
-            new_peak = torch.maximum(peak, logits.amax(1, keepdim=True))
-            weights = logits.sub_(new_peak).exp_()
-            rescale = (peak - new_peak).exp_()
-            total.mul_(rescale).add_(weights.sum(1, keepdim=True))
-            weighted.mul_(rescale).addmm_(weights, keys)
-            peak = new_peak
+            if not bounded:
+                higher = torch.maximum(peak, logits.amax(1, keepdim=True))
+                rescale, peak = (peak - higher).exp_(), higher
+                total.mul_(rescale)
+                weighted.mul_(rescale)
+                logits.sub_(higher)
+            weights = logits.exp_()
+            total.add_(weights.sum(1, keepdim=True))
+            weighted.addmm_(weights, keys)
         logsumexp += (peak + total.log()).squeeze(1)
         expected += weighted.div_(total)
     blocks = len(permutation) // block_size
