@@ -101,13 +101,14 @@ class Checkpoints:
             _to_disk(self.folder)
             self._drop_oldest()
         except (OSError, RuntimeError) as error:
-            shutil.rmtree(part, ignore_errors=True)
             before = self.newest(lambda line: None) if self.paths() else None
             rest = f"{before.name} before it is whole" if before else "there is none before it"
             raise CheckpointError(
                 f"{path}: could not be written ({getattr(error, 'strerror', None) or error}); {rest}. "
                 "Make room and give the same command to go on"
             ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def newest(self, say=print):
         """Folder of the newest whole checkpoint, or None where there is none; `say` hears of damaged ones.
