@@ -101,7 +101,8 @@ class MaSSL(keras.Model):
             number is outside its range.
 
     Example:
-        >>>         >>> from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
+        >>> import numpy as np
+        >>> from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
         >>> encoder = ViT(embed_dim=48, depth=2, num_heads=3, patch_size=8, image_size=32)
         >>> model = MaSSL(encoder, memory_size=256, block_size=64, hidden_dim=64, output_dim=32)
         >>> model.compile(optimizer=AdamW(5e-4, clipnorm=3.0))
