@@ -100,6 +100,17 @@ def test_a_run_leaves_its_files(trained):
     assert len(rows) == 2 and {"epoch", "loss", "teacher_entropy", "spread"} <= set(header.split(","))
 
 
+def test_pretrain_with_labels_follows_the_knn_and_reports_neighbours(tmp_path):
+    labelled(tmp_path / "train-0.parquet", 30, 1)
+    labelled(tmp_path / "test-0.parquet", 12, 2)
+    train = ("pretrain", tmp_path, "--split", "train", "--recipe", "tiny_test", "--workers", 0, "--out")
+    run(*train, tmp_path / "out")
+    run(*train, tmp_path / "seen", "--labelled", tmp_path)
+    without, seen = ((tmp_path / name / "metrics.csv").read_text() for name in ("out", "seen"))
+    assert "knn" not in without and "knn" in seen.splitlines()[0].split(",")
+    assert "neighbours.png" in (tmp_path / "seen" / "report.md").read_text()
+
+
 def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     labelled(tmp_path / "train-0.parquet", 20, 1)
     labelled(tmp_path / "test-0.parquet", 6, 2)

@@ -49,8 +49,8 @@ def extractors(encoder):
     return {
         f"raw pixels, {size} px": lambda images: pixels(images, size),
         f"pixels less their mean, {size} px": lambda images: pixels(images, size, centred=True),
-        "the encoder, untrained": lambda images: embed(untrained, images),
-        "the encoder": lambda images: embed(encoder, images),
+        "the encoder, untrained": lambda images: embed(untrained, images, batch_size=250),
+        "the encoder": lambda images: embed(encoder, images, batch_size=250),
     }
 
 
