@@ -19,7 +19,7 @@ class OnlineKNN(keras.callbacks.Callback):
         train_labels: Their integer labels.
         test: Images to classify.
         test_labels: Their integer labels.
-        every: Epochs between two measurements; other epochs report the last one.
+        every: Epochs between two measurements; the last epoch is always measured, others report NaN.
         k: Neighbours that vote.
         temperature: Temperature of the vote.
 
@@ -39,7 +39,6 @@ class OnlineKNN(keras.callbacks.Callback):
         self.train, self.train_labels = train, train_labels
         self.test, self.test_labels = test, test_labels
         self.every, self.k, self.temperature = every, k, temperature
-        self.accuracy = math.nan
 
     def measure(self, encoder):
         """Accuracy of an encoder, 0 … 1."""
@@ -49,9 +48,8 @@ class OnlineKNN(keras.callbacks.Callback):
         return knn_accuracy(train, self.train_labels, test, self.test_labels, self.k, self.temperature)
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            self.accuracy = self.measure(self.model.encoder)
-        logs["knn"] = self.accuracy
+        due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
+        logs["knn"] = self.measure(self.model.encoder) if due else math.nan
 
 
 class MemoryHealth(keras.callbacks.Callback):

@@ -33,7 +33,8 @@ def draw_curves(metrics, path):
     shown = [name for name in FIGURES if name in metrics and np.isfinite(metrics[name]).any()]
     figure = Figure(figsize=(10, 2.6 * ((len(shown) + 1) // 2)), layout="constrained")
     for axes, name in zip(figure.subplots(-(-len(shown) // 2), 2, squeeze=False).flat, shown, strict=False):
-        axes.plot(metrics["epoch"] + 1, metrics[name], color="#4338ca")
+        known = np.isfinite(metrics[name])
+        axes.plot(metrics["epoch"][known] + 1, metrics[name][known], ".-", color="#4338ca")
         axes.set_title(FIGURES[name], fontsize=8)
         axes.set_xlabel("epoch", fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)

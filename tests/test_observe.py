@@ -43,6 +43,7 @@ def test_online_knn_is_among_the_metrics_of_every_epoch():
         pictures(16), views=VIEWS, batch_size=8, epochs=3, callbacks=[online], verbose=0
     )
     first, second, third = history.history["knn"]
+    # Epochs 2 and, as the last one, 3 are measured.
     assert math.isnan(first) and second == third == 0.0  # every label of the test set is the wrong one
     assert OnlineKNN(images, labels, images, labels, k=3).measure(small_model().encoder) == 1.0
 

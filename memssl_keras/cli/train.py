@@ -35,10 +35,11 @@ def pretrain(
     labelled: Annotated[
         str | None,
         typer.Option(
-            help="Labelled train-*.parquet and test-*.parquet: k-NN after every epoch, and in the report."
+            help="Labelled train-*.parquet and test-*.parquet: k-NN while it trains, and in the report."
         ),
     ] = None,
     label: Annotated[str, typer.Option(help="Label column of those.")] = "label",
+    knn_every: Annotated[int, typer.Option(min=1, help="Epochs between two k-NN measurements.")] = 1,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
     ] = 500,
@@ -74,7 +75,8 @@ def pretrain(
         progress = RichProgress(console)
         observers = []
         if labelled:
-            observers = [OnlineKNN(voters, labels_of(voters, label), held_out, labels_of(held_out, label))]
+            labels = (labels_of(source, label) for source in (voters, held_out))
+            observers = [OnlineKNN(voters, next(labels), held_out, next(labels), every=knn_every)]
         options = {"checkpoint_every": checkpoint_every, "allow_changed": allow_changed, "say": console.print}
         try:
             run(
