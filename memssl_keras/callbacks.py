@@ -10,6 +10,7 @@ import threading
 import keras
 import torch
 
+from memssl_keras import distributed
 from memssl_keras.checkpoints import Checkpoints
 
 
@@ -32,7 +33,8 @@ class Checkpoint(keras.callbacks.Callback):
     `memssl_keras.checkpoints`.
     `config.json` and `model.safetensors` are the teacher's encoder, as `from_pretrained` reads it.
 
-    Within `with checkpoint.watching():` SIGTERM lets the step end, saves, and raises `Terminated`.
+    Of several processes the main one writes. Within `with checkpoint.watching():` SIGTERM lets the step end,
+    saves, and raises `Terminated`; in all processes, whichever of them it reached.
 
     Args:
         folder: Folder of the run.
@@ -79,6 +81,8 @@ class Checkpoint(keras.callbacks.Callback):
         return _Watch(self)
 
     def _save(self):
+        if not distributed.is_main():
+            return
         steps = self.params["steps"]
         state = {"step": self.model.step, "epoch": self.epoch, "batch": self.batch, "steps_per_epoch": steps}
         # Keras leaves metrics out; as decimal numbers they lose nothing.
@@ -102,23 +106,30 @@ class Checkpoint(keras.callbacks.Callback):
         self.batch += 1
         if self.batch == self.params["steps"]:
             return  # the end of the epoch is saved instead, with its metrics
-        if self.asked_to_end or self.model.step % self.every == 0:
+        ending = distributed.any_of(self.asked_to_end)
+        if ending or self.model.step % self.every == 0:
             self._save()
-        if self.asked_to_end:
+        if ending:
             self._end()
 
     def on_epoch_end(self, epoch, logs=None):
         self.start_at(epoch + 1, 0)
         # The encoder first: whoever finds the checkpoint of an epoch finds its encoder.
-        self.model.encoder.save_pretrained(self.folder)
+        if distributed.is_main():
+            self.model.encoder.save_pretrained(self.folder)
         self._save()
-        if self.asked_to_end and self.epoch < self.params["epochs"]:
+        if distributed.any_of(self.asked_to_end) and self.epoch < self.params["epochs"]:
             self._end()
 
 
 def environment():
     """What else the bits of a result depend on."""
-    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "keras": keras.__version__}
+    return {
+        "processes": distributed.world_size(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "keras": keras.__version__,
+    }
 
 
 class _Watch:

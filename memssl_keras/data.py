@@ -29,8 +29,9 @@ def _generator(seed, epoch, index):
 class _Order(Sampler):
     """Batches of (epoch, index) in an order that the seed and the epoch alone decide."""
 
-    def __init__(self, length, batch_size, seed):
+    def __init__(self, length, batch_size, seed, rank=0, world_size=1):
         self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.share = rank, batch_size // world_size
         self.epoch = self.start = 0
 
     def __len__(self):
@@ -39,7 +40,8 @@ class _Order(Sampler):
     def __iter__(self):
         order = _generator(self.seed, self.epoch, (1 << 40) - 1).permutation(self.length)
         for i in range(self.start, len(self)):
-            yield [(self.epoch, int(j)) for j in order[i * self.batch_size : (i + 1) * self.batch_size]]
+            first = i * self.batch_size + self.rank * self.share
+            yield [(self.epoch, int(j)) for j in order[first : first + self.share]]
 
 
 class _ViewsOfImages(Dataset):
@@ -167,7 +169,7 @@ def _start_worker(_):
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))
 
 
-def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0):
+def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0, rank=0, world_size=1):
     """A torch `DataLoader` whose batches are views; see `MaSSL.fit` for what `x` may be.
 
     Order and views of an image follow from `seed`, the epoch and the image's place alone.
@@ -180,11 +182,15 @@ def view_loader(x, *, views=None, batch_size=64, workers=0, seed=0):
     ready = isinstance(images, list) and _are_views(images)
     data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed)
     length = len(data)
+    if batch_size % world_size:
+        raise ValueError(
+            f"batch_size={batch_size}: expected a multiple of the number of processes, {world_size}"
+        )
     if length < batch_size:
         raise ValueError(f"x holds {length} images, fewer than batch_size={batch_size}")
     return _Batches(
         data,
-        batch_sampler=_Order(length, batch_size, seed),
+        batch_sampler=_Order(length, batch_size, seed, rank, world_size),
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,

@@ -3,10 +3,12 @@
 import keras
 from keras import layers, ops
 
+from memssl_keras import distributed
+
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class HeadBatchNorm(layers.BatchNormalization):
-    """Batch norm with torch's constants, whose running variance is the unbiased one that torch keeps.
+    """Batch norm over all processes, with torch's constants and the unbiased running variance that torch keeps.
 
     Checkpoints therefore mean the same on both sides. The batch's variance is the mean squared deviation:
     Keras's E[x²] - E[x]² loses its digits where features differ little from image to image.
@@ -19,9 +21,9 @@ class HeadBatchNorm(layers.BatchNormalization):
         if not training:
             return super().call(inputs, training=False, mask=mask)
         x = ops.cast(inputs, "float32")
-        mean = ops.mean(x, axis=0)
-        variance = ops.mean(ops.square(x - mean), axis=0)
-        rows = ops.shape(x)[0]
+        mean = distributed.average(ops.mean(x, axis=0))
+        variance = distributed.average(ops.mean(ops.square(x - mean), axis=0))
+        rows = ops.shape(x)[0] * distributed.world_size()
         unbiased = variance * (rows / max(rows - 1, 1))
         for running, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
             running.assign(running * self.momentum + ops.stop_gradient(value) * (1 - self.momentum))
@@ -52,10 +54,11 @@ class ProjectionHead(layers.Layer):
         widths = (hidden_dim, hidden_dim, output_dim)
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
         self.linears = [
-            layers.Dense(width, kernel_initializer=initializer, name=f"linear_{i}")
+            layers.Dense(width, kernel_initializer=initializer, dtype=self.dtype_policy, name=f"linear_{i}")
             for i, width in enumerate(widths)
         ]
-        self.norms = [HeadBatchNorm(name=f"norm_{i}") for i in range(2)] if batch_norm else []
+        norm = lambda i: HeadBatchNorm(dtype=self.dtype_policy, name=f"norm_{i}")  # noqa: E731
+        self.norms = [norm(i) for i in range(2)] if batch_norm else []
 
     def build(self, input_shape):
         widths = (input_shape[-1], self.hidden_dim, self.hidden_dim)

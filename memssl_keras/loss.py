@@ -20,6 +20,8 @@ References:
 
 import torch
 
+from memssl_keras import distributed
+
 # Slots of the memory that are looked at together: their logits stay in the processor's cache.
 _TILE = {"cpu": 512, "cuda": 16384}
 _SAFE = 60.0
@@ -153,15 +155,21 @@ class MemoryConsistency:
 def koleo(embeddings, eps=1e-8):
     """Kozachenko–Leonenko regulariser of unit vectors `(B, D)`: -mean log distance to the nearest neighbour.
 
-    The nearest neighbour is the row with the largest inner product among the others of the batch.
+    The nearest neighbour is the row with the largest inner product among the others of the batch, which is that of
+    all processes.
 
     Raises:
         ValueError: for fewer than two rows.
     """
-    if len(embeddings) < 2:
-        raise ValueError(f"embeddings have {len(embeddings)} row(s): KoLeo needs at least 2")
+    among, first = distributed.gather_with_gradient(embeddings)
+    if len(among) < 2:
+        raise ValueError(f"embeddings have {len(among)} row(s): KoLeo needs at least 2")
     with torch.no_grad():
-        similarities = embeddings @ embeddings.T
-        nearest = similarities.fill_diagonal_(-torch.inf).argmax(1)
-    distances = torch.nn.functional.pairwise_distance(embeddings, embeddings[nearest], eps=eps)
+        similarities = embeddings @ among.T
+        itself = torch.arange(len(embeddings), device=among.device)
+        similarities[
+            itself, itself + distributed.rank() * len(embeddings) * (len(among) > len(embeddings))
+        ] = -torch.inf
+        nearest = similarities.argmax(1)
+    distances = torch.nn.functional.pairwise_distance(embeddings, among[nearest], eps=eps)
     return -torch.log(distances + eps).mean()

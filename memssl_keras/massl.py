@@ -13,6 +13,7 @@ import keras
 import torch
 from keras import layers
 
+from memssl_keras import distributed
 from memssl_keras.data import EpochOrder, normalise, view_loader
 from memssl_keras.head import ProjectionHead
 from memssl_keras.loss import MemoryConsistency, koleo
@@ -60,7 +61,7 @@ class Branch(keras.Model):
                 twin.build((None, self.encoder.output_shape[-1]))
             twin.set_weights(part.get_weights())
             parts.append(twin)
-        twin = Branch(*parts)
+        twin = Branch(*parts, dtype=self.dtype_policy)
         for layer in twin._flatten_layers():
             if isinstance(layer, layers.Dropout):
                 layer.rate = 0
@@ -95,6 +96,8 @@ class MaSSL(keras.Model):
         teacher_momentum: m in [0, 1]: θ_t ← m θ_t + (1 - m) θ_s; `Schedules` may change it per step.
         koleo_weight: Weight of the KoLeo term on the student's global embeddings; 0 leaves it out.
         seed: Seed of the memory and of its blocks.
+        memory_storage: "float32", or "float16" for a memory of half the bytes.
+        **kwargs: `dtype="mixed_bfloat16"` or `"mixed_float16"` for the head's precision; the encoder brings its own.
 
     Raises:
         ValueError: where `block_size` does not divide `memory_size`, the encoder's output is not `(B, D)`, or a
@@ -126,6 +129,7 @@ class MaSSL(keras.Model):
         teacher_momentum=0.996,
         koleo_weight=0.0,
         seed=0,
+        memory_storage="float32",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -135,11 +139,11 @@ class MaSSL(keras.Model):
             raise ValueError(f"teacher_temperature={teacher_temperature}: expected a positive number")
         if koleo_weight < 0:
             raise ValueError(f"koleo_weight={koleo_weight}: expected 0 or more")
-        head = ProjectionHead(hidden_dim, output_dim, batch_norm)
+        head = ProjectionHead(hidden_dim, output_dim, batch_norm, dtype=self.dtype_policy)
         head.build((None, _feature_width(encoder)))
-        self.memory = Memory(memory_size, output_dim, block_size, seed)
+        self.memory = Memory(memory_size, output_dim, block_size, seed, memory_storage)
         self.consistency = MemoryConsistency(student_temperature)
-        self.student = Branch(encoder, head, name="student")
+        self.student = Branch(encoder, head, dtype=self.dtype_policy, name="student")
         self.teacher = self.student.copy()
         self.teacher_temperature, self.teacher_momentum = teacher_temperature, teacher_momentum
         self.koleo_weight, self.seed = koleo_weight, seed
@@ -148,6 +152,7 @@ class MaSSL(keras.Model):
             variable.trainable = False
         names = ("loss", "teacher_entropy", "agreement", "spread", "memory_filled")
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self._accumulate, self._parallel = 1, distributed.Parallel(self.student)
         self.built = True
 
     # As plain attributes, Keras would save these variables once more with the model.
@@ -185,12 +190,15 @@ class MaSSL(keras.Model):
         """Set the optimiser: any of Keras's, by default `memssl_keras.AdamW(5e-4, clipnorm=3.0)`.
 
         Biases and other one-dimensional weights are left out of its weight decay. The method clips each
-        gradient by its own norm, which is Keras's `clipnorm`.
+        gradient by its own norm, which is Keras's `clipnorm`. Under `mixed_float16` the loss is scaled.
         """
         optimizer = keras.optimizers.get(optimizer or AdamW(clipnorm=3.0))
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if not scaled and "float16" in {layer.compute_dtype for layer in self.student._flatten_layers()}:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         if not optimizer.built:
             flat = [v for v in self.student.trainable_variables if len(v.shape) < 2]
-            optimizer.exclude_from_weight_decay(var_list=flat)
+            getattr(optimizer, "inner_optimizer", optimizer).exclude_from_weight_decay(var_list=flat)
             optimizer.build(self.student.trainable_variables)
         kwargs.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **kwargs)
@@ -216,6 +224,7 @@ class MaSSL(keras.Model):
         seed=None,
         callbacks=None,
         initial_batch=0,
+        accumulate=1,
         **kwargs,
     ):
         """Train on images without labels, or on views that are ready.
@@ -227,56 +236,118 @@ class MaSSL(keras.Model):
                 of V tensors `(B, h, w, 3)`; uint8 is normalised with ImageNet's constants, floats are taken
                 as they are.
             views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
-            batch_size: Images per step; the remainder of an epoch is dropped. A `DataLoader` brings its own.
+            batch_size: Images per step, of all processes together; the remainder of an epoch is dropped. A
+                `DataLoader` brings its own, and in several processes each one's yields its own share of the step.
             epochs: Epoch to stop after.
             workers: Processes that make views; 0 makes them in this one.
             seed: Seed of order and views; the model's own by default.
             callbacks: Keras callbacks, `Schedules` among them.
             initial_batch: Batches of the first epoch that were trained on before; they are left out, and the
                 epoch's metrics go on from those that the model holds.
+            accumulate: Parts in which a step's images pass through the encoder, one after the other, for less
+                memory. Loss, gradient and what the memory is fed are those of the whole batch; batch norm and
+                KoLeo see a part at a time.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
+
+        Started by `torchrun`, the processes train one model together: each sees its share of every step's images,
+        gradients are averaged, and the memory is fed from all of them in the order of their ranks. Weights and
+        memory are those of the main process from the first step on.
 
         Returns:
             Keras's `History`.
 
         Raises:
-            ValueError: for data of another form, or fewer images than `batch_size`.
+            ValueError: for data of another form, fewer images than `batch_size`, or a batch that cannot be divided
+                among processes and parts, or is larger than the memory.
             NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
+            ProcessLost: where another process of the run has died.
         """
+        distributed.join()
         seed = self.seed if seed is None else seed
-        loader = view_loader(x, views=views, batch_size=batch_size, workers=workers, seed=seed)
-        callbacks = [EpochOrder(loader, initial_batch), CountedDraws(seed), *(callbacks or [])]
-        with warnings.catch_warnings():
+        rank, world_size = distributed.rank(), distributed.world_size()
+        loader = view_loader(
+            x,
+            views=views,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        own_loader = isinstance(x, torch.utils.data.DataLoader)
+        self._check_batch(x.batch_size if own_loader else batch_size // world_size, accumulate)
+        self._accumulate = accumulate
+        callbacks = [EpochOrder(loader, initial_batch), CountedDraws(seed, rank), *(callbacks or [])]
+        with warnings.catch_warnings(), distributed.noticing_loss():
             if initial_batch:  # Keras misses the batches that are left out
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
+            self._start_together(seed)
             return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
 
+    def _check_batch(self, own, accumulate):
+        """Refuse what cannot be divided; `own` are the images of one process in a step, None where unknown."""
+        if accumulate < 1 or (own or accumulate) % accumulate:
+            images = f"of the {own} images that a process has in a step" if own else "of 1 or more"
+            raise ValueError(f"accumulate={accumulate}: expected a divisor {images}")
+        if own and own * distributed.world_size() > self.memory.size:
+            raise ValueError(
+                f"batch_size={own * distributed.world_size()}: expected at most the memory's size, {self.memory.size}"
+            )
+
+    def _start_together(self, seed):
+        distributed.check_same("seed", (seed, self.memory.seed))
+        metrics = [v for metric in self.metrics for v in metric.variables]
+        distributed.broadcast(
+            [v.value.detach() for v in (*self.weights, *self.optimizer.variables, *metrics)]
+        )
+        self._parallel = distributed.Parallel(self.student)
+
     def train_step(self, data):
-        views = [normalise(view.to(self._device)) for view in data[0]]
-        images = len(views[0])
-        statistics = [v.value.detach().clone() for v in self._statistics]
+        views = [view.to(self._device) for view in data[0]]
+        blocks, statistics = self.memory.permutation(self.step), self._keep_statistics()
+        self.zero_grad()
+        parts = list(zip(*(view.tensor_split(self._accumulate) for view in views), strict=True))
+        seen = [self._pass(part, blocks, len(views[0]), part is parts[-1]) for part in parts]
+        figures, targets = self._join_parts(seen)
+        self._update_student(figures["loss"], statistics)
+        self.memory.update(targets[1])
+        self._update_teacher()
+        return self._measure(figures, targets)
+
+    def _pass(self, views, blocks, images, last):
+        """Add the gradient of some of a step's images; figures weighted by their share, and the teacher's targets."""
+        views = [normalise(view) for view in views]
+        share = len(views[0]) / images
         with torch.no_grad():
             targets = self.teacher(views[:2], training=True)
-        embeddings = self.student(views, training=True)
-        blocks = self.memory.permutation(self.step)
-        loss, entropy = self.consistency(embeddings, targets, self.memory, blocks, self.teacher_temperature)
-        if self.koleo_weight:
-            loss = loss + self.koleo_weight * sum(map(koleo, embeddings[: 2 * images].split(images))) / 2
-        self._update_student(loss, statistics)
-        self.memory.update(targets[images:])
-        self._update_teacher()
-        return self._measure(loss, entropy, embeddings.detach(), targets)
+        with self._parallel.sharing(last):
+            embeddings = self._parallel(views, training=True)
+            loss, entropy = self.consistency(
+                embeddings, targets, self.memory, blocks, self.teacher_temperature
+            )
+            if self.koleo_weight:
+                loss = loss + self.koleo_weight * sum(map(koleo, embeddings[: len(targets)].chunk(2))) / 2
+            self.optimizer.scale_loss(share * loss).backward()
+        agreement = (embeddings.detach()[: len(targets)] * torch.cat(targets.chunk(2)[::-1])).sum(1).mean()
+        return share * torch.stack([loss.detach(), entropy, agreement]), targets.unflatten(0, (2, -1))
+
+    def _join_parts(self, seen):
+        """Figures by name and targets `(2, B, D)` over all parts and processes."""
+        figures = distributed.average(sum(figures for figures, _ in seen))
+        targets = distributed.gather(torch.cat([targets for _, targets in seen], 1), 1)
+        return dict(zip(("loss", "teacher_entropy", "agreement"), figures.unbind(), strict=True)), targets
+
+    def _keep_statistics(self):
+        return [v.value.detach().clone() for v in self._statistics]
 
     def _update_student(self, loss, statistics):
         if not torch.isfinite(loss):
             for variable, value in zip(self._statistics, statistics, strict=True):
                 variable.assign(value)
             raise NonFiniteLoss(
-                f"the loss is {float(loss.detach())} at step {self.step}; the weights are those of the step before. "
+                f"the loss is {float(loss)} at step {self.step}; the weights are those of the step before. "
                 "A lower learning rate, a longer warm-up or a higher teacher temperature usually helps"
             )
-        self.zero_grad()
-        self.optimizer.scale_loss(loss).backward()
         variables = self.student.trainable_variables
         with torch.no_grad():
             self.optimizer.apply([v.value.grad for v in variables], variables)
@@ -287,24 +358,18 @@ class MaSSL(keras.Model):
         torch._foreach_lerp_(teacher, student, 1 - self.teacher_momentum)
 
     @torch.no_grad()
-    def _measure(self, loss, entropy, embeddings, targets):
+    def _measure(self, figures, targets):
         """Update and return the metrics of a step.
 
         `agreement` is the mean cosine between the student's and the teacher's embedding of the two global
         views, crosswise; `spread` is the standard deviation of the teacher's embeddings over the batch in units
         of a uniform distribution on the sphere (1; a collapsed encoder has 0).
         """
-        swapped = torch.cat(targets.chunk(2)[::-1])
-        values = {
-            "loss": loss.detach(),
-            "teacher_entropy": entropy,
-            "agreement": (embeddings[: len(targets)] * swapped).sum(1).mean(),
-            "spread": targets.var(0, unbiased=False).sum().sqrt(),
-            "memory_filled": self.memory.filled,
-        }
+        spread = targets.flatten(0, 1).var(0, unbiased=False).sum().sqrt()
+        figures = {**figures, "spread": spread, "memory_filled": self.memory.filled}
         self._means["memory_filled"].reset_state()
         for name, mean in self._means.items():
-            mean.update_state(values[name])
+            mean.update_state(figures[name])
         return {name: mean.result() for name, mean in self._means.items()}
 
     def get_config(self):
@@ -321,6 +386,7 @@ class MaSSL(keras.Model):
             "teacher_momentum": self.teacher_momentum,
             "koleo_weight": self.koleo_weight,
             "seed": self.seed,
+            "memory_storage": self.memory.storage,
         }
 
     @classmethod

@@ -18,9 +18,10 @@ class Memory(layers.Layer):
         dim: Width D of the embeddings.
         block_size: Slots per block P; it divides `size`.
         seed: Seed of the initial vectors and of every permutation.
+        storage: "float32", or "float16" for half the bytes; similarities are float32 all the same.
 
     Raises:
-        ValueError: where `block_size` does not divide `size`, or a size is below 1.
+        ValueError: where `block_size` does not divide `size`, a size is below 1, or there is no such storage.
 
     Example:
         >>> import torch
@@ -36,8 +37,10 @@ class Memory(layers.Layer):
         Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486).
     """
 
-    def __init__(self, size=131072, dim=256, block_size=16384, seed=0, **kwargs):
+    def __init__(self, size=131072, dim=256, block_size=16384, seed=0, storage="float32", **kwargs):
         super().__init__(dtype="float32", trainable=False, **kwargs)
+        if storage not in ("float32", "float16"):
+            raise ValueError(f"memory storage={storage!r}: expected 'float32' or 'float16'")
         for name, value in {"size": size, "dim": dim, "block_size": block_size}.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"memory {name}={value!r}: expected an integer of at least 1")
@@ -48,11 +51,15 @@ class Memory(layers.Layer):
                 f"block_size={block_size} does not divide memory size={size}; "
                 f"the nearest that do are {', '.join(map(str, near))}"
             )
-        self.size, self.dim, self.block_size, self.seed = size, dim, block_size, seed
+        self.size, self.dim, self.block_size, self.seed, self.storage = size, dim, block_size, seed, storage
         vectors = np.random.default_rng(seed).standard_normal((size, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         self.vectors = self.add_weight(
-            shape=(size, dim), initializer=lambda *_, **__: vectors, trainable=False, name="vectors"
+            shape=(size, dim),
+            initializer=lambda *_, **__: vectors,
+            dtype=storage,
+            trainable=False,
+            name="vectors",
         )
         self.pointer = self._counter("pointer")
         self.written = self._counter("written")
@@ -92,5 +99,5 @@ class Memory(layers.Layer):
         self.written.assign(int(self.written.value) + count)
 
     def get_config(self):
-        config = {"size": self.size, "dim": self.dim, "block_size": self.block_size, "seed": self.seed}
-        return {"name": self.name, **config}
+        names = ("name", "size", "dim", "block_size", "seed", "storage")
+        return {name: getattr(self, name) for name in names}

@@ -7,12 +7,15 @@ import keras
 import numpy as np
 import torch
 
+from memssl_keras import distributed
 from memssl_keras.evaluate.features import extract
 from memssl_keras.evaluate.knn import knn_accuracy
 
 
 class OnlineKNN(keras.callbacks.Callback):
     """k-NN accuracy of the teacher's encoder on labelled images, as `knn` among the epoch's metrics.
+
+    Several processes share the work of embedding them.
 
     Args:
         train: Images that may vote, as `read_image` takes them.
@@ -44,7 +47,8 @@ class OnlineKNN(keras.callbacks.Callback):
         """Accuracy of an encoder, 0 … 1."""
         from memssl_keras.pretrained import embed
 
-        train, test = (extract(lambda i: embed(encoder, i), images) for images in (self.train, self.test))
+        features = lambda images: extract(lambda part: embed(encoder, part), images)  # noqa: E731
+        train, test = (distributed.interleaved(features, images) for images in (self.train, self.test))
         return knn_accuracy(train, self.train_labels, test, self.test_labels, self.k, self.temperature)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -95,6 +99,6 @@ class MemoryHealth(keras.callbacks.Callback):
             return math.nan
         rows = torch.from_numpy(np.random.default_rng(0).permutation(len(vectors))[: self.sample])
         rows = rows.to(vectors.device)
-        similarities = vectors[rows] @ vectors.T
+        similarities = vectors[rows].float() @ vectors.float().T
         similarities[torch.arange(len(rows), device=rows.device), rows] = -1
         return float(similarities.amax(1).mean())

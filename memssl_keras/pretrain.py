@@ -6,9 +6,12 @@ import pathlib
 
 import keras
 
+from memssl_keras import distributed
 from memssl_keras.callbacks import Checkpoint, MetricsTable, environment
 from memssl_keras.observe import MemoryHealth
 from memssl_keras.pretrained import replace_file
+
+RUN = "run.json"
 
 
 class SettingsChanged(ValueError):
@@ -20,11 +23,22 @@ def _settings(recipe, images, seed):
     return {**plain, "images": len(images), "seed": seed}
 
 
-def _changes(path, settings):
-    """The settings that differ from those in the file, in words."""
-    before = json.loads(path.read_text(encoding="utf-8"))
+def _find_run(checkpoint, settings, allow_changed, say):
+    """The newest checkpoint in the folder, if any, and the settings that are not those of its run, in words."""
+    folder = checkpoint.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = checkpoint.store.newest(say)
+    if not newest or not (folder / RUN).exists():
+        return newest, []
+    before = json.loads((folder / RUN).read_text(encoding="utf-8"))
     changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-    return [f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed]
+    changes = [f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed]
+    if changes and not allow_changed:
+        raise SettingsChanged(
+            f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or go on "
+            "with the new ones: --allow-changed, in Python allow_changed=True"
+        )
+    return newest, changes
 
 
 def _write_settings(path, settings):
@@ -58,7 +72,8 @@ def pretrain(
 
     A folder that holds an unfinished run with the same settings is gone on with at its last checkpoint. On a
     processor, with the same number of threads and processes, the result is bit for bit that of a run without
-    interruption, wherever and however often it was interrupted.
+    interruption, wherever and however often it was interrupted. Started by `torchrun`, the processes share the
+    work; see `MaSSL.fit`.
 
     Args:
         recipe: A `Recipe`.
@@ -78,44 +93,44 @@ def pretrain(
         SettingsChanged: where the folder holds a run with other settings.
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
         NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
+        ProcessLost: where another process of the run has died; the last checkpoint stays.
         Terminated: after SIGTERM, when the step has ended and is saved; it is a `SystemExit`.
     """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings, run = _settings(recipe, images, seed), folder / "run.json"
+    distributed.join()
+    main, folder = distributed.is_main(), pathlib.Path(folder)
+    say = say if main else lambda line: None
     checkpoint = Checkpoint(folder, checkpoint_every)
-    newest = checkpoint.store.newest(say)
-    changes = _changes(run, settings) if newest and run.exists() else []
-    if changes and not allow_changed:
-        raise SettingsChanged(
-            f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or go on "
-            "with the new ones: --allow-changed, in Python allow_changed=True"
-        )
+    settings = _settings(recipe, images, seed)
+    distributed.check_same("settings", settings)
+    # The main process alone reads and writes the folder; the others need not see it.
+    newest, changes = distributed.from_main(lambda: _find_run(checkpoint, settings, allow_changed, say))
 
     keras.utils.set_random_seed(seed)
     model, schedules = recipe.build(seed=seed), recipe.schedules()
     epoch = batch = 0
     if newest:
-        state = _restore(checkpoint, newest, model, changes)
+        state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))
         steps = len(images) // recipe.batch_size
         # With another number of steps per epoch, the place within the epoch is kept as a share of it.
         epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
-        schedules.offset = epoch * steps + batch - model.step
+        schedules.offset = epoch * steps + batch - state["step"]
         say(f"going on at epoch {epoch + 1}, step {batch} of {steps}" + "".join(f"; {c}" for c in changes))
         differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
         if differs:
             say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
-    _write_settings(run, settings)
     checkpoint.start_at(epoch, batch)
-    if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
-        checkpoint.metrics.unlink(missing_ok=True)
-    # What adds metrics comes before what writes them down.
-    observers = [MemoryHealth(), *callbacks, MetricsTable(checkpoint.metrics)]
+    observers = [MemoryHealth(), *callbacks]
+    if main:
+        _write_settings(folder / RUN, settings)
+        if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
+            checkpoint.metrics.unlink(missing_ok=True)
+        observers.append(MetricsTable(checkpoint.metrics))  # behind those that add metrics
     with checkpoint.watching():
         model.fit(
             images,
             views=recipe.views,
             batch_size=recipe.batch_size,
+            accumulate=recipe.accumulate,
             epochs=recipe.epochs,
             initial_epoch=epoch,
             initial_batch=batch,

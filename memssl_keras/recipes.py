@@ -10,13 +10,16 @@ import difflib
 
 from memssl_keras.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
-    Lengths of warm-ups are in epochs. The peak learning rate is `learning_rate` × batch size / 256; the final
-    one is taken as it is.
+    Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning rate is
+    `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
+    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
 
     Example:
         >>> from memssl_keras import get_recipe
@@ -46,12 +49,19 @@ class Recipe:
     output_dim: int = 256
     batch_norm: bool = False
     koleo_weight: float = 0.0
+    accumulate: int = 1
+    precision: str = "float32"
+    memory_storage: str = "float32"
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
 
     def build_encoder(self):
         """A new `ViT` of the recipe, whose preprocessing is that of its views."""
         from memssl_keras.vit import ViT
 
-        return ViT(**self.encoder)
+        return ViT(**self.encoder, dtype=self.precision)
 
     def build(self, encoder=None, seed=0):
         """A compiled `MaSSL` around a new encoder, or around another one."""
@@ -70,6 +80,8 @@ class Recipe:
             teacher_momentum=self.momentum,
             koleo_weight=self.koleo_weight,
             seed=seed,
+            memory_storage=self.memory_storage,
+            dtype=self.precision,
         )
         model.compile(AdamW(self.peak_learning_rate, weight_decay=self.weight_decay[0], clipnorm=self.clip))
         return model

@@ -102,6 +102,8 @@ class Schedules(keras.callbacks.Callback):
         }
 
     def on_train_batch_begin(self, batch, logs=None):
+        # Loss scaling wraps the optimiser, whose settings these are.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         for name, value in self.at(self.model.step + self.offset).items():
-            owner = self.model.optimizer if name in ("learning_rate", "weight_decay") else self.model
+            owner = optimizer if name in ("learning_rate", "weight_decay") else self.model
             setattr(owner, name, value)

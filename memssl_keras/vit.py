@@ -8,6 +8,8 @@ References:
     Darcet et al., Vision Transformers Need Registers, ICLR 2024 (arXiv 2309.16588).
 """
 
+import functools
+
 import keras
 from keras import layers, ops
 
@@ -21,9 +23,9 @@ SIZES = {
 }
 
 
-def _linear(units, name, bias=True):
+def _linear(units, name, dtype, bias=True):
     initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-    return layers.Dense(units, kernel_initializer=initializer, use_bias=bias, name=name)
+    return layers.Dense(units, kernel_initializer=initializer, use_bias=bias, dtype=dtype, name=name)
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -55,8 +57,8 @@ class Attention(layers.Layer):
     def __init__(self, dim, num_heads, qkv_bias=True, **kwargs):
         super().__init__(**kwargs)
         self.dim, self.num_heads, self.qkv_bias = dim, num_heads, qkv_bias
-        self.qkv = _linear(3 * dim, "qkv", qkv_bias)
-        self.proj = _linear(dim, "proj")
+        self.qkv = _linear(3 * dim, "qkv", self.dtype_policy, qkv_bias)
+        self.proj = _linear(dim, "proj", self.dtype_policy)
 
     def build(self, input_shape):
         self.qkv.build(input_shape)
@@ -76,7 +78,7 @@ class Attention(layers.Layer):
         """Attention weights `(B, heads, T, T)`, rows summing to 1, which the fused kernel never forms."""
         query, key, _ = self._query_key_value(x)
         logits = ops.einsum("bqhd,bkhd->bhqk", query, key) * (self.dim // self.num_heads) ** -0.5
-        return ops.softmax(logits, axis=-1)
+        return ops.softmax(ops.cast(logits, "float32"), axis=-1)
 
     def get_config(self):
         config = {"dim": self.dim, "num_heads": self.num_heads, "qkv_bias": self.qkv_bias}
@@ -102,16 +104,17 @@ class Block(layers.Layer):
         self.dim, self.num_heads, self.mlp_ratio = dim, num_heads, mlp_ratio
         self.drop_path_rate, self.layer_scale = drop_path, layer_scale
         self.qkv_bias, self.norm_epsilon = qkv_bias, norm_epsilon
-        self.norm1 = layers.LayerNormalization(epsilon=norm_epsilon, name="norm1")
-        self.attn = Attention(dim, num_heads, qkv_bias, name="attn")
-        self.norm2 = layers.LayerNormalization(epsilon=norm_epsilon, name="norm2")
-        self.fc1 = _linear(int(dim * mlp_ratio), "fc1")
-        self.fc2 = _linear(dim, "fc2")
-        scaled = layer_scale is not None
-        self.ls1 = LayerScale(layer_scale, name="ls1") if scaled else layers.Identity(name="ls1")
-        self.ls2 = LayerScale(layer_scale, name="ls2") if scaled else layers.Identity(name="ls2")
+        dtype = self.dtype_policy
+        norm = lambda name: layers.LayerNormalization(epsilon=norm_epsilon, dtype=dtype, name=name)  # noqa: E731
+        self.norm1 = norm("norm1")
+        self.attn = Attention(dim, num_heads, qkv_bias, dtype=dtype, name="attn")
+        self.norm2 = norm("norm2")
+        self.fc1 = _linear(int(dim * mlp_ratio), "fc1", dtype)
+        self.fc2 = _linear(dim, "fc2", dtype)
+        scale = functools.partial(LayerScale, layer_scale) if layer_scale is not None else layers.Identity
+        self.ls1, self.ls2 = scale(dtype=dtype, name="ls1"), scale(dtype=dtype, name="ls2")
         # Stochastic depth drops a residual branch for whole images: dropout over the batch axis alone.
-        self.drop_path = layers.Dropout(drop_path, noise_shape=(None, 1, 1), name="drop_path")
+        self.drop_path = layers.Dropout(drop_path, noise_shape=(None, 1, 1), dtype=dtype, name="drop_path")
 
     def build(self, input_shape):
         for layer in (self.norm1, self.attn, self.norm2, self.fc1, self.ls1, self.ls2):
@@ -214,16 +217,17 @@ class ViT(keras.Model):
             strides=patch_size,
             data_format="channels_last",
             kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+            dtype=self.dtype_policy,
             name="patch_embed",
         )
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        settings = {"layer_scale": layer_scale, "qkv_bias": qkv_bias, "norm_epsilon": norm_epsilon}
+        settings["dtype"] = self.dtype_policy
         self.blocks = [
-            Block(
-                embed_dim, num_heads, mlp_ratio, rate, layer_scale, qkv_bias, norm_epsilon, name=f"block_{i}"
-            )
+            Block(embed_dim, num_heads, mlp_ratio, rate, name=f"block_{i}", **settings)
             for i, rate in enumerate(rates)
         ]
-        self.norm = layers.LayerNormalization(epsilon=norm_epsilon, name="norm")
+        self.norm = layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
         self.build((None, image_size, image_size, 3))
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 
 import numpy as np
 
@@ -46,13 +47,24 @@ def main():
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--images", type=int, default=80)
+    parser.add_argument("--die-at", type=int, help="step at which the process of the highest rank dies")
     options = parser.parse_args()
 
+    import keras
+
+    from memssl_keras import distributed
     from memssl_keras.pretrain import pretrain
+
+    class Death(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.step == options.die_at and distributed.rank() == distributed.world_size() - 1:
+                os._exit(9)
 
     recipe = dataclasses.replace(RECIPE, epochs=options.epochs)
     images = pictures(options.images)
-    pretrain(recipe, images, options.folder, workers=options.workers, checkpoint_every=options.every)
+    settings = {"workers": options.workers, "checkpoint_every": options.every}
+    pretrain(recipe, images, options.folder, callbacks=[Death()], **settings)
+    distributed.leave()
 
 
 if __name__ == "__main__":

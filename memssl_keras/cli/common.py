@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from memssl_keras.distributed import rank, world_size
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -39,7 +41,10 @@ def errors_in_words():
     try:
         yield
     except (ValueError, OSError, ArithmeticError) as error:
-        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        where = f" in process {rank()}" if world_size() > 1 else ""
+        errors.print(
+            f"[bold red]error{where}:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from None
 
 
