@@ -49,6 +49,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder, self.every = pathlib.Path(folder), every
         self.store = Checkpoints(self.folder / "checkpoints", keep)
         self.epoch = self.batch = 0
+        self.saved = None
         self.asked_to_end = False
 
     @property
@@ -81,6 +82,7 @@ class Checkpoint(keras.callbacks.Callback):
         return _Watch(self)
 
     def _save(self):
+        self.saved = self.model.step
         if not distributed.is_main():
             return
         steps = self.params["steps"]
@@ -107,7 +109,9 @@ class Checkpoint(keras.callbacks.Callback):
         if self.batch == self.params["steps"]:
             return  # the end of the epoch is saved instead, with its metrics
         ending = distributed.any_of(self.asked_to_end)
-        if ending or self.model.step % self.every == 0:
+        # Steps that overflow in float16 do not count, and would save the same step again.
+        due = self.model.step % self.every == 0 and self.model.step != self.saved
+        if ending or due:
             self._save()
         if ending:
             self._end()

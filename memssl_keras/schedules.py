@@ -61,8 +61,9 @@ class Schedules(keras.callbacks.Callback):
     """Sets learning rate, weight decay, teacher momentum and teacher temperature before every step.
 
     Each is a `CosineSchedule`, an array of values per step, or None to leave it as it is. The step is the
-    optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds. A run
-    that goes on with another number of steps per epoch has an `offset` from that count.
+    optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds. An
+    `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out, and where
+    a run goes on with another number of steps per epoch.
 
     Example:
         >>> from memssl_keras.schedules import CosineSchedule, Schedules
@@ -102,8 +103,12 @@ class Schedules(keras.callbacks.Callback):
         }
 
     def on_train_batch_begin(self, batch, logs=None):
+        self.before = self.model.step
         # Loss scaling wraps the optimiser, whose settings these are.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         for name, value in self.at(self.model.step + self.offset).items():
             owner = optimizer if name in ("learning_rate", "weight_decay") else self.model
             setattr(owner, name, value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.offset += self.model.step == self.before
