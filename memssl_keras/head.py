@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from memssl_keras import distributed
+from memssl_keras.linear import Linear
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -52,10 +53,8 @@ class ProjectionHead(layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim, self.output_dim, self.batch_norm = hidden_dim, output_dim, batch_norm
         widths = (hidden_dim, hidden_dim, output_dim)
-        initializer = keras.initializers.TruncatedNormal(stddev=0.02)
         self.linears = [
-            layers.Dense(width, kernel_initializer=initializer, dtype=self.dtype_policy, name=f"linear_{i}")
-            for i, width in enumerate(widths)
+            Linear(width, dtype=self.dtype_policy, name=f"linear_{i}") for i, width in enumerate(widths)
         ]
         norm = lambda i: HeadBatchNorm(dtype=self.dtype_policy, name=f"norm_{i}")  # noqa: E731
         self.norms = [norm(i) for i in range(2)] if batch_norm else []

@@ -13,6 +13,7 @@ import functools
 import keras
 from keras import layers, ops
 
+from memssl_keras.linear import DropPath, Linear
 from memssl_keras.positions import resize_positions
 
 SIZES = {
@@ -21,11 +22,6 @@ SIZES = {
     "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
     "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
 }
-
-
-def _linear(units, name, dtype, bias=True):
-    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-    return layers.Dense(units, kernel_initializer=initializer, use_bias=bias, dtype=dtype, name=name)
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -57,8 +53,8 @@ class Attention(layers.Layer):
     def __init__(self, dim, num_heads, qkv_bias=True, **kwargs):
         super().__init__(**kwargs)
         self.dim, self.num_heads, self.qkv_bias = dim, num_heads, qkv_bias
-        self.qkv = _linear(3 * dim, "qkv", self.dtype_policy, qkv_bias)
-        self.proj = _linear(dim, "proj", self.dtype_policy)
+        self.qkv = Linear(3 * dim, use_bias=qkv_bias, dtype=self.dtype_policy, name="qkv")
+        self.proj = Linear(dim, dtype=self.dtype_policy, name="proj")
 
     def build(self, input_shape):
         self.qkv.build(input_shape)
@@ -67,7 +63,7 @@ class Attention(layers.Layer):
     def _query_key_value(self, x):
         tokens = ops.shape(x)[1]
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, self.dim // self.num_heads))
-        return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        return ops.unstack(qkv, 3, axis=2)  # slices would each leave a gradient of the full width
 
     def call(self, x):
         query, key, value = self._query_key_value(x)
@@ -109,12 +105,11 @@ class Block(layers.Layer):
         self.norm1 = norm("norm1")
         self.attn = Attention(dim, num_heads, qkv_bias, dtype=dtype, name="attn")
         self.norm2 = norm("norm2")
-        self.fc1 = _linear(int(dim * mlp_ratio), "fc1", dtype)
-        self.fc2 = _linear(dim, "fc2", dtype)
+        self.fc1 = Linear(int(dim * mlp_ratio), dtype=dtype, name="fc1")
+        self.fc2 = Linear(dim, dtype=dtype, name="fc2")
         scale = functools.partial(LayerScale, layer_scale) if layer_scale is not None else layers.Identity
         self.ls1, self.ls2 = scale(dtype=dtype, name="ls1"), scale(dtype=dtype, name="ls2")
-        # Stochastic depth drops a residual branch for whole images: dropout over the batch axis alone.
-        self.drop_path = layers.Dropout(drop_path, noise_shape=(None, 1, 1), dtype=dtype, name="drop_path")
+        self.drop_path = DropPath(drop_path, dtype=dtype, name="drop_path")
 
     def build(self, input_shape):
         for layer in (self.norm1, self.attn, self.norm2, self.fc1, self.ls1, self.ls2):

@@ -1,13 +1,15 @@
-"""`python -m memssl_keras.benchmark loss | views`."""
+"""`python -m memssl_keras.benchmark loss | views | step`."""
 
 import typer
 
 from memssl_keras.benchmark.loss import benchmark_loss
+from memssl_keras.benchmark.step import benchmark_step
 from memssl_keras.benchmark.views import benchmark_views
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.command("loss")(benchmark_loss)
 app.command("views")(benchmark_views)
+app.command("step")(benchmark_step)
 
 
 @app.callback()
