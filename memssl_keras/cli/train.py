@@ -117,7 +117,7 @@ def pretrain(
             ) from None
         finally:
             progress.stop()
-            distributed.leave()
+        distributed.leave()
         if main:
             write_report(out, held_out)
     console.print(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
