@@ -164,7 +164,7 @@ def test_each_operation_comes_as_often_as_it_should(photo, monkeypatch):
 
     counting(module, "color_jitter", "jitter")
     counting(module, "solarize", "solarize")
-    counting(module.cv2, "GaussianBlur", "blur")
+    counting(module, "gaussian_blur", "blur")
     counting(module.cv2, "flip", "flip")
     small, rng, grey = photo[:24, :24], generator(), 0
     crops = MultiCrop(8, 8, 1)
