@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images import ImageError
+from memssl_keras.jpeg import read_fast
 from memssl_keras.sources import ImageSource
 from memssl_keras.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
 
@@ -58,7 +59,7 @@ class _ViewsOfImages(Dataset):
     def __getitem__(self, key):
         epoch, index = key
         try:
-            return self.views(read_image(self.images[index]), _generator(self.seed, epoch, index))
+            return self.views(read_fast(self.images[index]), _generator(self.seed, epoch, index))
         except ImageError as error:
             return error  # raised by `_Loader`: torch would wrap it, with a worker's traceback for a message
 
