@@ -12,6 +12,7 @@ References:
 
 import dataclasses
 import math
+import operator
 
 import cv2
 import numpy as np
@@ -50,7 +51,8 @@ def resize(image, size):
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
-_LUMA = np.array([0.299, 0.587, 0.114])
+_LUMA = (0.299, 0.587, 0.114)
+_COLOUR, _GREY = np.eye(3), np.tile(_LUMA, (3, 1))
 
 
 def _grey(image):
@@ -62,12 +64,12 @@ def _brightness(image, factor):
 
 
 def _contrast(image, factor):
-    mean = round(float(_LUMA @ cv2.mean(image)[:3]))
+    mean = round(sum(map(operator.mul, _LUMA, cv2.mean(image))))
     return cv2.addWeighted(image, factor, image, 0, mean * (1 - factor))
 
 
 def _saturation(image, factor):
-    return cv2.transform(image, factor * np.eye(3) + (1 - factor) * _LUMA)
+    return cv2.transform(image, factor * _COLOUR + (1 - factor) * _GREY)
 
 
 def _hue(image, turn):
@@ -103,9 +105,10 @@ def gaussian_blur(image, sigma):
     radius = int((math.sqrt(12 * variance + 1) - 1) / 2)
     whole, outside = 2 * radius + 1, (radius + 1) ** 2
     end = (variance * whole - whole * (outside - radius - 1) / 3) / (2 * (outside - variance))
-    box = np.full(whole + 2, 1 / (whole + 2 * end))
-    box[0] = box[-1] = end / (whole + 2 * end)
+    box = np.array([end, *[1.0] * whole, end]) / (whole + 2 * end)
     kernel = np.convolve(np.convolve(box, box), box)
+    kernel = kernel[kernel > 1 / 1024]  # what is left out moves no value by as much as rounding does
+    kernel /= kernel.sum()
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
