@@ -20,10 +20,10 @@ def normalise(view):
         return view.float()
     # Whole rows of pixels as one dimension: broadcast over the 3 channels alone, this takes 15 times as long.
     mean, std = (
-        torch.tensor(c, device=view.device).mul_(255).repeat(view.shape[-2])
-        for c in (IMAGENET_MEAN, IMAGENET_STD)
+        torch.tensor(c, device=view.device).repeat(view.shape[-2]) for c in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    return view.float().flatten(-2).sub_(mean).div_(std).view(view.shape)
+    rows = view.float().flatten(-2)
+    return torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows).view(view.shape)
 
 
 def _generator(seed, epoch, index):

@@ -107,7 +107,7 @@ def gaussian_blur(image, sigma):
     end = (variance * whole - whole * (outside - radius - 1) / 3) / (2 * (outside - variance))
     box = np.array([end, *[1.0] * whole, end]) / (whole + 2 * end)
     kernel = np.convolve(np.convolve(box, box), box)
-    kernel = kernel[kernel > 1 / 1024]  # what is left out moves no value by as much as rounding does
+    kernel = kernel[kernel > 1 / 1024]  # what is left out moves a value hardly more than rounding does
     kernel /= kernel.sum()
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
 
