@@ -11,6 +11,8 @@ References:
 """
 
 import dataclasses
+import functools
+import itertools
 import math
 import operator
 
@@ -80,6 +82,9 @@ def _hue(image, turn):
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
+_ORDERS = tuple(itertools.permutations(range(4)))
+
+
 def color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1):
     """Brightness, contrast, saturation and hue, each by a random factor, in random order; uint8 in and out."""
     steps = (
@@ -88,19 +93,15 @@ def color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0
         (_saturation, 1 - saturation, 1 + saturation),
         (_hue, -hue, hue),
     )
-    for i in rng.permutation(4):
+    for i in _ORDERS[int(rng.random() * len(_ORDERS))]:
         function, low, high = steps[i]
         if low < high:
             image = function(image, _uniform(rng, low, high))
     return image
 
 
-def gaussian_blur(image, sigma):
-    """Pillow's Gaussian blur: three box filters, whose ends have a weight that makes the variance `sigma`² in all.
-
-    Pillow runs the boxes one by one; here they are convolved into one kernel. For a small `sigma` this blurs
-    visibly more than a sampled Gaussian does.
-    """
+@functools.lru_cache(maxsize=1024)
+def _blur_kernel(sigma):
     variance = sigma**2 / 3
     radius = int((math.sqrt(12 * variance + 1) - 1) / 2)
     whole, outside = 2 * radius + 1, (radius + 1) ** 2
@@ -108,7 +109,16 @@ def gaussian_blur(image, sigma):
     box = np.array([end, *[1.0] * whole, end]) / (whole + 2 * end)
     kernel = np.convolve(np.convolve(box, box), box)
     kernel = kernel[kernel > 1 / 1024]  # what is left out moves a value hardly more than rounding does
-    kernel /= kernel.sum()
+    return kernel / kernel.sum()
+
+
+def gaussian_blur(image, sigma):
+    """Pillow's Gaussian blur: three box filters, whose ends have a weight that makes the variance `sigma`² in all.
+
+    Pillow runs the boxes one by one; here they are convolved into one kernel, for `sigma` in hundredths. Where
+    `sigma` is small, this blurs visibly more than a sampled Gaussian does.
+    """
+    kernel = _blur_kernel(round(sigma, 2))
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
