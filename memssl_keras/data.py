@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import time
 
 import keras
 import numpy as np
@@ -156,11 +157,21 @@ class _Batches(DataLoader):
     Keras asks for the iterator of an epoch at the end of the one before, which is too early to know its order.
     """
 
+    waited = 0.0  # seconds, over all loaders of the process
+
     def __iter__(self):
+        start = time.perf_counter()
         for batch in super().__iter__():
+            _Batches.waited += time.perf_counter() - start
             if isinstance(batch, ImageError):
                 raise batch
             yield batch
+            start = time.perf_counter()
+
+
+def seconds_waited():
+    """Seconds that this process has waited for batches of `view_loader` so far; the difference of two calls counts."""
+    return _Batches.waited
 
 
 def _start_worker(_):
