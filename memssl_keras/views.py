@@ -1,8 +1,7 @@
 """Multi-crop views of an image: random crops, colour, blur and solarize on uint8 pixels.
 
-Everything stays in uint8 and follows Pillow, what the method is defined with, at several times its speed: torch
-resizes with Pillow's antialiased bicubic filter, OpenCV does colour and blur. Every draw comes from a generator
-that the caller seeds per image, so that views do not depend on the number of workers.
+The operations are in `memssl_keras.pixels`. Every draw comes from a generator that the caller seeds per image, so
+that views do not depend on the number of workers.
 
 References:
     Caron et al., SwAV, NeurIPS 2020 (arXiv 2006.09882), for multi-crop.
@@ -11,21 +10,15 @@ References:
 """
 
 import dataclasses
-import functools
-import itertools
 import math
-import operator
 
 import cv2
 import numpy as np
-import torch
+
+from memssl_keras.pixels import color_jitter, gaussian_blur, resize, solarize, uniform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def _uniform(rng, low, high):
-    return low + (high - low) * rng.random()  # several times as fast as `rng.uniform`
 
 
 def sample_crop(height, width, scale, rng, ratio=(3 / 4, 4 / 3)):
@@ -35,96 +28,14 @@ def sample_crop(height, width, scale, rng, ratio=(3 / 4, 4 / 3)):
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = height * width * _uniform(rng, *scale)
-        aspect = math.exp(_uniform(rng, low, high))
+        area = height * width * uniform(rng, *scale)
+        aspect = math.exp(uniform(rng, low, high))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.random() * (width - w + 1)), int(rng.random() * (height - h + 1)), w, h
     w = min(width, max(1, round(height * ratio[1])))
     h = min(height, max(1, round(width / ratio[0])))
     return (width - w) // 2, (height - h) // 2, w, h
-
-
-def resize(image, size):
-    """`image` `(h, w, 3)` uint8 as `(size, size, 3)`: Pillow's antialiased bicubic filter."""
-    # Strides that say channels-last, which spares torch two copies; with a batch of 1 they are ambiguous.
-    batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(batch, (size, size), mode="bicubic", antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-
-
-_LUMA = (0.299, 0.587, 0.114)
-_COLOUR, _GREY = np.eye(3), np.tile(_LUMA, (3, 1))
-
-
-def _grey(image):
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-
-
-def _brightness(image, factor):
-    return cv2.convertScaleAbs(image, alpha=factor)
-
-
-def _contrast(image, factor):
-    mean = round(sum(map(operator.mul, _LUMA, cv2.mean(image))))
-    return cv2.addWeighted(image, factor, image, 0, mean * (1 - factor))
-
-
-def _saturation(image, factor):
-    return cv2.transform(image, factor * _COLOUR + (1 - factor) * _GREY)
-
-
-def _hue(image, turn):
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    turns = np.zeros((image.shape[1], 3), np.uint8)
-    turns[:, 0] = int(turn * 255) % 256
-    hsv += turns  # whole rows at once are several times as fast as the hues alone
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-
-
-_ORDERS = tuple(itertools.permutations(range(4)))
-
-
-def color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1):
-    """Brightness, contrast, saturation and hue, each by a random factor, in random order; uint8 in and out."""
-    steps = (
-        (_brightness, 1 - brightness, 1 + brightness),
-        (_contrast, 1 - contrast, 1 + contrast),
-        (_saturation, 1 - saturation, 1 + saturation),
-        (_hue, -hue, hue),
-    )
-    for i in _ORDERS[int(rng.random() * len(_ORDERS))]:
-        function, low, high = steps[i]
-        if low < high:
-            image = function(image, _uniform(rng, low, high))
-    return image
-
-
-@functools.lru_cache(maxsize=1024)
-def _blur_kernel(sigma):
-    variance = sigma**2 / 3
-    radius = int((math.sqrt(12 * variance + 1) - 1) / 2)
-    whole, outside = 2 * radius + 1, (radius + 1) ** 2
-    end = (variance * whole - whole * (outside - radius - 1) / 3) / (2 * (outside - variance))
-    box = np.array([end, *[1.0] * whole, end]) / (whole + 2 * end)
-    kernel = np.convolve(np.convolve(box, box), box)
-    kernel = kernel[kernel > 1 / 1024]  # what is left out moves a value hardly more than rounding does
-    return kernel / kernel.sum()
-
-
-def gaussian_blur(image, sigma):
-    """Pillow's Gaussian blur: three box filters, whose ends have a weight that makes the variance `sigma`² in all.
-
-    Pillow runs the boxes one by one; here they are convolved into one kernel, for `sigma` in hundredths. Where
-    `sigma` is small, this blurs visibly more than a sampled Gaussian does.
-    """
-    kernel = _blur_kernel(round(sigma, 2))
-    return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
-
-
-def solarize(image):
-    """Invert every value from 128 on."""
-    return cv2.min(image, cv2.bitwise_not(image))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,10 +135,11 @@ class MultiCrop:
             view = cv2.flip(view, 1)
         if rng.random() < self.jitter:
             view = color_jitter(view, rng, *self.jitter_strength)
-        if rng.random() < self.grey:
-            view = _grey(view)
+        grey = rng.random() < self.grey
+        if grey:  # one channel until the end: a third of the work
+            view = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY)
         if rng.random() < self.blur[min(index, 2)]:
-            view = gaussian_blur(view, _uniform(rng, *self.blur_sigma))
+            view = gaussian_blur(view, uniform(rng, *self.blur_sigma))
         if index == 1 and rng.random() < self.solarize:
             view = solarize(view)
-        return view
+        return cv2.cvtColor(view, cv2.COLOR_GRAY2RGB) if grey else view
