@@ -38,7 +38,7 @@ def _hue(image, turn):
 
 
 def plain_view(picture, index, views, rng):
-    """One view of a Pillow image, every step by Pillow; the draws and their order are those of `MultiCrop`."""
+    """One view of a Pillow image, every step by Pillow, drawn as the method defines it."""
     size, scale = (
         (views.global_size, views.global_scale) if index < 2 else (views.local_size, views.local_scale)
     )
