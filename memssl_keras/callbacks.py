@@ -6,12 +6,14 @@ import pathlib
 import shutil
 import signal
 import threading
+import time
 
 import keras
 import torch
 
 from memssl_keras import distributed
 from memssl_keras.checkpoints import Checkpoints
+from memssl_keras.data import seconds_waited
 
 
 class Terminated(SystemExit):
@@ -173,11 +175,20 @@ class MetricsTable(keras.callbacks.Callback):
 
 
 class RichProgress(keras.callbacks.Callback):
-    """One progress bar over the whole run: step, time left, and the figures that show whether it learns."""
+    """One progress bar over the whole run: step, time left, and the figures that show whether it learns.
+
+    With them stands the share of the time that training waited for data: of the last steps on the line, of an
+    epoch's steps where the epoch is summed up. It is no metric, because it differs from run to run.
+    """
 
     def __init__(self, console=None):
         super().__init__()
         self.console = console
+
+    def _data_share(self, since):
+        """In words; `since` is a time and what had been waited by then."""
+        seconds, waited = (now - then for now, then in zip(self.now, since, strict=True))
+        return f"data {waited / max(seconds, 1e-9):.0%} of the time"
 
     def on_train_begin(self, logs=None):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -197,17 +208,20 @@ class RichProgress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.progress.update(self.task, epoch=epoch + 1)
+        self.now = self.begun = self.shown = time.perf_counter(), seconds_waited()
 
     def on_train_batch_end(self, batch, logs=None):
+        self.now = time.perf_counter(), seconds_waited()
         if batch % 10 == 0:
             figures = {name: float(logs[name]) for name in ("loss", "teacher_entropy", "spread")}
             text = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
-            self.progress.update(self.task, figures=text)
+            self.progress.update(self.task, figures=f"{text}  {self._data_share(self.shown)}")
+            self.shown = self.now
         self.progress.advance(self.task)
 
     def on_epoch_end(self, epoch, logs=None):
         figures = "  ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in logs.items())
-        self.progress.console.print(f"epoch {epoch + 1}: {figures}")
+        self.progress.console.print(f"epoch {epoch + 1}: {figures}  {self._data_share(self.begun)}")
 
     def stop(self):
         """End the display; also where training ended by an error."""

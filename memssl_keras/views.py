@@ -1,8 +1,7 @@
 """Multi-crop views of an image: random crops, colour, blur and solarize on uint8 pixels.
 
-Cropping and resizing are Pillow's (antialiased bicubic, what the method is defined with), colour and blur are
-OpenCV's, several times as fast on the same pixels. Every draw comes from a generator that the caller seeds
-per image, so that views do not depend on the number of workers.
+The operations are in `memssl_keras.pixels`. Every draw comes from a generator that the caller seeds per image, so
+that views do not depend on the number of workers.
 
 References:
     Caron et al., SwAV, NeurIPS 2020 (arXiv 2006.09882), for multi-crop.
@@ -15,7 +14,8 @@ import math
 
 import cv2
 import numpy as np
-from PIL import Image
+
+from memssl_keras.pixels import color_jitter, gaussian_blur, resize, solarize, uniform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,55 +26,16 @@ def sample_crop(height, width, scale, rng, ratio=(3 / 4, 4 / 3)):
 
     After ten draws that do not fit, the largest central crop within the aspect range is taken.
     """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        area = height * width * uniform(rng, *scale)
+        aspect = math.exp(uniform(rng, low, high))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+            return int(rng.random() * (width - w + 1)), int(rng.random() * (height - h + 1)), w, h
     w = min(width, max(1, round(height * ratio[1])))
     h = min(height, max(1, round(width / ratio[0])))
     return (width - w) // 2, (height - h) // 2, w, h
-
-
-def _brightness(image, factor):
-    return cv2.convertScaleAbs(image, alpha=factor)
-
-
-def _contrast(image, factor):
-    mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0])
-    return cv2.addWeighted(image, factor, image, 0, mean * (1 - factor))
-
-
-def _saturation(image, factor):
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
-
-
-def _hue(image, turn):
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(int(turn * 255) % 256)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-
-
-def color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1):
-    """Brightness, contrast, saturation and hue, each by a random factor, in random order; uint8 in and out."""
-    steps = (
-        (_brightness, 1 - brightness, 1 + brightness),
-        (_contrast, 1 - contrast, 1 + contrast),
-        (_saturation, 1 - saturation, 1 + saturation),
-        (_hue, -hue, hue),
-    )
-    for i in rng.permutation(4):
-        function, low, high = steps[i]
-        if low < high:
-            image = function(image, rng.uniform(low, high))
-    return image
-
-
-def solarize(image, threshold=128):
-    """Invert every value from `threshold` on."""
-    return np.where(image < threshold, image, 255 - image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,25 +123,23 @@ class MultiCrop:
             image: Array as `memssl_keras.images.read_image` gives it.
             rng: A `numpy.random.Generator`; the same state gives the same views.
         """
-        picture = Image.fromarray(image)
+        image = np.require(image, requirements=("C", "W"))  # what torch takes; a copy only where it is not
         sizes = [self.global_size] * 2 + [self.local_size] * self.local_views
-        return [self._view(picture, i, size, rng) for i, size in enumerate(sizes)]
+        return [self._view(image, i, size, rng) for i, size in enumerate(sizes)]
 
-    def _view(self, picture, index, size, rng):
+    def _view(self, image, index, size, rng):
         scale = self.global_scale if index < 2 else self.local_scale
-        left, top, width, height = sample_crop(picture.height, picture.width, scale, rng)
-        box = (left, top, left + width, top + height)
-        view = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
+        left, top, width, height = sample_crop(*image.shape[:2], scale, rng)
+        view = resize(image[top : top + height, left : left + width], size)
         if rng.random() < self.flip:
             view = cv2.flip(view, 1)
         if rng.random() < self.jitter:
             view = color_jitter(view, rng, *self.jitter_strength)
-        if rng.random() < self.grey:
-            view = cv2.cvtColor(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        grey = rng.random() < self.grey
+        if grey:  # one channel until the end: a third of the work
+            view = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY)
         if rng.random() < self.blur[min(index, 2)]:
-            view = cv2.GaussianBlur(
-                view, (0, 0), rng.uniform(*self.blur_sigma), borderType=cv2.BORDER_REPLICATE
-            )
+            view = gaussian_blur(view, uniform(rng, *self.blur_sigma))
         if index == 1 and rng.random() < self.solarize:
             view = solarize(view)
-        return view
+        return cv2.cvtColor(view, cv2.COLOR_GRAY2RGB) if grey else view
