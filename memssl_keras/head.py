@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from memssl_keras import distributed
-from memssl_keras.linear import Linear
+from memssl_keras.lean import Linear
 
 
 @keras.saving.register_keras_serializable("memssl_keras")

@@ -13,7 +13,7 @@ import functools
 import keras
 from keras import layers, ops
 
-from memssl_keras.linear import DropPath, Linear
+from memssl_keras.lean import DropPath, Linear, attention
 from memssl_keras.positions import resize_positions
 
 SIZES = {
@@ -60,19 +60,24 @@ class Attention(layers.Layer):
         self.qkv.build(input_shape)
         self.proj.build(input_shape)
 
-    def _query_key_value(self, x):
-        tokens = ops.shape(x)[1]
-        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, self.dim // self.num_heads))
-        return ops.unstack(qkv, 3, axis=2)  # slices would each leave a gradient of the full width
+    def _heads(self, x, start, count):
+        """`count` of query, key and value from `start` on: `(B, T, D)` → as many of `(B, T, heads, D / heads)`."""
+        parts = self.qkv.columns(x, start * self.dim, (start + count) * self.dim)
+        shape = (-1, ops.shape(x)[1], count, self.num_heads, self.dim // self.num_heads)
+        return ops.unstack(
+            ops.reshape(parts, shape), count, axis=2
+        )  # slices would each leave a full gradient
 
     def call(self, x):
-        query, key, value = self._query_key_value(x)
-        x = ops.dot_product_attention(query, key, value)
-        return self.proj(ops.reshape(x, (-1, ops.shape(x)[1], self.dim)))
+        return self.proj(attention(*self._heads(x, 0, 3)))
+
+    def of_first(self, x):
+        """What `call` gives the first token, without the others' queries: `(B, T, D)` → `(B, 1, D)`."""
+        return self.proj(attention(*self._heads(x[:, :1], 0, 1), *self._heads(x, 1, 2)))
 
     def weights_of(self, x):
         """Attention weights `(B, heads, T, T)`, rows summing to 1, which the fused kernel never forms."""
-        query, key, _ = self._query_key_value(x)
+        query, key = self._heads(x, 0, 2)
         logits = ops.einsum("bqhd,bkhd->bhqk", query, key) * (self.dim // self.num_heads) ** -0.5
         return ops.softmax(ops.cast(logits, "float32"), axis=-1)
 
@@ -117,7 +122,14 @@ class Block(layers.Layer):
         self.fc2.build((*input_shape[:-1], int(self.dim * self.mlp_ratio)))
 
     def call(self, x, training=None):
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))), training=training)
+        return self._residuals(x, self.attn(self.norm1(x)), training)
+
+    def of_first(self, x, training=None):
+        """What `call` gives the first token, which is all that is asked of a last block: `(B, T, D)` → `(B, 1, D)`."""
+        return self._residuals(x[:, :1], self.attn.of_first(self.norm1(x)), training)
+
+    def _residuals(self, x, attended, training):
+        x = x + self.drop_path(self.ls1(attended), training=training)
         hidden = ops.gelu(self.fc1(self.norm2(x)), approximate=False)
         return x + self.drop_path(self.ls2(self.fc2(hidden)), training=training)
 
@@ -274,21 +286,24 @@ class ViT(keras.Model):
 
     def tokens(self, images, training=None):
         """All tokens after the final norm, `(B, 1 + registers + patches, embed_dim)`: CLS, registers, patches."""
-        x = self._embed_patches(images)
-        for block in self.blocks:
-            x = block(x, training=training)
-        return self.norm(x)
+        x = self._before_last(images, training)
+        return self.norm(self.blocks[-1](x, training=training))
 
     def attention(self, images):
         """Attention weights of the last block, `(B, num_heads, T, T)`; `[:, :, 0]` is what CLS looks at."""
+        last = self.blocks[-1]
+        return last.attn.weights_of(last.norm1(self._before_last(images, training=False)))
+
+    def _before_last(self, images, training):
+        """All tokens in front of the last block."""
         x = self._embed_patches(images)
         for block in self.blocks[:-1]:
-            x = block(x, training=False)
-        last = self.blocks[-1]
-        return last.attn.weights_of(last.norm1(x))
+            x = block(x, training=training)
+        return x
 
     def call(self, images, training=None):
-        return self.tokens(images, training=training)[:, 0]
+        x = self._before_last(images, training)
+        return self.norm(self.blocks[-1].of_first(x, training=training))[:, 0]
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.embed_dim)

@@ -46,7 +46,8 @@ def test_parity_features(path, run):
         attention = keras.ops.convert_to_numpy(encoder.attention(images))
         np.testing.assert_allclose(attention, features[f"attention_{size}"], atol=1e-5)
         cls = keras.ops.convert_to_numpy(encoder(images))
-        np.testing.assert_array_equal(cls, tokens[:, 0])
+        # The last block does not compute the other tokens here.
+        np.testing.assert_allclose(cls, features[f"tokens_{size}"][:, 0], atol=1e-5)
 
 
 ARGUMENTS = {

@@ -27,7 +27,8 @@ def test_shapes_follow_the_image(registers, height, width):
     assert tuple(encoder(images).shape) == (2, 24)
     assert tuple(encoder.tokens(images).shape) == (2, count, 24)
     assert tuple(encoder.attention(images).shape) == (2, 3, count, count)
-    np.testing.assert_array_equal(array(encoder(images)), array(encoder.tokens(images))[:, 0])
+    # Two orders of the same sums: the last block computes the first token alone where no other is asked for.
+    np.testing.assert_allclose(array(encoder(images)), array(encoder.tokens(images))[:, 0], atol=1e-5)
 
 
 def test_the_remainder_of_a_size_is_cut_off():
@@ -122,7 +123,7 @@ def test_the_attention_map_is_what_the_fused_path_uses():
     x = encoder._embed_patches(images)
     x = encoder.blocks[0](x)
     last = encoder.blocks[1]
-    values = last.attn._query_key_value(last.norm1(x))[2]
+    (values,) = last.attn._heads(last.norm1(x), 2, 1)
     mixed = ops.einsum("bhqk,bkhd->bqhd", encoder.attention(images), values)
     x = x + last.ls1(last.attn.proj(ops.reshape(mixed, x.shape)))
     x = x + last.ls2(last.fc2(ops.gelu(last.fc1(last.norm2(x)), approximate=False)))

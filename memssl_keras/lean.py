@@ -1,0 +1,69 @@
+"""What encoder and head are made of, each some passes over memory shorter than Keras's own."""
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class Linear(layers.Dense):
+    """`Dense` with truncated-normal weights; on torch the bias is added within the matrix product."""
+
+    def __init__(self, units, **kwargs):
+        kwargs.setdefault("kernel_initializer", keras.initializers.TruncatedNormal(stddev=0.02))
+        super().__init__(units, **kwargs)
+
+    def call(self, inputs, training=None):
+        if self.activation is not keras.activations.linear:
+            return super().call(inputs, training=training)
+        return self.columns(inputs, 0, self.units)
+
+    def columns(self, inputs, start, stop):
+        """Columns `start` … `stop` of the output alone: `(…, D)` → `(…, stop - start)`."""
+        kernel = ops.convert_to_tensor(self.kernel, self.compute_dtype)
+        bias = None if self.bias is None else ops.convert_to_tensor(self.bias, self.compute_dtype)
+        if (start, stop) != (0, self.units):
+            kernel, bias = kernel[:, start:stop], bias if bias is None else bias[start:stop]
+        if keras.backend.backend() == "torch":
+            from torch.nn.functional import linear
+
+            return linear(inputs, kernel.mT, bias)
+        outputs = ops.matmul(inputs, kernel)
+        return outputs if bias is None else ops.add(outputs, bias)
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class DropPath(layers.Dropout):
+    """Stochastic depth: drops a residual branch `(B, …)` for whole images, and scales it up for the others.
+
+    References:
+        Huang et al., Deep Networks with Stochastic Depth, ECCV 2016 (arXiv 1603.09382).
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        kept = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
+        return inputs * (ops.cast(kept, inputs.dtype) / (1 - self.rate))
+
+
+def attention(query, key, value):
+    """Scaled dot-product attention, fused; Keras copies all three into new memory first where torch does without.
+
+    Args:
+        query: `(B, Q, heads, d)`.
+        key: `(B, T, heads, d)`.
+        value: `(B, T, heads, d)`.
+
+    Returns:
+        `(B, Q, heads · d)`.
+    """
+    if keras.backend.backend() == "torch":
+        from torch.nn.functional import scaled_dot_product_attention
+
+        attended = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value))).transpose(
+            1, 2
+        )
+    else:
+        attended = ops.dot_product_attention(query, key, value)
+    return ops.reshape(attended, (-1, ops.shape(query)[1], query.shape[2] * query.shape[3]))
