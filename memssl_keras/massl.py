@@ -216,16 +216,18 @@ class MaSSL(keras.Model):
         seed=None,
         callbacks=None,
         initial_batch=0,
+        max_unreadable=0.001,
+        unreadable_csv=None,
         **kwargs,
     ):
         """Train on images without labels, or on views that are ready.
 
         Args:
             x: Images: an array `(N, H, W, 3)` uint8, a sequence of paths or PIL images, a
-                `datasets.Dataset` with an image column, or a torch `DataLoader` that yields batches of uint8
-                images. Or ready views: a list of V arrays `(N, h, w, 3)`, or a `DataLoader` that yields lists
-                of V tensors `(B, h, w, 3)`; uint8 is normalised with ImageNet's constants, floats are taken
-                as they are.
+                `datasets.Dataset` with an image column, a `Stream` of what does not fit on the disk, or a torch
+                `DataLoader` that yields batches of uint8 images. Or ready views: a list of V arrays
+                `(N, h, w, 3)`, or a `DataLoader` that yields lists of V tensors `(B, h, w, 3)`; uint8 is
+                normalised with ImageNet's constants, floats are taken as they are.
             views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
             batch_size: Images per step; the remainder of an epoch is dropped. A `DataLoader` brings its own.
             epochs: Epoch to stop after.
@@ -234,6 +236,9 @@ class MaSSL(keras.Model):
             callbacks: Keras callbacks, `Schedules` among them.
             initial_batch: Batches of the first epoch that were trained on before; they are left out, and the
                 epoch's metrics go on from those that the model holds.
+            max_unreadable: Share of the images that may be unreadable, 0 … 1; others take their place. One may be
+                in any case, unless the share is 0.
+            unreadable_csv: File that lists the unreadable images; one that is there is gone on with.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Returns:
@@ -241,10 +246,19 @@ class MaSSL(keras.Model):
 
         Raises:
             ValueError: for data of another form, or fewer images than `batch_size`.
+            ImageError: a ValueError too, where more images are unreadable than may be.
             NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
         """
         seed = self.seed if seed is None else seed
-        loader = view_loader(x, views=views, batch_size=batch_size, workers=workers, seed=seed)
+        loader = view_loader(
+            x,
+            views=views,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            max_unreadable=max_unreadable,
+            unreadable_csv=unreadable_csv,
+        )
         callbacks = [EpochOrder(loader, initial_batch), CountedDraws(seed), *(callbacks or [])]
         with warnings.catch_warnings():
             if initial_batch:  # Keras misses the batches that are left out

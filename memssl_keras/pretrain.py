@@ -50,6 +50,7 @@ def pretrain(
     seed=0,
     workers=0,
     checkpoint_every=500,
+    max_unreadable=0.001,
     allow_changed=False,
     callbacks=(),
     say=print,
@@ -63,10 +64,12 @@ def pretrain(
     Args:
         recipe: A `Recipe`.
         images: What `MaSSL.fit` takes as images.
-        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder; see `Checkpoint`.
+        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
+            `unreadable.csv` where images could not be read.
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
+        max_unreadable: Share of the images that may be unreadable; they are listed in `unreadable.csv`.
         allow_changed: Go on with a run whose settings were others; they must leave the model's shape as it was.
         callbacks: More Keras callbacks.
         say: Called with each line that a person should read.
@@ -76,6 +79,7 @@ def pretrain(
 
     Raises:
         SettingsChanged: where the folder holds a run with other settings.
+        ImageError: where more images are unreadable than may be.
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
         NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
         Terminated: after SIGTERM, when the step has ended and is saved; it is a `SystemExit`.
@@ -108,7 +112,8 @@ def pretrain(
     _write_settings(run, settings)
     checkpoint.start_at(epoch, batch)
     if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
-        checkpoint.metrics.unlink(missing_ok=True)
+        for path in (checkpoint.metrics, *folder.glob("unreadable*.csv")):
+            path.unlink(missing_ok=True)
     # What adds metrics comes before what writes them down.
     observers = [MemoryHealth(), *callbacks, MetricsTable(checkpoint.metrics)]
     with checkpoint.watching():
@@ -121,6 +126,8 @@ def pretrain(
             initial_batch=batch,
             workers=workers,
             seed=seed,
+            max_unreadable=max_unreadable,
+            unreadable_csv=folder / "unreadable.csv",
             verbose=0,
             callbacks=[schedules, *observers, checkpoint],
         )

@@ -169,7 +169,7 @@ def test_models_lists_models_and_recipes():
         (["embed", "{new}", "--model", "{trained}", "--out", "{new}"], "no such file or folder"),
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
-        (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),
+        (["evaluate", "{trained}", "--data", "{photos}"], "split='train' matches none"),
     ],
 )
 def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):
