@@ -130,8 +130,11 @@ class _ViewsOfImages(Dataset):
 class _ViewsOfStream(Dataset):
     """The same for a batch of a stream, where the next readable image of the batch is the replacement."""
 
-    def __init__(self, views, seed):
-        self.views, self.seed = views, seed
+    def __init__(self, length, views, seed):
+        self.length, self.views, self.seed = length, views, seed
+
+    def __len__(self):  # without it, Keras takes the number of steps for unknown
+        return self.length
 
     def __getitems__(self, keys):
         return [self._sample(keys[i:] + keys[:i]) for i in range(len(keys))]
@@ -290,7 +293,7 @@ def view_loader(
     unreadable = Unreadable(max_unreadable, length, unreadable_csv)
     place = (batch_size, seed, rank, world_size)
     if isinstance(images, Stream):
-        data, order = _ViewsOfStream(views, seed), _StreamOrder(images, *place)
+        data, order = _ViewsOfStream(length, views, seed), _StreamOrder(images, *place)
     else:
         data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed, unreadable.limit)
         order = _Order(length, *place)

@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import re
+import tarfile
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def _image_column(features, column=None):
 
     if features is None:
         raise ValueError(
-            "x is a stream with unknown columns: expected features, as `x.cast(features)` sets them"
+            "the stream does not tell its columns: expected one with features, as `cast` sets them"
         )
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     bare = [name for name, feature in features.items() if encoded(feature)]
@@ -32,18 +33,23 @@ def _image_column(features, column=None):
         return column
     if column is None and len(found) == 1:
         return found[0]
+    wanted = (
+        f"got column={column!r}"
+        if column
+        else "expected exactly one; select_columns leaves one, column names it"
+    )
     raise ValueError(
-        f"x has {len(found)} image columns ({', '.join(found) or 'none'}) among {', '.join(features)}: "
-        + (f"got column={column!r}" if column else "expected exactly one, or a column to choose")
+        f"found {len(found)} image columns ({', '.join(found) or 'none'}) among {', '.join(features)}: {wanted}"
     )
 
 
 def _undecoded(dataset, column):
-    """That column alone, undecoded: `read_image` turns, flattens and reports the file in its own way."""
+    """That column, undecoded, and its shard: `read_image` turns, flattens and reports the file in its own way."""
     import datasets
 
     column = _image_column(dataset.features, column)
-    return column, dataset.select_columns(column).cast_column(column, datasets.Image(decode=False))
+    kept = [name for name in (column, "__url__") if name in dataset.features]
+    return column, dataset.select_columns(kept).cast_column(column, datasets.Image(decode=False))
 
 
 def _content(value):
@@ -143,11 +149,12 @@ class Stream:
             before = index
             for row in data:
                 value = row[self.column] or {}
-                name = value.get("path") or f"image {index} of epoch {epoch + 1}"
+                where = [part for part in (row.get("__url__"), value.get("path")) if part]
+                name = "#".join(where) or f"image {index} of epoch {epoch + 1}"
                 yield index, name, _fetched(_content(value))
                 index += world_size
             if index == before:
-                raise ValueError("x is a stream that holds no image")
+                raise ValueError("the stream holds no image, or fewer files than there are processes")
 
 
 def _fetched(content):
@@ -255,7 +262,7 @@ def _load(data, *arguments, **options):
     logging.set_verbosity_error()  # five retries in five lines before the error that says it all
     try:
         return datasets.load_dataset(*arguments, **options)
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+    except (datasets.exceptions.DatasetsError, tarfile.TarError, OSError, ValueError, RuntimeError) as error:
         missing = "" if pathlib.Path(data).exists() else "no such file or folder here, and from the Hub: "
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"data={str(data)!r}: {missing}{reason}") from None

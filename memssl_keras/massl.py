@@ -246,7 +246,7 @@ class MaSSL(keras.Model):
 
         Raises:
             ValueError: for data of another form, or fewer images than `batch_size`.
-            ImageError: a ValueError too, where more images are unreadable than may be.
+            TooManyUnreadable: where more images are unreadable than may be.
             NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
         """
         seed = self.seed if seed is None else seed

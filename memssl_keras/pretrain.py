@@ -79,7 +79,7 @@ def pretrain(
 
     Raises:
         SettingsChanged: where the folder holds a run with other settings.
-        ImageError: where more images are unreadable than may be.
+        TooManyUnreadable: where more images are unreadable than may be.
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
         NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
         Terminated: after SIGTERM, when the step has ended and is saved; it is a `SystemExit`.

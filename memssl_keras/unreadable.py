@@ -3,8 +3,11 @@
 import csv
 import pathlib
 
-from memssl_keras.images import ImageError
 from memssl_keras.pretrained import replace_file
+
+
+class TooManyUnreadable(ValueError):
+    """More images cannot be read than may be."""
 
 
 def tolerated(share, images):
@@ -61,7 +64,7 @@ class Unreadable:
             complete: Whether others were found in their place.
 
         Raises:
-            ImageError: where there are more than may be, or no others were found.
+            TooManyUnreadable: where there are more than may be, or no others were found.
         """
         new = {name: reason for name, reason in reasons.items() if name not in self.reasons}
         self.reasons |= new
@@ -70,10 +73,10 @@ class Unreadable:
         if len(self) > self.limit:
             share = f"{len(self) / self.images:.2%}"
             self._stop(
-                f"{len(self)} of {self.images:,} images", f"cannot be read ({share}), and {self.limit} may be"
+                f"{share} of {self.images:,} images cannot be read, {len(self)} where {self.limit} may be"
             )
         if not complete:
-            self._stop(f"{len(self)} images", "cannot be read, nor can others in their place")
+            self._stop(f"images that cannot be read: {len(self)}, and none that could take their place")
 
     def news(self):
         """A line on the images that were added since this was last asked; empty where there are none."""
@@ -82,13 +85,13 @@ class Unreadable:
             return ""
         listed = f", listed in {self.path}" if self.path else ""
         examples = "; ".join(f"{name}: {reason}" for name, reason in added[:3])
-        return f"{len(self)} images could not be read and were replaced{listed}. New: {examples}"
+        return f"unreadable images so far: {len(self)}, each replaced by another{listed}. New: {examples}"
 
-    def _stop(self, name, reason):
+    def _stop(self, what):
         first = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
         listed = f". All are listed in {self.path}" if self.path else ""
         limit = f"max_unreadable={self.share}, on the command line --max-unreadable"
-        raise ImageError(name, f"{reason} ({limit}). The first: {first}{listed}")
+        raise TooManyUnreadable(f"{what} ({limit}). The first: {first}{listed}")
 
     def _write(self, path):
         with path.open("w", encoding="utf-8", newline="") as file:
