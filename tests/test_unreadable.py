@@ -136,9 +136,7 @@ def test_too_many_stop_with_count_share_limit_and_the_first_few(tmp_path):
 def test_one_stops_no_small_run_and_zero_allows_none(tmp_path):
     paths = photos(tmp_path / "photos", 8, broken=(2,))
     model = small_massl()
-    with pytest.warns(
-        UserWarning, match=r"unreadable images so far: 1, .* New: .*02\.png: not an image"
-    ):
+    with pytest.warns(UserWarning, match=r"unreadable images so far: 1, .* New: .*02\.png: not an image"):
         model.fit(paths, views=small_crops(), batch_size=4, epochs=2, verbose=0)
     assert model.step == 4
     with pytest.raises(TooManyUnreadable, match="1 where 0 may be"):
