@@ -18,6 +18,7 @@ _PUBLIC = {
     "MaSSL": "massl",
     "AdamW": "optimizer",
     "MultiCrop": "views",
+    "Stream": "datasets_source",
     "Schedules": "schedules",
     "cosine_schedule": "schedules",
     "Recipe": "recipes",

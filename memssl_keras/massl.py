@@ -225,16 +225,18 @@ class MaSSL(keras.Model):
         callbacks=None,
         initial_batch=0,
         accumulate=1,
+        max_unreadable=0.001,
+        unreadable_csv=None,
         **kwargs,
     ):
         """Train on images without labels, or on views that are ready.
 
         Args:
             x: Images: an array `(N, H, W, 3)` uint8, a sequence of paths or PIL images, a
-                `datasets.Dataset` with an image column, or a torch `DataLoader` that yields batches of uint8
-                images. Or ready views: a list of V arrays `(N, h, w, 3)`, or a `DataLoader` that yields lists
-                of V tensors `(B, h, w, 3)`; uint8 is normalised with ImageNet's constants, floats are taken
-                as they are.
+                `datasets.Dataset` with an image column, a `Stream` of what does not fit on the disk, or a torch
+                `DataLoader` that yields batches of uint8 images. Or ready views: a list of V arrays
+                `(N, h, w, 3)`, or a `DataLoader` that yields lists of V tensors `(B, h, w, 3)`; uint8 is
+                normalised with ImageNet's constants, floats are taken as they are.
             views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
             batch_size: Images per step, of all processes together; the remainder of an epoch is dropped. A
                 `DataLoader` brings its own, and in several processes each one's yields its own share of the step.
@@ -247,6 +249,9 @@ class MaSSL(keras.Model):
             accumulate: Parts in which a step's images pass through the encoder, one after the other, for less
                 memory. Loss, gradient and what the memory is fed are those of the whole batch; batch norm and
                 KoLeo see a part at a time.
+            max_unreadable: Share of the images that may be unreadable, 0 … 1; others take their place. One may be
+                in any case, unless the share is 0.
+            unreadable_csv: File that lists the unreadable images; one that is there is gone on with.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Started by `torchrun`, the processes train one model together: each sees its share of every step's images,
@@ -259,6 +264,7 @@ class MaSSL(keras.Model):
         Raises:
             ValueError: for data of another form, fewer images than `batch_size`, or a batch that cannot be divided
                 among processes and parts, or is larger than the memory.
+            TooManyUnreadable: where more images are unreadable than may be.
             NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
             ProcessLost: where another process of the run has died.
         """
@@ -273,6 +279,8 @@ class MaSSL(keras.Model):
             seed=seed,
             rank=rank,
             world_size=world_size,
+            max_unreadable=max_unreadable,
+            unreadable_csv=unreadable_csv,
         )
         own_loader = isinstance(x, torch.utils.data.DataLoader)
         self._check_batch(x.batch_size if own_loader else batch_size // world_size, accumulate)

@@ -8,8 +8,21 @@ import numpy as np
 import torch
 
 from memssl_keras import distributed
+from memssl_keras.datasets_source import labelled
 from memssl_keras.evaluate.features import extract
 from memssl_keras.evaluate.knn import knn_accuracy
+
+
+def _with_labels(name, images, labels):
+    if labels is None and hasattr(images, "cast_column"):
+        return labelled(images)
+    if images is None or labels is None or len(images) != len(labels):
+        counts = [None if part is None else len(part) for part in (images, labels)]
+        raise ValueError(
+            f"{name}: got {counts[0]} images and {counts[1]} labels; expected as many of each, or a "
+            "datasets.Dataset with both"
+        )
+    return images, labels
 
 
 class OnlineKNN(keras.callbacks.Callback):
@@ -18,9 +31,10 @@ class OnlineKNN(keras.callbacks.Callback):
     Several processes share the work of embedding them.
 
     Args:
-        train: Images that may vote, as `read_image` takes them.
-        train_labels: Their integer labels.
-        test: Images to classify.
+        train: Images that may vote, as `read_image` takes them; or a `datasets.Dataset` with an image and a
+            ClassLabel column.
+        train_labels: Their integer labels; not with a `datasets.Dataset`, which brings its own.
+        test: Images to classify, in either form.
         test_labels: Their integer labels.
         every: Epochs between two measurements; the last epoch is always measured, others report NaN.
         k: Neighbours that vote.
@@ -31,10 +45,15 @@ class OnlineKNN(keras.callbacks.Callback):
         >>> from memssl_keras.observe import OnlineKNN
         >>> images, labels = np.zeros((8, 32, 32, 3), "uint8"), np.arange(8) % 2
         >>> online = OnlineKNN(images, labels, images, labels, k=2)  # model.fit(…, callbacks=[online])
+        >>> # OnlineKNN(load_dataset("cifar10", split="train"), test=load_dataset("cifar10", split="test"))
     """
 
-    def __init__(self, train, train_labels, test, test_labels, every=1, k=20, temperature=0.07):
+    def __init__(
+        self, train, train_labels=None, test=None, test_labels=None, every=1, k=20, temperature=0.07
+    ):
         super().__init__()
+        train, train_labels = _with_labels("train", train, train_labels)
+        test, test_labels = _with_labels("test", test, test_labels)
         if every < 1:
             raise ValueError(f"every={every}: expected 1 epoch or more")
         if not 1 <= k <= len(train):

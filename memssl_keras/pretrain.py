@@ -64,6 +64,7 @@ def pretrain(
     seed=0,
     workers=0,
     checkpoint_every=500,
+    max_unreadable=0.001,
     allow_changed=False,
     callbacks=(),
     say=print,
@@ -78,10 +79,12 @@ def pretrain(
     Args:
         recipe: A `Recipe`.
         images: What `MaSSL.fit` takes as images.
-        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder; see `Checkpoint`.
+        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
+            `unreadable.csv` where images could not be read.
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
+        max_unreadable: Share of the images that may be unreadable; they are listed in `unreadable.csv`.
         allow_changed: Go on with a run whose settings were others; they must leave the model's shape as it was.
         callbacks: More Keras callbacks.
         say: Called with each line that a person should read.
@@ -91,6 +94,7 @@ def pretrain(
 
     Raises:
         SettingsChanged: where the folder holds a run with other settings.
+        TooManyUnreadable: where more images are unreadable than may be.
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
         NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
         ProcessLost: where another process of the run has died; the last checkpoint stays.
@@ -119,11 +123,13 @@ def pretrain(
         if differs:
             say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
     checkpoint.start_at(epoch, batch)
+    folder.mkdir(parents=True, exist_ok=True)  # where the others list what they could not read
     observers = [MemoryHealth(), *callbacks]
     if main:
         _write_settings(folder / RUN, settings)
         if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
-            checkpoint.metrics.unlink(missing_ok=True)
+            for path in (checkpoint.metrics, *folder.glob("unreadable*.csv")):
+                path.unlink(missing_ok=True)
         observers.append(MetricsTable(checkpoint.metrics))  # behind those that add metrics
     with checkpoint.watching():
         model.fit(
@@ -136,6 +142,8 @@ def pretrain(
             initial_batch=batch,
             workers=workers,
             seed=seed,
+            max_unreadable=max_unreadable,
+            unreadable_csv=folder / "unreadable.csv",
             verbose=0,
             callbacks=[schedules, *observers, checkpoint],
         )

@@ -49,7 +49,7 @@ def write_report(folder, held_out=None, queries=6, neighbours=8):
     """Write `report.md` and its pictures into the folder of a run.
 
     Args:
-        folder: Holds `run.json`, `metrics.csv` and the encoder, as `pretrain` leaves them.
+        folder: Holds `run.json`, `metrics.csv`, perhaps `unreadable.csv`, and the encoder, as `pretrain` leaves them.
         held_out: Images that training did not see, as a sequence of what `read_image` takes; with them a picture
             of nearest neighbours is drawn.
         queries: Rows of that picture.
@@ -68,6 +68,13 @@ def write_report(folder, held_out=None, queries=6, neighbours=8):
         f"{settings['images']:,} images, {len(metrics['epoch'])} epochs.",
         "",
     ]
+    if (unreadable := folder / "unreadable.csv").exists():
+        with unreadable.open(encoding="utf-8", newline="") as file:
+            count = len(list(csv.DictReader(file)))
+        lines += [
+            f"Images that could not be read, and were replaced by others: {count}, in `unreadable.csv`.",
+            "",
+        ]
     lines += [
         "| at the end | |",
         "|---|---|",

@@ -41,9 +41,11 @@ class _Bytes:
 
     def __getitem__(self, index):
         value = self.column[index].as_py()
-        if not self.is_struct:
-            return value
-        return value["bytes"] if value["bytes"] is not None else self.folder / value["path"]
+        if value is None or not self.is_struct:
+            return value or b""  # no bytes: `read_image` says so of that row
+        if value["bytes"] is None and value.get("path"):
+            return self.folder / value["path"]
+        return value["bytes"] or b""
 
 
 def _image_column(schema, name, path):
@@ -80,33 +82,52 @@ def _parquet(files, column):
     return ImageSource(ids, _Bytes(table[name], files[0].parent), others)
 
 
+def files_of(path, suffix, split=None):
+    """The file, or the files of a folder, that end in `suffix`, sorted; of a split those whose name starts with it.
+
+    Raises:
+        ValueError: where there are such files and none is of that split.
+    """
+    if path.is_file():
+        return [path] if path.suffix == suffix else []
+    files = sorted(file for file in path.glob(f"*{suffix}") if not file.name.startswith("."))
+    chosen = [file for file in files if file.name.startswith(split or "")]
+    if files and not chosen:
+        names, kind = ", ".join(file.name for file in files), suffix[1:].capitalize()
+        raise ValueError(f"{path}: split={split!r} matches none of its {kind} files, {names}")
+    return chosen
+
+
+def _subfolder(path, split):
+    if split is None or not path.is_dir() or (path / split).is_dir():
+        return path / (split or "") if path.is_dir() else path
+    there = ", ".join(sorted(p.name for p in path.iterdir() if p.is_dir())[:10]) or "none"
+    raise ValueError(f"{path}: split={split!r} matches none of its subfolders, {there}, and no Parquet files")
+
+
 def open_source(data, split=None, column=None):
     """Open a folder of images, a single image, a Parquet file, or a folder of Parquet files.
 
     Args:
         data: The path.
-        split: Of a folder of Parquet files, those whose name starts with it; all by default.
+        split: Of a folder of Parquet files, those whose name starts with it, of a folder of images the subfolder
+            called so; all by default.
         column: The image column of Parquet, where there are several.
 
     Returns:
         An `ImageSource`.
 
     Raises:
-        ValueError: where there is nothing there, no image in it, or no Parquet file of that split.
+        ValueError: where there is nothing there, no image in it, or nothing of that split.
     """
     path = pathlib.Path(data)
     if not path.exists():
         beside = sorted(p.name for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
         there = f"{path.parent} holds {', '.join(beside)}" if beside else f"nor is {path.parent}"
         raise ValueError(f"data={str(data)!r}: no such file or folder; {there}")
-    if path.is_file() and path.suffix == ".parquet":
-        return _parquet([path], column)
-    if path.is_dir() and (files := sorted(path.glob("*.parquet"))):
-        chosen = [file for file in files if file.name.startswith(split or "")]
-        if not chosen:
-            names = ", ".join(file.name for file in files)
-            raise ValueError(f"{path}: split={split!r} matches none of its Parquet files, {names}")
-        return _parquet(chosen, column)
+    if files := files_of(path, ".parquet", split):
+        return _parquet(files, column)
+    path = _subfolder(path, split)
     paths = [path] if path.is_file() else list_images(path)
     return ImageSource([str(p) for p in paths], paths)
 
@@ -132,3 +153,40 @@ def labels_of(source, name="label"):
     if labels.dtype.kind != "i":
         raise ValueError(f"column {name!r} holds {labels.dtype}; expected integers")
     return labels
+
+
+def _classes(source, folder):
+    parts = [pathlib.Path(name).relative_to(folder).parts for name in source.ids]
+    if bare := [path[0] for path in parts if len(path) < 2]:
+        raise ValueError(f"{folder / bare[0]} is in no subfolder: expected a subfolder per class")
+    return [path[0] for path in parts]
+
+
+def open_labelled(data, label="label"):
+    """Labelled images of two splits, `train` and `test`.
+
+    Args:
+        data: A folder with `train-*.parquet` and `test-*.parquet`, or with folders `train` and `test` of a
+            subfolder per class; those classes are numbered in the order of their names.
+        label: The column of labels of Parquet.
+
+    Returns:
+        Two pairs of an `ImageSource` and its integer labels `(N,)`.
+
+    Raises:
+        ValueError: where a split is missing, its labels are no integers, or it holds a class that `train` lacks.
+    """
+    path = pathlib.Path(data)
+    train, test = (open_source(path, split=split) for split in ("train", "test"))
+    if files_of(path, ".parquet"):
+        return (train, labels_of(train, label)), (test, labels_of(test, label))
+    classes = [_classes(source, path / split) for split, source in (("train", train), ("test", test))]
+    numbers = {name: number for number, name in enumerate(sorted(set(classes[0])))}
+    if strange := sorted(set(classes[1]) - numbers.keys()):
+        raise ValueError(
+            f"{path / 'test'} holds {', '.join(strange[:5])}; the classes of train are its subfolders"
+        )
+    return tuple(
+        (source, np.array([numbers[name] for name in names]))
+        for source, names in zip((train, test), classes, strict=True)
+    )

@@ -111,6 +111,28 @@ def test_pretrain_with_labels_follows_the_knn_and_reports_neighbours(tmp_path):
     assert "neighbours.png" in (tmp_path / "seen" / "report.md").read_text()
 
 
+def test_pretrain_on_a_stream_with_a_broken_image_and_curves(tmp_path):
+    folder = tmp_path / "photos"
+    for i, image in enumerate(pictures(30)):
+        path = folder / ("train" if i < 24 else "test") / str(i % 2) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    broken = folder / "train" / "1" / "3.png"
+    broken.write_text("no image")
+    train = ("pretrain", folder, "--split", "train", "--recipe", "tiny_test", "--workers", 1, "--epochs", 1)
+    streamed = ("--streaming", "--images-per-epoch", 24, "--shuffle-buffer", 5)
+    with pytest.warns(UserWarning, match="unreadable images so far: 1, "):
+        said = run(*train, *streamed, "--tensorboard", "--out", tmp_path / "stream")
+    assert "24 images of a stream, 1 epochs of 6 steps" in said
+    assert f'{broken},"not an image, ' in (tmp_path / "stream" / "unreadable.csv").read_text()
+    assert list((tmp_path / "stream" / "tensorboard").glob("events.*"))
+    said = run(*train, "--out", tmp_path / "strict", "--max-unreadable", 0, code=1)
+    assert "4.17% of 24 images cannot be read, 1 where 0 may be" in said and "3.png: not an image" in said
+    broken.unlink()
+    run(*train, "--labelled", folder, "--out", tmp_path / "labelled")
+    assert "knn" in (tmp_path / "labelled" / "metrics.csv").read_text()
+
+
 def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     labelled(tmp_path / "train-0.parquet", 20, 1)
     labelled(tmp_path / "test-0.parquet", 6, 2)
@@ -163,13 +185,21 @@ def test_models_lists_models_and_recipes():
             ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{new}", "--batch-size", "64"],
             "9 images, fewer",
         ),
+        (
+            ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{new}", "--streaming"],
+            "streaming needs images_per_epoch, on the command line --images-per-epoch",
+        ),
+        (
+            ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{new}", "--split", "valid"],
+            "split='valid' matches none of its subfolders",
+        ),
         (["export", "nope"], "model: got 'nope'"),
         (["export", "{photos}"], "config.json: no such file"),
         (["embed", "{photos}", "--model", "nope", "--out", "{new}"], "model: got 'nope'"),
         (["embed", "{new}", "--model", "{trained}", "--out", "{new}"], "no such file or folder"),
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
-        (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),
+        (["evaluate", "{trained}", "--data", "{photos}"], "split='train' matches none"),
     ],
 )
 def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):

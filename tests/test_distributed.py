@@ -108,7 +108,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
         timeout=300,
     )
     assert done.returncode != 0
-    assert "batch_size=15: expected a multiple of the number of processes, 2" in done.stderr
+    assert "batch_size=15 is not a multiple of world_size=2" in done.stderr
 
 
 def test_one_process_needs_no_group():

@@ -104,3 +104,22 @@ def test_report_needs_an_epoch(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,loss\n")
     with pytest.raises(ValueError, match="holds no epoch yet"):
         read_metrics(tmp_path / "metrics.csv")
+
+
+def test_online_knn_takes_labelled_data_sets():
+    import datasets
+
+    images, labels = colours(12)
+    features = datasets.Features(
+        {"img": datasets.Image(), "label": datasets.ClassLabel(names=["red", "blue"])}
+    )
+    data = datasets.Dataset.from_dict({"img": list(images), "label": labels}, features)
+    encoder = small_model().encoder
+    assert OnlineKNN(data, test=data, k=3).measure(encoder) == 1.0
+    assert OnlineKNN(data, test=images, test_labels=1 - labels, k=3).measure(encoder) == 0.0
+    with pytest.raises(ValueError, match="0 ClassLabel columns"):
+        OnlineKNN(data.select_columns("img"), test=data)
+    with pytest.raises(ValueError, match="test: got None images and None labels; expected as many of each"):
+        OnlineKNN(images, labels, k=3)
+    with pytest.raises(ValueError, match="train: got 12 images and 11 labels"):
+        OnlineKNN(images, labels[:11], images, labels, k=3)

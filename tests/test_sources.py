@@ -10,7 +10,7 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.images import read_image
-from memssl_keras.sources import column_of, labels_of, open_source
+from memssl_keras.sources import column_of, labels_of, open_labelled, open_source
 
 
 def png(image):
@@ -109,3 +109,50 @@ def test_labels_are_integers_that_are_there(tmp_path):
         labels_of(source)
     with pytest.raises(ValueError, match="column 'class' is missing; there are label"):
         labels_of(source, "class")
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def test_a_subfolder_is_a_split_of_a_folder(tmp_path):
+    for name, image in zip(("train/a.png", "test/b.png", "test/c.png"), pictures(3), strict=True):
+        save(tmp_path / name, image)
+    assert len(open_source(tmp_path)) == 3
+    assert open_source(tmp_path, split="test").ids == [str(tmp_path / "test" / f"{n}.png") for n in "bc"]
+    with pytest.raises(ValueError, match="split='valid' matches none of its subfolders, test, train"):
+        open_source(tmp_path, split="valid")
+
+
+def test_labels_are_the_subfolders_or_a_column(tmp_path):
+    names = ("train/dog/1.png", "train/cat/2.png", "train/owl/x/3.png", "test/owl/4.png", "test/dog/5.png")
+    for name, image in zip(names, pictures(5), strict=True):
+        save(tmp_path / "photos" / name, image)
+    (train, train_labels), (test, test_labels) = open_labelled(tmp_path / "photos")
+    assert [name.split("/")[-1] for name in train.ids] == ["2.png", "1.png", "3.png"]
+    assert train_labels.tolist() == [0, 1, 2] and test_labels.tolist() == [1, 2] and len(test) == 2
+    save(tmp_path / "photos" / "test" / "emu" / "6.png", pictures(1)[0])
+    with pytest.raises(ValueError, match="test holds emu; the classes of train"):
+        open_labelled(tmp_path / "photos")
+    save(tmp_path / "photos" / "train" / "7.png", pictures(1)[0])
+    with pytest.raises(ValueError, match=r"7\.png is in no subfolder: expected a subfolder per class"):
+        open_labelled(tmp_path / "photos")
+
+    write(tmp_path / "train-0.parquet", pictures(2), label=[4, 5])
+    write(tmp_path / "test-0.parquet", pictures(1), label=[5])
+    (train, train_labels), (_, test_labels) = open_labelled(tmp_path)
+    assert len(train) == 2 and train_labels.tolist() == [4, 5] and test_labels.tolist() == [5]
+    with pytest.raises(ValueError, match="column 'class' is missing"):
+        open_labelled(tmp_path, "class")
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_a_row_without_an_image_is_an_unreadable_one(tmp_path, struct):
+    value = {"bytes": None, "path": None} if struct else None
+    whole = {"bytes": png(pictures(1)[0]), "path": None} if struct else png(pictures(1)[0])
+    pq.write_table(pa.table({"image": [whole, value]}), tmp_path / "data.parquet")
+    source = open_source(tmp_path / "data.parquet")
+    np.testing.assert_array_equal(read_image(source[0]), pictures(1)[0])
+    with pytest.raises(ValueError, match="the file is empty"):
+        read_image(source[1])

@@ -89,11 +89,11 @@ def plain_batches(files, views):
 
 def our_batches(files, views):
     """The same by the library, as `MaSSL.fit` takes them: collated as uint8 and normalised batch by batch."""
-    from memssl_keras.data import collate, normalise
+    from memssl_keras.data import normalise, stack_views
     from memssl_keras.jpeg import read_fast
 
     made = [views(read_fast(data), np.random.default_rng(i)) for i, data in enumerate(files)]
-    return [normalise(view) for view in collate(made)[0]]
+    return [normalise(view) for view in stack_views(made)]
 
 
 def torchvision_batches(files, views):

@@ -21,7 +21,11 @@ class Task(str, enum.Enum):
 def evaluate(
     model: Model,
     data: Annotated[
-        str, typer.Option(help="knn: folder with train-*.parquet and test-*.parquet; retrieval: Parquet.")
+        str,
+        typer.Option(
+            help="knn: folder with train-*.parquet and test-*.parquet, or with train/CLASS/ and test/CLASS/; "
+            "retrieval: Parquet."
+        ),
     ],
     task: Annotated[
         Task, typer.Option(help="Classify by neighbours, or find other pictures of the same thing.")
@@ -43,12 +47,12 @@ def evaluate(
     with errors_in_words():
         from memssl_keras.evaluate.features import extract, extractors
         from memssl_keras.pretrained import from_pretrained
-        from memssl_keras.sources import open_source
+        from memssl_keras.sources import open_labelled, open_source
 
         encoder = from_pretrained(model)
         if task is Task.knn:
-            sources = [open_source(data, split=split) for split in ("train", "test")]
-            title, score = _knn(sources, label, k, temperature)
+            sources, labels = zip(*open_labelled(data, label), strict=True)
+            title, score = _knn(sources, labels, k, temperature)
         else:
             sources = [open_source(data)]
             title, score = _retrieval(sources[0], group, by, query, gallery)
@@ -63,11 +67,9 @@ def evaluate(
             out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def _knn(sources, label, k, temperature):
+def _knn(sources, labels, k, temperature):
     from memssl_keras.evaluate.knn import knn_accuracy
-    from memssl_keras.sources import labels_of
 
-    labels = [labels_of(source, label) for source in sources]
     title = f"k-NN, k = {k}, T = {temperature}, {len(sources[0]):,} train and {len(sources[1]):,} test images"
 
     def score(train, test):

@@ -8,8 +8,6 @@ import typer
 
 from memssl_keras.cli.common import (
     Column,
-    Data,
-    Split,
     Threads,
     app,
     console,
@@ -20,11 +18,32 @@ from memssl_keras.cli.common import (
 
 @app.command(epilog=example("memssl pretrain photos/ --recipe vits16_in1k --epochs 100 --out runs/photos"))
 def pretrain(
-    data: Data,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images, Parquet, WebDataset shards (.tar), each as a file or a folder of them, or a "
+            "data set on the Hub: NAME, OWNER/NAME, OWNER/NAME:CONFIG."
+        ),
+    ],
     out: Annotated[pathlib.Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
     recipe: Annotated[str, typer.Option(help="Named settings; an unknown name lists them.")],
-    split: Split = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Files of a folder whose name starts so, or its subfolder; on the Hub the split, train by default."
+        ),
+    ] = None,
     column: Column = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Read while training, for what does not fit on the disk.")
+    ] = False,
+    images_per_epoch: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --streaming: images of an epoch, which a stream cannot tell."),
+    ] = None,
+    shuffle_buffer: Annotated[
+        int, typer.Option(min=1, help="With --streaming: encoded images held in memory to be shuffled.")
+    ] = 5000,
     epochs: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=2, help="In place of the recipe's; of all processes together.")
@@ -46,14 +65,22 @@ def pretrain(
     labelled: Annotated[
         str | None,
         typer.Option(
-            help="Labelled train-*.parquet and test-*.parquet: k-NN while it trains, and in the report."
+            help="Folder with train-*.parquet and test-*.parquet, or with train/CLASS/ and test/CLASS/: k-NN while it "
+            "trains, and in the report."
         ),
     ] = None,
-    label: Annotated[str, typer.Option(help="Label column of those.")] = "label",
+    label: Annotated[str, typer.Option(help="Label column of that Parquet.")] = "label",
     knn_every: Annotated[int, typer.Option(min=1, help="Epochs between two k-NN measurements.")] = 1,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
     ] = 500,
+    max_unreadable: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the images that may be unreadable; see unreadable.csv."),
+    ] = 0.001,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Curves for TensorBoard too, in the run's folder.")
+    ] = False,
     allow_changed: Annotated[
         bool, typer.Option("--allow-changed", help="Go on with a run although settings have changed.")
     ] = False,
@@ -65,8 +92,9 @@ def pretrain(
 
     On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
+    from memssl_keras.datasets_source import open_data
     from memssl_keras.recipes import get_recipe
-    from memssl_keras.sources import labels_of, open_source
+    from memssl_keras.sources import open_labelled
 
     with errors_in_words():
         given = {
@@ -78,8 +106,15 @@ def pretrain(
         }
         changes = {name: value for name, value in given.items() if value is not None}
         settings = dataclasses.replace(get_recipe(recipe), **changes)
-        images = open_source(data, split=split, column=column)
-        voters, held_out = (open_source(labelled, split=s) if labelled else None for s in ("train", "test"))
+        images = open_data(
+            data,
+            split=split,
+            column=column,
+            streaming=streaming,
+            images_per_epoch=images_per_epoch,
+            shuffle_buffer=shuffle_buffer,
+        )
+        voters, held_out = open_labelled(labelled, label) if labelled else (None, None)
         import torch
 
         from memssl_keras import distributed
@@ -95,15 +130,18 @@ def pretrain(
         main = distributed.is_main()
         console.quiet = not main
         steps = len(images) // settings.batch_size
-        console.print(f"{recipe}: {len(images):,} images, {settings.epochs} epochs of {steps} steps")
+        kind = "images of a stream" if streaming else "images"
+        console.print(f"{recipe}: {len(images):,} {kind}, {settings.epochs} epochs of {steps} steps")
         progress = RichProgress(console)
-        observers = []
-        if labelled:
-            labels = (labels_of(source, label) for source in (voters, held_out))
-            observers = [OnlineKNN(voters, next(labels), held_out, next(labels), every=knn_every)]
+        observers = [OnlineKNN(*voters, *held_out, every=knn_every)] if labelled else []
+        if tensorboard and main:
+            from memssl_keras.tensorboard import TensorBoard
+
+            observers.append(TensorBoard(out / "tensorboard"))
+        options = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
+        options |= {"allow_changed": allow_changed, "say": console.print}
         if main:
             observers.append(progress)
-        options = {"checkpoint_every": checkpoint_every, "allow_changed": allow_changed, "say": console.print}
         try:
             run(settings, images, out, seed=seed, workers=workers, callbacks=observers, **options)
         except NonFiniteLoss as error:
@@ -119,5 +157,5 @@ def pretrain(
             progress.stop()
         distributed.leave()
         if main:
-            write_report(out, held_out)
+            write_report(out, held_out[0] if labelled else None)
     console.print(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
