@@ -115,15 +115,15 @@ def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     labelled(tmp_path / "train-0.parquet", 20, 1)
     labelled(tmp_path / "test-0.parquet", 6, 2)
     said = run("evaluate", trained, "--data", tmp_path, "--k", 3, "--out", tmp_path / "r.json")
-    assert "20 train and 6 test images" in said
-    scores = json.loads((tmp_path / "r.json").read_text())["scores"]
-    assert list(scores) == [
-        "raw pixels, 32 px",
-        "pixels less their mean, 32 px",
+    assert "20 train and 6 test images" in said and "the encoder less the encoder, untrained, k = 3:" in said
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert list(entry["scores"]) == [
+        "raw pixels, 16 px",
+        "pixels less their mean, 16 px",
         "the encoder, untrained",
         "the encoder",
     ]
-    assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
+    assert entry["task"] == "knn" and all(0 <= score["k = 3"] <= 1 for score in entry["scores"].values())
 
 
 def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_path):
