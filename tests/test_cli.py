@@ -123,6 +123,10 @@ def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
         "the encoder, untrained",
         "the encoder",
     ]
+    again = run(
+        "evaluate", trained, "--data", tmp_path, "--no-baselines", "--k", 3, "--out", tmp_path / "out"
+    )
+    assert "report in" in again and (tmp_path / "out" / "report.html").stat().st_size > 10_000
     assert entry["task"] == "knn" and all(0 <= score["k = 3"] <= 1 for score in entry["scores"].values())
 
 

@@ -1,7 +1,9 @@
 """From data and models to results: splits, what is wrong with them, features kept, and tasks side by side."""
 
+import base64
 import io
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,8 @@ from memssl_keras.evaluate import run
 from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
 from memssl_keras.evaluate.data import open_groups, open_labelled
 from memssl_keras.evaluate.embedders import Embedder, open_embedder, pixel_embedders, untrained
+from memssl_keras.evaluate.figures import neighbour_page
+from memssl_keras.evaluate.html import write_html
 from memssl_keras.evaluate.tasks import Settings
 from memssl_keras.sources import open_source
 
@@ -217,6 +221,31 @@ def test_models_side_by_side(colours):
     assert row["difference"] == pytest.approx(0.75) and 0.4 < row["low"] < 0.75 < row["high"] <= 1
     assert row["theirs"] == "blind" and row["by"] == "test images"
     assert {row["by"] for row in lowshot["differences"]} == {"draws"}
+
+
+def test_the_report_is_one_file_with_its_figures(colours, tmp_path):
+    tasks, settings = ["knn", "lowshot", "retrieval"], Settings(ks=(5,), draws=2, shots=(1, 5))
+    blind = Embedder("blind <b>", {}, lambda images: np.ones((len(images), 2)))
+    embedders = [blind, Counting().embedder]
+    evaluated = run.evaluate(embedders, [colours], tasks, settings=settings)
+    write_html(tmp_path / "report.html", evaluated, "mean colour")
+    page = (tmp_path / "report.html").read_text()
+    pictures = re.findall(r'src="([^"]+)"', page)
+    assert len(pictures) == 5  # map, confusion matrix, curves, precision over recall, neighbours
+    for picture in pictures:
+        kind, _, data = picture.partition(",")
+        assert (
+            kind == "data:image/png;base64" and Image.open(io.BytesIO(base64.b64decode(data))).size[0] > 300
+        )
+    assert "blind &lt;b&gt;" in page and "<b>" not in page and "http" not in page
+    assert "paired by test images" in page and "±" in page
+
+
+def test_frames_say_what_is_right():
+    images = [np.full((8, 8, 3), 255, "uint8")] * 3
+    sheet = Image.open(io.BytesIO(neighbour_page([(images, 0, images, [1, 2], [True, False])], side=16)))
+    colours = [sheet.getpixel((20 + column * 27 + 1, 10)) for column in (1, 2)]
+    assert colours == [(0x15, 0x80, 0x3D), (0xB9, 0x1C, 0x1C)]
 
 
 def test_instances_of_two_origins(tmp_path):

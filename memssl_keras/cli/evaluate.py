@@ -55,7 +55,7 @@ def evaluate(
     ] = True,
     out: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Folder for results.json; a name that ends in .json is that file."),
+        typer.Option(help="Folder for results.json and report.html; a name in .json is that file alone."),
     ] = None,
 ):
     """Score encoders beside the same one untrained and pixels.
@@ -92,7 +92,7 @@ def evaluate(
         for entry in results["results"]:
             _show(entry)
         if out:
-            _write(out, results, evaluated)
+            _write(out, results, evaluated, reference)
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def _named(extra):
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in ("sklearn", "scipy"):
+        if error.name not in ("sklearn", "scipy", "matplotlib"):
             raise
         raise ValueError(f"this needs {error.name}: pip install 'memssl-keras[{extra}]'") from None
 
@@ -137,7 +137,13 @@ def _show(entry):
         console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
 
 
-def _write(out, results, evaluated):
+def _write(out, results, evaluated, reference):
     file = out if out.suffix == ".json" else out / "results.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if file == out:
+        return
+    from memssl_keras.evaluate.html import write_html
+
+    write_html(out / "report.html", evaluated, reference)
+    console.print(f"report in {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -50,8 +50,8 @@ def average_precision(relevant):
 
     Example:
         >>> from memssl_keras.evaluate.retrieval import average_precision
-        >>> average_precision([True, False, True])  # (1/1 + 2/3) / 2
-        0.8333333333333334
+        >>> round(average_precision([True, False, True]), 4)  # (1/1 + 2/3) / 2
+        0.8333
     """
     places = np.flatnonzero(relevant)
     if not len(places):

@@ -3,8 +3,11 @@
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.data import open_groups, open_labelled
+from memssl_keras.evaluate.features import unit
 from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
 from memssl_keras.evaluate.tasks import TASKS, Settings, instance_task
 from memssl_keras.sources import open_source
@@ -14,12 +17,21 @@ FORMAT_VERSION = 2  # of results.json
 
 @dataclasses.dataclass
 class Evaluated:
-    """A task on a data set: its name, the data, and `Outcome`s by model."""
+    """A task on a data set.
+
+    Attributes:
+        data: Path of the data set.
+        task: Its name.
+        labelled: The `Labelled` it ran on; None for retrieval of instances.
+        outcomes: Model → `Outcome`.
+        mapped: Model → features `(N, D)` and images of a sample of what was tested, for a map.
+    """
 
     data: str
     task: str
     labelled: object
     outcomes: dict
+    mapped: dict
 
     @property
     def notes(self):
@@ -80,16 +92,15 @@ def evaluate(
         for task in tasks:
             grouped = task == "retrieval" and by_group
             run = instance_task(groups, group, query, gallery) if grouped else _on(TASKS[task], labelled)
-            runs[task] = Evaluated(path, task, None if grouped else labelled, {}), run
+            runs[task] = Evaluated(path, task, None if grouped else labelled, {}, {}), run
         for embedder in embedders:
             features = _features(embedder, cache, track)
             for task, (into, run) in runs.items():
                 words = f"{embedder.name}: {task}"
-                into.outcomes[embedder.name] = run(
-                    features=features,
-                    settings=settings,
-                    track=lambda values, words=words: track(values, words),
-                )
+                tracked = lambda values, words=words: track(values, words)  # noqa: E731
+                outcome = run(features=features, settings=settings, track=tracked)
+                shown = groups[0] if into.labelled is None else into.labelled.test
+                into.outcomes[embedder.name], into.mapped[embedder.name] = outcome, _sample(shown, features)
         evaluated += [into for into, _ in runs.values()]
     return evaluated
 
@@ -117,6 +128,11 @@ def _features(embedder, cache, track):
         return made[images.key][images.rows]
 
     return features
+
+
+def _sample(images, features, count=600):
+    rows = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
+    return unit(features(images)[rows], "features"), [images[row] for row in rows]
 
 
 def differences(evaluated, reference):
