@@ -13,7 +13,7 @@ from PIL import Image
 
 from memssl_keras.images import read_image
 
-BATCH = 250
+BATCH = 64  # more is no faster on processors
 WEIGHTS = "model.safetensors"  # as in memssl_keras.pretrained, which loads keras
 
 

@@ -127,9 +127,12 @@ def embedding_map(features, images, side=34, width=1100, seed=0):
         van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 9 (2008).
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30, max((len(features) - 1) / 3, 1))
-    places = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(features)
+    tsne = TSNE(2, perplexity=perplexity, init="random", random_state=seed)
+    with threadpool_limits(1):  # its thousands of short steps are slower on several threads of a busy machine
+        places = tsne.fit_transform(features)
     places = places - places.min(0)
     places = (places / max(float(places.max()), 1e-9) * (width - side - 8)).astype(int) + 4
     sheet = Image.new("RGB", (width, int(places[:, 1].max()) + side + 4), "white")

@@ -50,7 +50,7 @@ def _differences(entry):
         return ""
     ours, by = entry["differences"][0]["ours"], entry["differences"][0]["by"]
     head = [f"{ours} less", "score", "difference", f"95 % interval, paired by {by}"]
-    return f"<details open><summary>Differences</summary>{_table(head, rows)}</details>"
+    return f"<details><summary>Differences</summary>{_table(head, rows)}</details>"
 
 
 def _drawn(one, reference):
