@@ -19,7 +19,9 @@ from memssl_keras.evaluate.data import open_groups, open_labelled
 from memssl_keras.evaluate.embedders import Embedder, open_embedder, pixel_embedders, untrained
 from memssl_keras.evaluate.figures import neighbour_page
 from memssl_keras.evaluate.html import write_html
+from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
 from memssl_keras.evaluate.tasks import Settings
+from memssl_keras.images import read_image
 from memssl_keras.sources import open_source
 
 
@@ -63,7 +65,7 @@ class Counting:
 
     def embed(self, images):
         self.seen += len(images)
-        return np.stack([np.asarray(Image.open(io.BytesIO(i))).mean((0, 1)) for i in images])
+        return np.stack([read_image(image).mean((0, 1)) for image in images])
 
 
 def test_features_are_made_once(colours, tmp_path):
@@ -209,6 +211,41 @@ def test_every_task_on_what_it_can_tell_apart(colours):
     assert scores["lowshot"].notes == ["50 images per class are more than the smallest class has: left out"]
     assert np.trace(scores["knn"].drawn["confusion"]) == 20
     json.dumps(run.results(evaluated, "mean colour"))
+
+
+def test_robustness_is_the_change_in_knn(colours):
+    model = Counting()
+
+    def red(images):
+        shapes = [read_image(image).shape for image in images]
+        features = model.embed(images)
+        features[[shape != (12, 12, 3) for shape in shapes]] = [200, 40, 40]
+        return features
+
+    embedders, settings = [model.embedder, Embedder("red where cropped", {}, red)], Settings(corrupted=20)
+    (one,) = run.evaluate(embedders, [colours], ["robustness"], settings=settings)
+    scores, cropped = (one.outcomes[e.name].scores for e in embedders)
+    assert len(scores) == 22 and scores["unchanged"] == cropped["unchanged"] == 1
+    assert set(list(scores.values())[1:]) == {0}  # a mean colour survives them all
+    # What is cropped counts as red, one class of four, whose change is -3/4 in five of twenty.
+    assert cropped["crop 1"] == cropped["crop 5"] == -0.75 and cropped["noise 5"] == 0
+    assert cropped["mean change"] == pytest.approx(-0.75 / 4)
+    again = run.evaluate([Counting().embedder], [colours], ["robustness"], settings=settings)
+    assert again[0].outcomes["mean colour"].scores == scores
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_corruptions_grow_with_their_strength(kind):
+    image = pictures(1, size=64)[0]
+    worse = [corrupt(image, kind, strength, seed=3) for strength in range(1, 6)]
+    assert np.array_equal(worse[2], corrupt(image, kind, 3, seed=3)) and worse[0].dtype == np.uint8
+    if kind == "crop":
+        assert [w.shape[0] for w in worse] == [58, 51, 45, 38, 32]
+    else:
+        errors = [np.abs(w.astype(int) - image).mean() for w in worse]
+        assert errors == sorted(errors) and 0 < errors[0] < errors[-1]
+    with pytest.raises(ValueError, match="strength=6: expected blur, noise, JPEG, crop"):
+        corrupt(image, kind, 6)
 
 
 def test_models_side_by_side(colours):

@@ -29,7 +29,9 @@ def evaluate(
     tasks: Annotated[
         str,
         typer.Option(
-            "--tasks", "--task", help="Some of knn, linear, lowshot, retrieval, clustering, with commas."
+            "--tasks",
+            "--task",
+            help="Some of knn, linear, lowshot, retrieval, clustering, robustness, with commas.",
         ),
     ] = "knn",
     label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
@@ -62,7 +64,7 @@ def evaluate(
 
     knn: all training images may vote on a test image. linear: logistic regression on frozen features. lowshot: a few
     labelled images per class. retrieval: other pictures of the same thing or class ranked first. clustering: k-means
-    against the classes. Differences come with 95 % intervals.
+    against the classes. robustness: what k-NN loses on pictures made worse. Differences come with 95 % intervals.
     """
     with errors_in_words(), _named("evaluate"):
         from memssl_keras.evaluate import cache as caches

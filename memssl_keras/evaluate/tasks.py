@@ -6,10 +6,12 @@ import functools
 import numpy as np
 
 from memssl_keras.evaluate.clustering import agreement, cluster
-from memssl_keras.evaluate.knn import knn_predictions
+from memssl_keras.evaluate.data import Images
+from memssl_keras.evaluate.knn import knn_predict, knn_predictions
 from memssl_keras.evaluate.lowshot import SHOTS, low_shot
 from memssl_keras.evaluate.probe import linear_probe
 from memssl_keras.evaluate.retrieval import retrieve
+from memssl_keras.evaluate.robustness import CORRUPTIONS, Corrupted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Settings:
         shots: Images per class of low-shot, or shares as text.
         draws: Of low-shot.
         clustered: Test images that are clustered, at most.
+        corrupted: Test images that are made worse, at most; each is embedded 20 times.
         seed: Of everything drawn.
     """
 
@@ -32,6 +35,7 @@ class Settings:
     shots: tuple = SHOTS
     draws: int = 5
     clustered: int = 10000
+    corrupted: int = 1000
     seed: int = 0
 
 
@@ -41,7 +45,7 @@ class Outcome:
 
     Attributes:
         protocol: In words.
-        scores: By name, 0 … 1.
+        scores: By name, 0 … 1; changes −1 … 1.
         headline: Name of the score that stands for the others.
         paired: Score name → figure of every test image, or of every draw (`draws`), to compare models by.
         draws: Whether `paired` holds draws, to which Student's interval fits, and not test images.
@@ -168,7 +172,42 @@ def instances(queries, query_groups, gallery, gallery_groups, words, features, s
     return _retrieved(found, words, queries, gallery, query_groups, gallery_groups)
 
 
-TASKS = {"knn": knn, "linear": linear, "lowshot": lowshot, "retrieval": retrieval, "clustering": clustering}
+def robustness(data, features, settings, track=iter):
+    """Change in k-NN accuracy where test images are made worse; training images stay as they are."""
+    chosen = np.random.default_rng(settings.seed).permutation(len(data.test))[: settings.corrupted]
+    rows, labels = data.test.rows[chosen], data.test_labels[chosen]
+    k, train = min(20, len(data.train)), features(data.train)
+
+    def right(images):
+        predicted = knn_predict(train, data.train_labels, features(images), k, settings.temperature)
+        return (predicted == labels).astype(float)
+
+    pictures = [data.test.source[int(row)] for row in rows]
+    key = f"{data.test.key} {rows.tolist()}"
+    clean, changes = right(Images(data.test.source, data.test.key, rows)), {}
+    for kind, strength in track([(kind, s) for kind in CORRUPTIONS for s in range(1, 6)]):
+        worse = Corrupted(pictures, key, kind, strength)
+        changes[f"{kind} {strength}"] = right(Images(worse, worse.key, np.arange(len(worse)))) - clean
+    changes = {"mean change": np.mean(list(changes.values()), axis=0), **changes}
+    return Outcome(
+        f"change in k-NN accuracy, k = {k}, blur, noise, JPEG and crop at five strengths, {len(rows):,} test images",
+        {
+            "unchanged": float(clean.mean()),
+            **{name: float(values.mean()) for name, values in changes.items()},
+        },
+        "mean change",
+        {"unchanged": clean, **changes},
+    )
+
+
+TASKS = {
+    "knn": knn,
+    "linear": linear,
+    "lowshot": lowshot,
+    "retrieval": retrieval,
+    "clustering": clustering,
+    "robustness": robustness,
+}
 
 
 def instance_task(groups, group, query, gallery):
