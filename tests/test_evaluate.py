@@ -19,6 +19,7 @@ from memssl_keras.evaluate.data import open_groups, open_labelled
 from memssl_keras.evaluate.embedders import Embedder, open_embedder, pixel_embedders, untrained
 from memssl_keras.evaluate.figures import neighbour_page
 from memssl_keras.evaluate.html import write_html
+from memssl_keras.evaluate.landmarks import Boxes
 from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
 from memssl_keras.evaluate.tasks import Settings
 from memssl_keras.images import read_image
@@ -304,6 +305,38 @@ def test_instances_of_two_origins(tmp_path):
     assert one.notes == ["1 queries without a positive in the gallery are skipped"]
     with pytest.raises(ValueError, match="column 'vendor' has no 'Apple'; it holds Noto, Twemoji"):
         open_groups(path, "codepoint", "vendor", "Apple", "Noto")
+
+
+def test_landmarks_by_ground_truth(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    images = coloured([0, 0, 1, 2])
+    images[0, :6] = 255  # the query's box leaves that out
+    for i, image in enumerate([*images, images[0]]):
+        Image.fromarray(image).save(folder / f"p{i}.png")
+    truth = [{"easy": [0], "hard": [], "junk": [3], "bbx": [0, 6.2, 12, 12]}]
+    path = tmp_path / "gnd.json"
+    path.write_text(json.dumps({"imlist": ["p1", "p2", "p3", "p4"], "qimlist": ["p0"], "gnd": truth}))
+    seen = []
+    model = Embedder("m", {}, lambda images: seen.extend(images) or Counting().embed(images))
+    arguments = {"tasks": ["retrieval"], "ground_truth": path}
+    (one,) = run.evaluate([model], [folder], **arguments)
+    assert np.array_equal(seen[0], images[0][6:12]) and len(seen) == 6
+    outcome = one.outcomes["m"]
+    assert (
+        outcome.scores["mAP medium"] == outcome.scores["mP@1 easy"] == 1 and "mAP hard" not in outcome.scores
+    )
+    assert one.notes == ["hard: 1 queries without a positive are skipped"]
+    write_html(tmp_path / "report.html", [one], "m")
+    assert "revisited protocol by gnd.json, 1 queries" in (tmp_path / "report.html").read_text()
+    (folder / "p4.png").unlink()
+    with pytest.raises(ValueError, match="1 of the pictures that .* names are not there, such as p4"):
+        run.evaluate([model], [folder], **arguments)
+    with pytest.raises(
+        ValueError, match=r"box \(20, 0, 30, 9\) of query 0: outside its picture of \(12, 12\) px"
+    ):
+        Boxes(images, [(20, 0, 30, 9)])[0]
+    assert Boxes(images, [None])[0].shape == (12, 12, 3)
 
 
 def test_models_of_every_kind(tmp_path, monkeypatch):

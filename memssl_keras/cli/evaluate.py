@@ -50,6 +50,12 @@ def evaluate(
     by: Annotated[str, typer.Option(help="retrieval: column that tells queries from gallery.")] = "vendor",
     query: Annotated[str, typer.Option(help="retrieval: its value for queries.")] = "Noto",
     gallery: Annotated[str, typer.Option(help="retrieval: its value for the gallery.")] = "Twemoji",
+    ground_truth: Annotated[
+        str | None,
+        typer.Option(
+            help="retrieval: JSON of the revisited Oxford or Paris; DATA is the folder of pictures."
+        ),
+    ] = None,
     baselines: Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")] = True,
     pixels: Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")] = 16,
     keep: Annotated[
@@ -85,6 +91,7 @@ def evaluate(
                 by=by,
                 query=query,
                 gallery=gallery,
+                ground_truth=ground_truth,
                 test_share=test_share,
                 settings=settings,
                 cache=caches.FeatureCache(caches.default_folder() if keep else None),

@@ -111,7 +111,8 @@ def revisited(queries, gallery, relevant, ks=(1, 5, 10)):
         ks: Numbers of neighbours; past the last positive, precision is taken at it.
 
     Returns:
-        Difficulty → dict of `mAP`, `mP@k`, `queries` (scored) and `skipped` (without a positive there).
+        Difficulty → dict of `mAP`, `mP@k` (None where no query has a positive there), `queries` (scored), `skipped`
+        (without a positive there) and `average_precision` (a list, of the scored ones).
 
     Raises:
         ValueError: for features that do not fit together or are not finite, as many `relevant` as queries missing, or
@@ -156,6 +157,7 @@ def revisited(queries, gallery, relevant, ks=(1, 5, 10)):
             **{f"mP@{k}": _mean(values) for k, values in row["precision"].items()},
             "queries": len(row["ap"]),
             "skipped": row["skipped"],
+            "average_precision": row["ap"],
         }
         for name, row in rows.items()
     }

@@ -9,6 +9,7 @@ from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.data import open_groups, open_labelled
 from memssl_keras.evaluate.features import unit
 from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
+from memssl_keras.evaluate.landmarks import landmark_task, open_landmarks
 from memssl_keras.evaluate.tasks import TASKS, Settings, instance_task
 from memssl_keras.sources import open_source
 
@@ -22,7 +23,7 @@ class Evaluated:
     Attributes:
         data: Path of the data set.
         task: Its name.
-        labelled: The `Labelled` it ran on; None for retrieval of instances.
+        labelled: The `Labelled` it ran on; None for retrieval of instances and landmarks.
         outcomes: Model → `Outcome`.
         mapped: Model → features `(N, D)` and images of a sample of what was tested, for a map.
     """
@@ -51,6 +52,7 @@ def evaluate(
     by="vendor",
     query="Noto",
     gallery="Twemoji",
+    ground_truth=None,
     test_share=0.2,
     settings=None,
     cache=None,
@@ -64,6 +66,7 @@ def evaluate(
         tasks: Some of `TASKS`. `"retrieval"` is by `group` where the data has that column, and by class elsewhere.
         label: Column of labels.
         group, by, query, gallery: As `open_groups` takes them.
+        ground_truth: Of landmarks: with it, `"retrieval"` is by the revisited protocol, as `open_landmarks` says.
         test_share: Of a set that is not split.
         settings: `Settings` of the protocols.
         cache: A `FeatureCache`; features are not kept by default.
@@ -83,25 +86,34 @@ def evaluate(
         raise ValueError(f"models: {', '.join(names)}; expected each once")
     evaluated = []
     for path in map(str, data):
-        by_group = "retrieval" in tasks and _has_column(path, group)
+        special = None
+        if "retrieval" in tasks and ground_truth is not None:
+            found = open_landmarks(path, ground_truth)
+            special = landmark_task(found, pathlib.Path(ground_truth).name), found[1]
+        elif "retrieval" in tasks and _has_column(path, group):
+            groups = open_groups(path, group, by, query, gallery)
+            special = instance_task(groups, group, query, gallery), groups[0]
         labelled = None
-        if any(task != "retrieval" or not by_group for task in tasks):
+        if special is None or set(tasks) != {"retrieval"}:
             labelled = open_labelled(path, label, test_share, settings.seed)
-        groups = open_groups(path, group, by, query, gallery) if by_group else None
         runs = {}
         for task in tasks:
-            grouped = task == "retrieval" and by_group
-            run = instance_task(groups, group, query, gallery) if grouped else _on(TASKS[task], labelled)
-            runs[task] = Evaluated(path, task, None if grouped else labelled, {}, {}), run
+            if task == "retrieval" and special:
+                runs[task] = Evaluated(path, task, None, {}, {}), *special
+            else:
+                runs[task] = (
+                    Evaluated(path, task, labelled, {}, {}),
+                    _on(TASKS[task], labelled),
+                    labelled.test,
+                )
         for embedder in embedders:
             features = _features(embedder, cache, track)
-            for task, (into, run) in runs.items():
+            for task, (into, run, shown) in runs.items():
                 words = f"{embedder.name}: {task}"
                 tracked = lambda values, words=words: track(values, words)  # noqa: E731
                 outcome = run(features=features, settings=settings, track=tracked)
-                shown = groups[0] if into.labelled is None else into.labelled.test
                 into.outcomes[embedder.name], into.mapped[embedder.name] = outcome, _sample(shown, features)
-        evaluated += [into for into, _ in runs.values()]
+        evaluated += [into for into, *_ in runs.values()]
     return evaluated
 
 
