@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -152,6 +153,29 @@ def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_pa
     assert "0 left out" not in run("embed", photos, "--model", trained, "--out", tmp_path / "all.parquet")
 
 
+def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
+    labelled(tmp_path / "train-0.parquet", 20, 1)
+    labelled(tmp_path / "test-0.parquet", 6, 2)
+    shutil.copytree(trained, tmp_path / "weights" / "tiny")
+    options = [
+        "--data",
+        tmp_path,
+        "--tasks",
+        "knn,clustering",
+        "--k",
+        3,
+        "--out",
+        tmp_path / "weights" / "tiny",
+    ]
+    run("evaluate", trained, "--no-baselines", *options)
+    entries = json.loads((tmp_path / "weights" / "tiny" / "results.json").read_text())["results"]
+    measured = [entry["scores"]["the encoder"][entry["headline"]] for entry in entries]
+    monkeypatch.setattr("memssl_keras.zoo.registry._WEIGHTS", tmp_path / "weights")
+    monkeypatch.setenv("COLUMNS", "400")
+    said = run("models")
+    assert f"knn k = 3: {measured[0]:.1%}" in said and f"clustering NMI: {measured[1]:.1%}" in said
+
+
 def test_models_lists_models_and_recipes():
     said = run("models")
     assert all(name in said for name in ("bundled models", "recipes", *recipes.RECIPES))
@@ -174,6 +198,11 @@ def test_models_lists_models_and_recipes():
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
         (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),
+        (
+            ["evaluate", "{trained}", "--data", "{photos}", "--tasks", "sing"],
+            "tasks: got sing; expected some of knn",
+        ),
+        (["evaluate", "{trained}@int3", "--data", "{photos}"], "variant: got 'int3'"),
     ],
 )
 def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):
