@@ -12,11 +12,13 @@ def cluster(features, clusters, seed=0, restarts=5):
         ValueError: for fewer than 2 clusters, more clusters than features, or features that are not finite.
     """
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     features = unit(features, "features")
     if not 2 <= clusters <= len(features):
         raise ValueError(f"clusters={clusters}: expected 2 … {len(features)}, the number of features")
-    return KMeans(clusters, n_init=restarts, random_state=seed).fit_predict(features)
+    with threadpool_limits(1):  # short steps, as in the linear probe
+        return KMeans(clusters, n_init=restarts, random_state=seed).fit_predict(features)
 
 
 def agreement(labels, clusters):

@@ -56,11 +56,13 @@ def classify(name, train, labels, test):
         return values[(test @ unit(means, "means").T).argmax(1)]
     if name == "logistic":
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         middle = train.mean(0)
         scale = max(float((train - middle).std()), 1e-6)
         model = LogisticRegression(C=10.0 / train.shape[1], max_iter=200, tol=1e-3)
-        return model.fit((train - middle) / scale, labels).predict((test - middle) / scale)
+        with threadpool_limits(1):  # as in the linear probe: short steps
+            return model.fit((train - middle) / scale, labels).predict((test - middle) / scale)
     raise ValueError(f"classifier={name!r}: expected {', '.join(CLASSIFIERS)}")
 
 

@@ -6,22 +6,16 @@ import numpy as np
 
 from memssl_keras.evaluate.features import unit
 
-STRENGTHS = tuple(10.0**e for e in range(-4, 3))
-
-
-def _classifier(strength, iterations):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=iterations, tol=1e-3))
+STRENGTHS = tuple(10.0**e for e in range(-5, 1))
 
 
 def _fit(classifier, features, labels):
     """Fit; returns whether the optimiser converged."""
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings(record=True) as caught:
+    # L-BFGS takes many short steps: where another process has a core, two threads were 16 times slower than one.
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         classifier.fit(features, labels)
     return not any(issubclass(w.category, ConvergenceWarning) for w in caught)
@@ -33,8 +27,8 @@ def linear_probe(
     test,
     strengths=STRENGTHS,
     held_out=0.2,
-    selection=20000,
-    iterations=300,
+    selection=12000,
+    iterations=200,
     seed=0,
     track=iter,
 ):
@@ -68,6 +62,8 @@ def linear_probe(
         >>> linear_probe(features, labels, np.eye(2))[0]
         array([0, 1])
     """
+    from sklearn.linear_model import LogisticRegression
+
     train, test, train_labels = unit(train, "train"), unit(test, "test"), np.asarray(train_labels)
     if train.shape[1] != test.shape[1] or len(train) != len(train_labels):
         raise ValueError(
@@ -84,13 +80,16 @@ def linear_probe(
     judged, taught = rows[:cut], rows[cut:]
     if len(np.unique(train_labels[taught])) < 2:
         raise ValueError(f"train: {len(train)} features are too few to hold out a share of {held_out}")
-    scores = []
-    for strength in track(sorted(strengths)):
-        classifier = _classifier(strength, iterations)
-        _fit(classifier, train[taught], train_labels[taught])
+    mean, scale = train.mean(0), train.std(0)
+    scale[scale < 1e-6] = 1  # a constant dimension tells nothing, and is not blown up
+    train, test, strengths = (train - mean) / scale, (test - mean) / scale, sorted(strengths)
+    # Each fit starts from the one before, which is a little more regularised: several times fewer iterations.
+    classifier, scores = LogisticRegression(max_iter=iterations, tol=1e-3, warm_start=True), []
+    for strength in track(strengths):
+        _fit(classifier.set_params(C=strength), train[taught], train_labels[taught])
         scores.append(classifier.score(train[judged], train_labels[judged]))
-    best = int(np.argmax(scores))
-    classifier = _classifier(sorted(strengths)[best], iterations)
+    chosen = strengths[int(np.argmax(scores))]
+    classifier = LogisticRegression(C=chosen, max_iter=iterations, tol=1e-3)
     converged = _fit(classifier, train, train_labels)
-    about = {"C": sorted(strengths)[best], "held_out": float(scores[best]), "converged": converged}
+    about = {"C": chosen, "held_out": float(max(scores)), "converged": converged}
     return classifier.predict(test), about
