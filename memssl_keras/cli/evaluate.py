@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import app, console, errors_in_words, example, progress_bar
+from memssl_keras.cli.common import Threads, app, console, errors_in_words, example, progress_bar
 
 
 @app.command(epilog=example("memssl evaluate runs/cifar10 --data cifar10/ --tasks knn,linear --out results/"))
@@ -58,6 +58,7 @@ def evaluate(
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")] = True,
     pixels: Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")] = 16,
+    threads: Threads = None,
     keep: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features in $MEMSSL_CACHE, or ~/.cache/memssl.")
     ] = True,
@@ -78,7 +79,7 @@ def evaluate(
         from memssl_keras.evaluate.tasks import Settings
 
         chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-        embedders = _embedders(models, baselines, pixels)
+        embedders = _embedders(models, baselines, pixels, threads)
         reference = embedders[-len(models)].name
         settings = Settings(temperature=temperature, draws=draws, **({"ks": tuple(k)} if k else {}))
         with progress_bar("steps") as progress:
@@ -114,16 +115,16 @@ def _named(extra):
         raise ValueError(f"this needs {error.name}: pip install 'memssl-keras[{extra}]'") from None
 
 
-def _embedders(models, baselines, size):
+def _embedders(models, baselines, size, threads):
     """The baselines, and then the models; a single one is called the encoder."""
     from memssl_keras.evaluate.embedders import open_embedder, pixel_embedders, untrained
 
-    embedders = [open_embedder(model) for model in models]
+    embedders = [open_embedder(model, threads) for model in models]
     if len(embedders) == 1:
         embedders = [dataclasses.replace(embedders[0], name="the encoder")]
     if not baselines:
         return embedders
-    fresh = untrained(models[0])
+    fresh = untrained(models[0], threads)
     return [*pixel_embedders(size), *([fresh] if fresh else []), *embedders]
 
 

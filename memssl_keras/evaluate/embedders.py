@@ -65,7 +65,8 @@ def open_embedder(spec, threads=None):
         spec: A folder of an encoder or the name of a bundled one: its Keras weights, or its ONNX model where there
             are none; the same with `@VARIANT`, such as `@fp32`: that ONNX variant; or `module:function`, a function
             from a list of images to features `(N, D)`.
-        threads: Processor threads of ONNX Runtime; all by default.
+        threads: Processor threads of the encoder; all by default. On a machine that is busy with something else one
+            is faster than all.
 
     Raises:
         ValueError: where there is no such model, variant or function.
@@ -83,11 +84,11 @@ def open_embedder(spec, threads=None):
         name, variant = spec, ""
     folder = _folder(name)
     if not variant and (folder / WEIGHTS).is_file():
-        return _keras(spec, folder)
+        return _keras(spec, folder, threads)
     return _onnx(spec, folder, variant or "fp32", threads)
 
 
-def untrained(spec):
+def untrained(spec, threads=None):
     """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
     spec = str(spec)
     if ":" in spec and not pathlib.Path(spec).exists():
@@ -98,7 +99,7 @@ def untrained(spec):
         return None
     config = (folder / "config.json").read_bytes()
     key = {"kind": "untrained", "revision": hashlib.sha256(config).hexdigest(), "seed": 0}
-    return Embedder("the encoder, untrained", key, _keras_embed(folder, trained=False))
+    return Embedder("the encoder, untrained", key, _keras_embed(folder, threads, trained=False))
 
 
 def _folder(name):
@@ -117,13 +118,17 @@ def _revision(*files):
     return digest.hexdigest()
 
 
-def _keras_embed(folder, trained):
+def _keras_embed(folder, threads, trained):
     @functools.cache
     def load():
         import keras
 
         from memssl_keras.pretrained import from_pretrained
 
+        if threads is not None and keras.backend.backend() == "torch":
+            import torch
+
+            torch.set_num_threads(threads)
         encoder = from_pretrained(folder)
         if trained:
             return encoder
@@ -140,7 +145,7 @@ def _keras_embed(folder, trained):
     return embed
 
 
-def _keras(spec, folder):
+def _keras(spec, folder, threads):
     from memssl_keras.export.folder import read_config
 
     key = {
@@ -148,7 +153,7 @@ def _keras(spec, folder):
         "revision": _revision(folder / "config.json", folder / WEIGHTS),
         "preprocessing": read_config(folder)["preprocessing"],
     }
-    return Embedder(spec, key, _keras_embed(folder, trained=True))
+    return Embedder(spec, key, _keras_embed(folder, threads, trained=True))
 
 
 def _onnx(spec, folder, variant, threads):
