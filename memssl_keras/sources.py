@@ -1,5 +1,6 @@
 """Where images come from on the command line: a folder, one image, or Parquet; read without keras or torch."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -14,10 +15,11 @@ class ImageSource:
         ids: Names, unique; the path of a file, or `FILE#ROW` of a row of Parquet.
         items: Paths or encoded bytes, in the same order.
         columns: Other columns by name, each of the same length.
+        names: Column → names of its whole numbers, where the file says them.
     """
 
-    def __init__(self, ids, items, columns=None):
-        self.ids, self.items, self.columns = ids, items, columns or {}
+    def __init__(self, ids, items, columns=None, names=None):
+        self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
 
     def __len__(self):
         return len(self.ids)
@@ -67,6 +69,15 @@ def _image_column(schema, name, path):
     )
 
 
+def _class_names(schema):
+    """What `datasets` wrote into a Parquet file of its columns of classes."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature["names"] for name, feature in features.items() if feature.get("names")}
+    except (KeyError, ValueError, AttributeError, TypeError):  # none there, or in another form
+        return {}
+
+
 def _parquet(files, column):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -79,7 +90,7 @@ def _parquet(files, column):
     name = _image_column(table.schema, column, files[0].parent if len(files) > 1 else files[0])
     ids = [f"{file}#{row}" for file, part in zip(files, tables, strict=True) for row in range(len(part))]
     others = {field.name: table[field.name] for field in table.schema if field.name != name}
-    return ImageSource(ids, _Bytes(table[name], files[0].parent), others)
+    return ImageSource(ids, _Bytes(table[name], files[0].parent), others, _class_names(tables[0].schema))
 
 
 def files_of(path, suffix, split=None):
@@ -155,7 +166,8 @@ def labels_of(source, name="label"):
     return labels
 
 
-def _classes(source, folder):
+def class_folders(source, folder):
+    """The subfolder of `folder` that each image of its source is in: the name of its class."""
     parts = [pathlib.Path(name).relative_to(folder).parts for name in source.ids]
     if bare := [path[0] for path in parts if len(path) < 2]:
         raise ValueError(f"{folder / bare[0]} is in no subfolder: expected a subfolder per class")
@@ -180,7 +192,7 @@ def open_labelled(data, label="label"):
     train, test = (open_source(path, split=split) for split in ("train", "test"))
     if files_of(path, ".parquet"):
         return (train, labels_of(train, label)), (test, labels_of(test, label))
-    classes = [_classes(source, path / split) for split, source in (("train", train), ("test", test))]
+    classes = [class_folders(source, path / split) for split, source in (("train", train), ("test", test))]
     numbers = {name: number for number, name in enumerate(sorted(set(classes[0])))}
     if strange := sorted(set(classes[1]) - numbers.keys()):
         raise ValueError(

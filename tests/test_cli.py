@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -137,15 +138,19 @@ def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     labelled(tmp_path / "train-0.parquet", 20, 1)
     labelled(tmp_path / "test-0.parquet", 6, 2)
     said = run("evaluate", trained, "--data", tmp_path, "--k", 3, "--out", tmp_path / "r.json")
-    assert "20 train and 6 test images" in said
-    scores = json.loads((tmp_path / "r.json").read_text())["scores"]
-    assert list(scores) == [
-        "raw pixels, 32 px",
-        "pixels less their mean, 32 px",
+    assert "20 train and 6 test images" in said and "the encoder less the encoder, untrained, k = 3:" in said
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert list(entry["scores"]) == [
+        "raw pixels, 16 px",
+        "pixels less their mean, 16 px",
         "the encoder, untrained",
         "the encoder",
     ]
-    assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
+    again = run(
+        "evaluate", trained, "--data", tmp_path, "--no-baselines", "--k", 3, "--out", tmp_path / "out"
+    )
+    assert "report in" in again and (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    assert entry["task"] == "knn" and all(0 <= score["k = 3"] <= 1 for score in entry["scores"].values())
 
 
 def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_path):
@@ -168,6 +173,29 @@ def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_pa
     assert said.count("1.0000") == 2 and str(folder / "4.png") in said and "drawn into" in said
     assert Image.open(tmp_path / "s.png").size[0] > 4 * 96
     assert "0 left out" not in run("embed", photos, "--model", trained, "--out", tmp_path / "all.parquet")
+
+
+def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
+    labelled(tmp_path / "train-0.parquet", 20, 1)
+    labelled(tmp_path / "test-0.parquet", 6, 2)
+    shutil.copytree(trained, tmp_path / "weights" / "tiny")
+    options = [
+        "--data",
+        tmp_path,
+        "--tasks",
+        "knn,clustering",
+        "--k",
+        3,
+        "--out",
+        tmp_path / "weights" / "tiny",
+    ]
+    run("evaluate", trained, "--no-baselines", *options)
+    entries = json.loads((tmp_path / "weights" / "tiny" / "results.json").read_text())["results"]
+    measured = [entry["scores"]["the encoder"][entry["headline"]] for entry in entries]
+    monkeypatch.setattr("memssl_keras.zoo.registry._WEIGHTS", tmp_path / "weights")
+    monkeypatch.setenv("COLUMNS", "400")
+    said = run("models")
+    assert f"knn k = 3: {measured[0]:.1%}" in said and f"clustering NMI: {measured[1]:.1%}" in said
 
 
 def test_models_lists_models_and_recipes():
@@ -199,7 +227,12 @@ def test_models_lists_models_and_recipes():
         (["embed", "{new}", "--model", "{trained}", "--out", "{new}"], "no such file or folder"),
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
-        (["evaluate", "{trained}", "--data", "{photos}"], "split='train' matches none"),
+        (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),
+        (
+            ["evaluate", "{trained}", "--data", "{photos}", "--tasks", "sing"],
+            "tasks: got sing; expected some of knn",
+        ),
+        (["evaluate", "{trained}@int3", "--data", "{photos}"], "variant: got 'int3'"),
     ],
 )
 def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):

@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from small_models import pictures
 
-from memssl_keras.evaluate.features import pixels
+from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.knn import knn_accuracy, knn_predict
 
 

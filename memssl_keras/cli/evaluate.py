@@ -1,109 +1,159 @@
 """`memssl evaluate`."""
 
-import enum
+import contextlib
+import dataclasses
 import json
 import pathlib
 from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Model, app, console, errors_in_words, example, progress_bar
+from memssl_keras.cli.common import Threads, app, console, errors_in_words, example, progress_bar
 
 
-class Task(str, enum.Enum):
-    """What `memssl evaluate` can measure."""
-
-    knn = "knn"
-    retrieval = "retrieval"
-
-
-@app.command(epilog=example("memssl evaluate runs/cifar10 --data cifar10/ --out results.json"))
+@app.command(epilog=example("memssl evaluate runs/cifar10 --data cifar10/ --tasks knn,linear --out results/"))
 def evaluate(
-    model: Model,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="knn: folder with train-*.parquet and test-*.parquet, or with train/CLASS/ and test/CLASS/; "
-            "retrieval: Parquet."
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Bundled models or folders, as MODEL@VARIANT their ONNX variant, or module:function.",
         ),
     ],
-    task: Annotated[
-        Task, typer.Option(help="Classify by neighbours, or find other pictures of the same thing.")
-    ] = Task.knn,
-    label: Annotated[str, typer.Option(help="knn: column of labels.")] = "label",
-    k: Annotated[int, typer.Option(min=1, help="knn: neighbours that vote.")] = 20,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Folder with train-*.parquet and test-*.parquet, or Parquet; repeat it for several."
+        ),
+    ],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            "--task",
+            help="Some of knn, linear, lowshot, retrieval, clustering, robustness, with commas.",
+        ),
+    ] = "knn",
+    label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
+    test_share: Annotated[
+        float, typer.Option(help="Share of each class to test on where there is no test-*.parquet.")
+    ] = 0.2,
+    k: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="knn: neighbours that vote; 10, 20, 100 and 200 by default."),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="knn: temperature of the vote.")] = 0.07,
-    group: Annotated[str, typer.Option(help="retrieval: column that says what is shown.")] = "codepoint",
+    draws: Annotated[int, typer.Option(min=2, help="lowshot: draws of the labelled images.")] = 5,
+    group: Annotated[
+        str, typer.Option(help="retrieval: column that says what is shown; by class where there is none.")
+    ] = "codepoint",
     by: Annotated[str, typer.Option(help="retrieval: column that tells queries from gallery.")] = "vendor",
     query: Annotated[str, typer.Option(help="retrieval: its value for queries.")] = "Noto",
     gallery: Annotated[str, typer.Option(help="retrieval: its value for the gallery.")] = "Twemoji",
-    out: Annotated[pathlib.Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
+    ground_truth: Annotated[
+        str | None,
+        typer.Option(
+            help="retrieval: JSON of the revisited Oxford or Paris; DATA is the folder of pictures."
+        ),
+    ] = None,
+    baselines: Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")] = True,
+    pixels: Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")] = 16,
+    threads: Threads = None,
+    keep: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep features in $MEMSSL_CACHE, or ~/.cache/memssl.")
+    ] = True,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for results.json and report.html; a name in .json is that file alone."),
+    ] = None,
 ):
-    """Score an encoder beside the same one untrained and raw pixels.
+    """Score encoders beside the same one untrained and pixels.
 
-    knn: every training image may vote on every test image. retrieval: the share of queries that have a picture of the
-    same thing as nearest, among the nearest 5, and among the nearest 10.
+    knn: all training images may vote on a test image. linear: logistic regression on frozen features. lowshot: a few
+    labelled images per class. retrieval: other pictures of the same thing or class ranked first. clustering: k-means
+    against the classes. robustness: what k-NN loses on pictures made worse. Differences come with 95 % intervals.
     """
-    with errors_in_words():
-        from memssl_keras.evaluate.features import extract, extractors
-        from memssl_keras.pretrained import from_pretrained
-        from memssl_keras.sources import open_labelled, open_source
+    with errors_in_words(), _named("evaluate"):
+        from memssl_keras.evaluate import cache as caches
+        from memssl_keras.evaluate import run
+        from memssl_keras.evaluate.tasks import Settings
 
-        encoder = from_pretrained(model)
-        if task is Task.knn:
-            sources, labels = zip(*open_labelled(data, label), strict=True)
-            title, score = _knn(sources, labels, k, temperature)
-        else:
-            sources = [open_source(data)]
-            title, score = _retrieval(sources[0], group, by, query, gallery)
-        scores = {}
-        for name, extractor in extractors(encoder).items():
-            with progress_bar("chunks") as progress:
-                track = lambda starts: progress.track(starts, description=name)  # noqa: B023, E731
-                scores[name] = score(*(extract(extractor, source, track=track) for source in sources))
-        _show(title, scores)
-        if out:
-            figures = {"task": task.value, "protocol": title, "scores": scores}
-            out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def _knn(sources, labels, k, temperature):
-    from memssl_keras.evaluate.knn import knn_accuracy
-
-    title = f"k-NN, k = {k}, T = {temperature}, {len(sources[0]):,} train and {len(sources[1]):,} test images"
-
-    def score(train, test):
-        return {"accuracy": knn_accuracy(train, labels[0], test, labels[1], k, temperature)}
-
-    return title, score
-
-
-def _retrieval(source, group, by, query, gallery):
-    import numpy as np
-
-    from memssl_keras.evaluate.retrieval import recall_at
-    from memssl_keras.sources import column_of
-
-    groups, kinds = column_of(source, group), column_of(source, by)
-    asked, offered = kinds == query, kinds == gallery
-    for value, chosen in ((query, asked), (gallery, offered)):
-        if not chosen.any():
-            raise ValueError(
-                f"column {by!r} has no {value!r}; it holds {', '.join(map(str, np.unique(kinds)))}"
+        chosen = [task.strip() for task in tasks.split(",") if task.strip()]
+        embedders = _embedders(models, baselines, pixels, threads)
+        reference = embedders[-len(models)].name
+        settings = Settings(temperature=temperature, draws=draws, **({"ks": tuple(k)} if k else {}))
+        with progress_bar("steps") as progress:
+            evaluated = run.evaluate(
+                embedders,
+                data,
+                chosen,
+                label=label,
+                group=group,
+                by=by,
+                query=query,
+                gallery=gallery,
+                ground_truth=ground_truth,
+                test_share=test_share,
+                settings=settings,
+                cache=caches.FeatureCache(caches.default_folder() if keep else None),
+                track=lambda values, words: progress.track(values, description=words),
             )
-    title = f"retrieval by {group}, {asked.sum()} queries of {query}, gallery of {offered.sum()} of {gallery}"
-
-    def score(features):
-        recall, _ = recall_at(features[asked], groups[asked], features[offered], groups[offered])
-        return {f"recall@{k}": value for k, value in recall.items()}
-
-    return title, score
+        results = run.results(evaluated, reference)
+        for entry in results["results"]:
+            _show(entry)
+        if out:
+            _write(out, results, evaluated, reference)
 
 
-def _show(title, scores):
+@contextlib.contextmanager
+def _named(extra):
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("sklearn", "scipy", "matplotlib"):
+            raise
+        raise ValueError(f"this needs {error.name}: pip install 'memssl-keras[{extra}]'") from None
+
+
+def _embedders(models, baselines, size, threads):
+    """The baselines, and then the models; a single one is called the encoder."""
+    from memssl_keras.evaluate.embedders import open_embedder, pixel_embedders, untrained
+
+    embedders = [open_embedder(model, threads) for model in models]
+    if len(embedders) == 1:
+        embedders = [dataclasses.replace(embedders[0], name="the encoder")]
+    if not baselines:
+        return embedders
+    fresh = untrained(models[0], threads)
+    return [*pixel_embedders(size), *([fresh] if fresh else []), *embedders]
+
+
+def _show(entry):
     from rich.table import Table
 
-    table = Table("features", *next(iter(scores.values())), title=title)
-    for name, row in scores.items():
-        table.add_row(name, *(f"{value:.2%}" for value in row.values()))
+    names = list(entry["scores"])
+    table = Table("", *names, title=f"{entry['data']}: {entry['protocol']}")
+    for score in entry["scores"][names[0]]:
+        table.add_row(score, *(f"{entry['scores'][name][score]:.2%}" for name in names))
     console.print(table)
+    for row in entry["differences"]:
+        if row["score"] == entry["headline"]:
+            console.print(
+                f"{row['ours']} less {row['theirs']}, {row['score']}: {row['difference']:+.2%} "
+                f"(95 % interval {row['low']:+.2%} … {row['high']:+.2%})",
+                highlight=False,
+            )
+    for note in entry["notes"]:
+        console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
+
+
+def _write(out, results, evaluated, reference):
+    file = out if out.suffix == ".json" else out / "results.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if file == out:
+        return
+    from memssl_keras.evaluate.html import write_html
+
+    write_html(out / "report.html", evaluated, reference)
+    console.print(f"report in {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -23,8 +23,11 @@ def models():
         measured = "nothing yet"
         if (folder / "results.json").is_file():
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            scores = results["scores"]["the encoder"].items()
-            measured = ", ".join(f"{key} {value:.1%}" for key, value in scores) + f" ({results['protocol']})"
+            measured = ", ".join(
+                f"{entry['data']} {entry['task']} {entry['headline']}: "
+                f"{entry['scores'][results['reference']][entry['headline']]:.1%}"
+                for entry in results["results"]
+            )
         table.add_row(
             name,
             f"{config['preprocessing']['image_size']} px",

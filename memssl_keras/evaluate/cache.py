@@ -1,0 +1,126 @@
+"""Features made once: kept under what they depend on, and gone on with where a run was cut off."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import numpy as np
+
+VERSION = 1  # of what is kept; another one is made anew
+
+
+def default_folder():
+    """`$MEMSSL_CACHE`, or `memssl/features` in the user's cache folder."""
+    if chosen := os.environ.get("MEMSSL_CACHE"):
+        return pathlib.Path(chosen)
+    return (
+        pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        / "memssl"
+        / "features"
+    )
+
+
+def content_hashes(source):
+    """A hash of each image's file, `(N,)` of bytes; equal files have equal ones."""
+    digests = []
+    for item in source:
+        data = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+        digests.append(hashlib.blake2b(data, digest_size=16).hexdigest())
+    return np.array(digests, dtype="U32")
+
+
+def data_key(source):
+    """One hash of a source's images and their order: of their bytes, or of path, size and time of files."""
+    digest = hashlib.sha256()
+    for item in source:
+        if isinstance(item, bytes):
+            digest.update(hashlib.blake2b(item, digest_size=16).digest())
+        else:
+            state = os.stat(item)
+            digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+class FeatureCache:
+    """Features of images, computed once in chunks and kept as `.npy` beside a `.json` that says of what.
+
+    Args:
+        folder: Where to; None keeps nothing.
+        chunk: Images embedded between two writes: what is lost at most when a run is cut off.
+    """
+
+    def __init__(self, folder=None, chunk=1000):
+        if chunk < 1:
+            raise ValueError(f"chunk={chunk}: expected 1 image or more")
+        self.folder, self.chunk = None if folder is None else pathlib.Path(folder), chunk
+
+    def features(self, embedder, images, key, track=iter):
+        """Features `(N, D)` float32 of `images`.
+
+        Args:
+            embedder: An `Embedder`.
+            images: A sequence of what `read_image` takes.
+            key: What the images are, a string such as `data_key`'s.
+            track: Wraps the chunks' starts, for a progress bar.
+
+        Raises:
+            ValueError: where the embedder returns another number of rows, other widths, or values that are not
+                finite: such features are not kept.
+        """
+        about = {"version": VERSION, "embedder": embedder.key, "data": key, "chunk": self.chunk}
+        text = json.dumps(about, indent=2, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:32]
+        if (kept := self._read(f"{name}.npy", len(images))) is not None:
+            return kept
+        parts, starts = [], range(0, len(images), self.chunk)
+        for start in track(starts):
+            rows = range(start, min(start + self.chunk, len(images)))
+            part = self._read(f"{name}.{start}.npy", len(rows))
+            if part is None:
+                part = _checked(embedder, [images[i] for i in rows])
+                self._write(f"{name}.{start}.npy", part)
+            if parts and part.shape[1] != parts[0].shape[1]:
+                raise ValueError(
+                    f"{embedder.name}: widths {parts[0].shape[1]} and {part.shape[1]}; expected one of all"
+                )
+            parts.append(part)
+        features = np.concatenate(parts)
+        if self.folder is not None:
+            self._write(f"{name}.npy", features)
+            (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+            for start in starts:
+                (self.folder / f"{name}.{start}.npy").unlink(missing_ok=True)
+        return features
+
+    def _read(self, name, count):
+        if self.folder is None or not (self.folder / name).is_file():
+            return None
+        try:
+            features = np.load(self.folder / name, allow_pickle=False)
+        except (ValueError, EOFError, OSError):  # damaged: made anew
+            return None
+        return features if features.ndim == 2 and len(features) == count else None
+
+    def _write(self, name, features):
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{os.getpid()}.{name}"
+        try:
+            np.save(temporary, features, allow_pickle=False)
+            os.replace(temporary, self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _checked(embedder, images):
+    features = np.asarray(embedder.embed(images), "float32")
+    if features.ndim != 2 or len(features) != len(images):
+        raise ValueError(
+            f"{embedder.name}: {len(images)} images became features of shape {features.shape}; "
+            f"expected ({len(images)}, D)"
+        )
+    if bad := int((~np.isfinite(features).all(axis=1)).sum()):
+        raise ValueError(f"{embedder.name}: features of {bad} of {len(images)} images hold NaN or infinity")
+    return features
