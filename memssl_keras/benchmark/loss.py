@@ -122,6 +122,8 @@ def benchmark_loss(
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:  # a file has room
+        console = Console(width=120)
     title = f"V = {VIEWS}, B = {IMAGES}, D = {DIM}, P = {BLOCK}: forward and backward"
     table = Table("K", "loss", "s", "MiB", "process MiB", "value", "faster than", "memory", title=title)
 
