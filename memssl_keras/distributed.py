@@ -10,6 +10,7 @@ References:
 
 import contextlib
 import datetime
+import gc
 import os
 import sys
 
@@ -67,8 +68,13 @@ def join():
 
 
 def leave():
-    """Leave the group, if there is one."""
+    """Leave the group, if there is one; at the end of a script of your own too.
+
+    Gloo's threads outlive a group that something still refers to, and then abort the process when it ends:
+    modules that were wrapped for the group go first.
+    """
     if group := _group():
+        gc.collect()
         group.destroy_process_group()
 
 
@@ -198,14 +204,14 @@ class _Every:
 
 
 class Parallel:
-    """A module whose gradients are averaged over the processes; called as the module is.
+    """A module whose gradients are averaged over the processes, if `together`; called as the module is.
 
     A plain object, so that Keras does not take the wrapper for one more layer.
     """
 
-    def __init__(self, module):
-        self.module = module
-        if _group():
+    def __init__(self, module, together=False):
+        self.module, self.together = module, together and _group() is not None
+        if self.together:
             from torch.nn.parallel import DistributedDataParallel
 
             self.module = DistributedDataParallel(module)
@@ -215,7 +221,7 @@ class Parallel:
 
     def sharing(self, now):
         """Context of a forward and a backward pass; with `now` false, gradients stay in this process and add up."""
-        return contextlib.nullcontext() if now or not _group() else self.module.no_sync()
+        return self.module.no_sync() if self.together and not now else contextlib.nullcontext()
 
 
 def _functions():

@@ -6,14 +6,13 @@ References:
 """
 
 import functools
-import itertools
 import warnings
 
 import keras
 import torch
-from keras import layers
 
 from memssl_keras import distributed
+from memssl_keras.branch import Branch, feature_width
 from memssl_keras.data import EpochOrder, normalise, view_loader
 from memssl_keras.head import ProjectionHead
 from memssl_keras.loss import MemoryConsistency, koleo
@@ -30,52 +29,6 @@ if keras.backend.backend() != "torch":
 
 class NonFiniteLoss(ArithmeticError):
     """The loss became NaN or infinite; nothing was updated by the step that it names."""
-
-
-@keras.saving.register_keras_serializable("memssl_keras")
-class Branch(keras.Model):
-    """Encoder and projection head: views → unit vectors.
-
-    All views of one size go through the encoder in one batch, view-major, and all features through the head
-    in one: a list of V arrays `(B, H, W, 3)` becomes `(V · B, D)`.
-    """
-
-    def __init__(self, encoder, head, **kwargs):
-        super().__init__(**kwargs)
-        self.encoder, self.head = encoder, head
-        self.built = True
-
-    def call(self, views, training=None):
-        groups = [
-            list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))
-        ]
-        features = [self.encoder(torch.cat(group), training=training) for group in groups]
-        return self.head(torch.cat(features), training=training)
-
-    def copy(self):
-        """The same weights in an encoder and a head of their own, without drop path or any other dropout."""
-        parts = []
-        for part in (self.encoder, self.head):
-            twin = type(part).from_config(part.get_config())
-            if not twin.built:
-                twin.build((None, self.encoder.output_shape[-1]))
-            twin.set_weights(part.get_weights())
-            parts.append(twin)
-        twin = Branch(*parts, dtype=self.dtype_policy)
-        for layer in twin._flatten_layers():
-            if isinstance(layer, layers.Dropout):
-                layer.rate = 0
-        return twin
-
-
-def _feature_width(encoder):
-    shape = getattr(encoder, "output_shape", None)
-    if not encoder.built or not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
-        raise ValueError(
-            f"encoder={encoder.name}: expected a built Keras model that maps images (B, H, W, 3) to (B, D), "
-            f"and this one gives {shape if encoder.built else 'nothing before it is built'}"
-        )
-    return shape[1]
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -140,7 +93,7 @@ class MaSSL(keras.Model):
         if koleo_weight < 0:
             raise ValueError(f"koleo_weight={koleo_weight}: expected 0 or more")
         head = ProjectionHead(hidden_dim, output_dim, batch_norm, dtype=self.dtype_policy)
-        head.build((None, _feature_width(encoder)))
+        head.build((None, feature_width(encoder)))
         self.memory = Memory(memory_size, output_dim, block_size, seed, memory_storage)
         self.consistency = MemoryConsistency(student_temperature)
         self.student = Branch(encoder, head, dtype=self.dtype_policy, name="student")
@@ -290,7 +243,10 @@ class MaSSL(keras.Model):
             if initial_batch:  # Keras misses the batches that are left out
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
             self._start_together(seed)
-            return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
+            try:
+                return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
+            finally:  # the model may outlive the group
+                self._parallel = distributed.Parallel(self.student)
 
     def _check_batch(self, own, accumulate):
         """Refuse what cannot be divided; `own` are the images of one process in a step, None where unknown."""
@@ -308,7 +264,7 @@ class MaSSL(keras.Model):
         distributed.broadcast(
             [v.value.detach() for v in (*self.weights, *self.optimizer.variables, *metrics)]
         )
-        self._parallel = distributed.Parallel(self.student)
+        self._parallel = distributed.Parallel(self.student, together=True)
 
     def train_step(self, data):
         views = [view.to(self._device) for view in data[0]]
