@@ -187,7 +187,7 @@ class RichProgress(keras.callbacks.Callback):
 
     def _data_share(self, since):
         """In words; `since` is a time and what had been waited by then."""
-        seconds, waited = (now - then for now, then in zip(self.now, since, strict=True))
+        seconds, waited = (end - start for end, start in zip(self.now, since, strict=True))
         return f"data {waited / max(seconds, 1e-9):.0%} of the time"
 
     def on_train_begin(self, logs=None):

@@ -15,7 +15,7 @@ from small_models import pictures, small_vit
 
 from memssl_keras.evaluate import run
 from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
-from memssl_keras.evaluate.data import open_groups, open_labelled
+from memssl_keras.evaluate.data import open_classes, open_groups
 from memssl_keras.evaluate.embedders import Embedder, open_embedder, pixel_embedders, untrained
 from memssl_keras.evaluate.figures import neighbour_page
 from memssl_keras.evaluate.html import write_html
@@ -152,20 +152,20 @@ def test_the_key_of_data_is_its_content(colours, tmp_path):
 def test_a_set_that_is_not_split_is_split_by_class(tmp_path):
     labels = ["cat"] * 20 + ["dog"] * 10 + ["emu"]
     write(tmp_path / "all.parquet", coloured([0] * 31), kind=labels)
-    data = open_labelled(tmp_path / "all.parquet", "kind")
+    data = open_classes(tmp_path / "all.parquet", "kind")
     assert data.classes == ["cat", "dog", "emu"] and "20% of each class" in data.protocol
     assert np.bincount(data.train_labels).tolist() == [16, 8, 1] and np.bincount(
         data.test_labels
     ).tolist() == [4, 2]
     assert not set(data.train.rows) & set(data.test.rows) and not data.notes
-    assert np.array_equal(open_labelled(tmp_path / "all.parquet", "kind").test.rows, data.test.rows)
+    assert np.array_equal(open_classes(tmp_path / "all.parquet", "kind").test.rows, data.test.rows)
 
 
 def test_names_of_classes_come_from_the_file(tmp_path):
     features = {"info": {"features": {"label": {"names": ["zero", "one", "two"], "_type": "ClassLabel"}}}}
     metadata = {"huggingface": json.dumps(features)}
     write(tmp_path / "all.parquet", coloured([0] * 8), metadata, label=[0, 2] * 4)
-    assert open_labelled(tmp_path / "all.parquet").classes == ["zero", "two"]
+    assert open_classes(tmp_path / "all.parquet").classes == ["zero", "two"]
 
 
 def test_what_is_wrong_with_data_is_counted(tmp_path):
@@ -173,7 +173,7 @@ def test_what_is_wrong_with_data_is_counted(tmp_path):
     images = coloured(train)
     write(tmp_path / "train-0.parquet", images, label=train)
     write(tmp_path / "test-0.parquet", np.concatenate([images[1:2], coloured(test[1:], seed=5)]), label=test)
-    data = open_labelled(tmp_path)
+    data = open_classes(tmp_path)
     assert len(data.train) == 4 and len(data.test) == 4
     unlabelled, untaught, shared = data.notes
     assert unlabelled == "3 images without a label are left out"
@@ -198,7 +198,7 @@ def test_what_is_wrong_with_data_is_counted(tmp_path):
 def test_labels_that_do_not_serve_are_named(columns, words, tmp_path):
     write(tmp_path / "all.parquet", coloured([0] * 4), **columns)
     with pytest.raises(ValueError, match=words):
-        open_labelled(tmp_path / "all.parquet")
+        open_classes(tmp_path / "all.parquet")
 
 
 def test_every_task_on_what_it_can_tell_apart(colours):
@@ -386,7 +386,7 @@ def test_a_folder_per_class_is_labelled_as_parquet_is(tmp_path, colours):
             folder = tmp_path / "folders" / split / f"class{i % 4}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{i:03}.png")
-    found, expected = open_labelled(tmp_path / "folders"), open_labelled(colours)
+    found, expected = open_classes(tmp_path / "folders"), open_classes(colours)
     assert found.classes == ["class0", "class1", "class2", "class3"]
     assert sorted(found.train_labels) == sorted(expected.train_labels)
     assert len(found.test) == 20 and not found.notes

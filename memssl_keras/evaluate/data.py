@@ -66,7 +66,7 @@ def read_labels(source, column):
     return labels, known
 
 
-def open_labelled(data, label="label", test_share=0.2, seed=0):
+def open_classes(data, label="label", test_share=0.2, seed=0):
     """Open images with labels: `train*` and `test*` in a folder, or one set of Parquet that is split here.
 
     Args:

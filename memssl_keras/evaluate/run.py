@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from memssl_keras.evaluate.cache import FeatureCache
-from memssl_keras.evaluate.data import open_groups, open_labelled
+from memssl_keras.evaluate.data import open_classes, open_groups
 from memssl_keras.evaluate.features import unit
 from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
 from memssl_keras.evaluate.landmarks import landmark_task, open_landmarks
@@ -62,7 +62,7 @@ def evaluate(
 
     Args:
         embedders: What is scored, `Embedder`s with different names.
-        data: Paths of data sets, as `open_labelled` takes them.
+        data: Paths of data sets, as `open_classes` takes them.
         tasks: Some of `TASKS`. `"retrieval"` is by `group` where the data has that column, and by class elsewhere.
         label: Column of labels.
         group, by, query, gallery: As `open_groups` takes them.
@@ -95,7 +95,7 @@ def evaluate(
             special = instance_task(groups, group, query, gallery), groups[0]
         labelled = None
         if special is None or set(tasks) != {"retrieval"}:
-            labelled = open_labelled(path, label, test_share, settings.seed)
+            labelled = open_classes(path, label, test_share, settings.seed)
         runs = {}
         for task in tasks:
             if task == "retrieval" and special:
