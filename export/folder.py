@@ -8,7 +8,13 @@ from pathlib import Path
 from .preprocess import Preprocessing
 
 FORMAT_VERSION = 1  # of config.json; a newer one may mean something else by the same keys
-VARIANTS = {"fp32": "model.onnx"}  # name of a variant -> its file in the folder onnx/
+# Name of a variant -> its file in the folder onnx/. The names are those that transformers.js asks for.
+VARIANTS = {
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_quantized.onnx",
+    "int8-static": "model_int8.onnx",
+}
 
 
 def read_config(folder) -> dict:

@@ -122,8 +122,8 @@ def test_names_an_unknown_model():
 
 
 def test_names_an_unknown_variant_and_what_there_is(folder):
-    with pytest.raises(ValueError, match=r"variant: got 'int8'; expected 'fp32' .*holds model\.onnx"):
-        OnnxEncoder.from_pretrained(folder, variant="int8")
+    with pytest.raises(ValueError, match=r"variant: got 'int4'; expected 'fp32' .*holds model\.onnx"):
+        OnnxEncoder.from_pretrained(folder, variant="int4")
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True])
