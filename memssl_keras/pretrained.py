@@ -54,7 +54,7 @@ def replace_file(path, write):
     """Call `write(temporary path)` and move the result to `path`: the old file or the whole new one is there."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix, which ONNX Runtime goes by
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -135,7 +135,7 @@ def from_pretrained(name_or_folder):
     return encoder
 
 
-def embed(encoder, images, batch_size=32):
+def embed(encoder, images, batch_size=32, preprocessing=None):
     """Unit vectors `(N, D)` float32 of images, preprocessed as the encoder's configuration says.
 
     Args:
@@ -143,8 +143,9 @@ def embed(encoder, images, batch_size=32):
         images: Paths, bytes of image files, PIL images or uint8 arrays; one, or any number of them, or an array
             `(N, H, W, 3)`.
         batch_size: Images per forward pass.
+        preprocessing: A `Preprocessing` in place of the encoder's own.
     """
-    preprocess = preprocessing_of(encoder)
+    preprocess = preprocessing or preprocessing_of(encoder)
     single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
     remaining = iter([images] if single or getattr(images, "ndim", 4) < 4 else images)
     batches = iter(lambda: list(itertools.islice(remaining, batch_size)), [])
