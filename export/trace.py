@@ -32,6 +32,11 @@ def channels_first(encoder, tokens=None):
     return _ChannelsFirst(encoder, isinstance(encoder, ViT) if tokens is None else tokens).eval()
 
 
+def device_of(module):
+    """Where a module's weights are; the processor for one without any."""
+    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+
+
 def outputs_of(module):
     """Names of what `channels_first` gives, in order."""
     return ["last_hidden_state", "pooler_output"] if module.tokens else ["pooler_output"]
@@ -90,7 +95,7 @@ def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     dims = {0: batch} | ({2: height, 3: width} if len(sizes) > 1 else {})
     # Two images: a batch of one would be taken for a constant.
-    sample = torch.zeros(2, 3, *sizes[0], device=next(module.parameters()).device)
+    sample = torch.zeros(2, 3, *sizes[0], device=device_of(module))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from PIL import Image
 from memssl_keras.images import read_image
 from memssl_keras.pretrained import embed
 
-from .trace import channels_first, outputs_of, sizes_of
+from .trace import channels_first, device_of, outputs_of, sizes_of
 
 # Variant → (largest difference, lowest mean cosine); int8's difference to float32 is large where it does no harm.
 TOLERANCES = {
@@ -106,7 +106,7 @@ def compare(path, encoder, variant="fp32", image_size=None):
     """
     session, module = open_session(path), channels_first(encoder)
     names = [output.name for output in session.get_outputs()]
-    device = next(module.parameters()).device
+    device = device_of(module)
     worst, similar, inputs = 0.0, [], []
     for pixels in example_inputs(encoder, image_size):
         with torch.no_grad():

@@ -17,9 +17,10 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
-    `encoder` are the arguments of the encoder's `family`, `"vit"` or `"resnet"`. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning rate is
-    `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
-    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
+    `encoder` are the arguments of the encoder's `family`, `"vit"` or `"resnet"`. Lengths of warm-ups are in epochs.
+    The batch is that of all processes together. The peak learning rate is `learning_rate` × batch size / 256; the
+    final one is taken as it is. `accumulate` is what `MaSSL.fit` takes, `precision` a Keras dtype policy,
+    `memory_storage` the type of the vectors in memory.
 
     Example:
         >>> from memssl_keras import get_recipe
@@ -31,7 +32,6 @@ class Recipe:
 
     name: str
     encoder: dict
-    family: str = "vit"
     views: MultiCrop = MultiCrop()
     epochs: int = 800
     batch_size: int = 128
@@ -53,6 +53,7 @@ class Recipe:
     accumulate: int = 1
     precision: str = "float32"
     memory_storage: str = "float32"
+    family: str = "vit"
 
     def __post_init__(self):
         if self.family not in ("vit", "resnet"):

@@ -35,7 +35,9 @@ def _block(x, width, stride, dtype, name):
     return layers.ReLU(dtype=dtype, name=f"{name}_relu_2")(x)
 
 
-def resnet(blocks=(2, 2, 2, 2), width=64, stem="imagenet", preprocessing=None, dtype="float32", name="resnet"):
+def resnet(
+    blocks=(2, 2, 2, 2), width=64, stem="imagenet", preprocessing=None, dtype="float32", name="resnet"
+):
     """A residual network that maps normalised images `(B, H, W, 3)` of any size to `(B, D)`.
 
     With the defaults it is a ResNet-18, D = 512, 11.2 M parameters.
