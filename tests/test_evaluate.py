@@ -15,13 +15,15 @@ from small_models import pictures, small_vit
 
 from memssl_keras.evaluate import run
 from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
-from memssl_keras.evaluate.data import open_classes, open_groups
-from memssl_keras.evaluate.embedders import Embedder, open_embedder, pixel_embedders, untrained
+from memssl_keras.evaluate.data import open_classes
+from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
+from memssl_keras.evaluate.encoders import open_embedder, untrained
 from memssl_keras.evaluate.figures import neighbour_page
+from memssl_keras.evaluate.groups import open_groups
 from memssl_keras.evaluate.html import write_html
 from memssl_keras.evaluate.landmarks import Boxes
+from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
-from memssl_keras.evaluate.tasks import Settings
 from memssl_keras.images import read_image
 from memssl_keras.sources import open_source
 
@@ -302,7 +304,10 @@ def test_instances_of_two_origins(tmp_path):
     assert (
         outcome.scores["recall@1"] == 1 and "4 queries of Noto, gallery of 4 of Twemoji" in outcome.protocol
     )
-    assert one.notes == ["1 queries without a positive in the gallery are skipped"]
+    assert one.notes == [
+        "k = 5, 10: more than the 4 of the gallery, left out",
+        "1 queries without a positive in the gallery are skipped",
+    ]
     with pytest.raises(ValueError, match="column 'vendor' has no 'Apple'; it holds Noto, Twemoji"):
         open_groups(path, "codepoint", "vendor", "Apple", "Noto")
 

@@ -68,7 +68,7 @@ def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same
         gallery: Features `(N, D)`.
         gallery_groups: What each shows, `(N,)`.
         ks: Numbers of neighbours, each 1 … N.
-        same: Queries are the gallery itself; each is left out of its own ranking, and k goes to N − 1.
+        same: Queries are the first images of the gallery; each is left out of its own ranking, and k goes to N − 1.
         chunk: Queries compared at a time; memory is chunk × N similarities.
 
     Returns:
@@ -95,9 +95,9 @@ def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same
     ):
         if len(features) != len(groups):
             raise ValueError(f"{name}: {len(groups)} for {len(features)} features; expected one each")
-    if same and len(queries) != len(gallery):
+    if same and not np.array_equal(queries, gallery[: len(queries)]):
         raise ValueError(
-            f"same=True: {len(queries)} queries and {len(gallery)} in the gallery; expected one set"
+            f"same=True: the gallery's first {len(queries)} of {len(gallery)} images are not the queries"
         )
     offered = len(gallery) - same
     if not all(1 <= k <= offered for k in ks):
