@@ -6,9 +6,8 @@ import json
 import re
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from labelled_images import Counting, coloured, encoded, write
 from onnx_folder import write_encoder
 from PIL import Image
 from small_models import pictures, small_vit
@@ -19,33 +18,11 @@ from memssl_keras.evaluate.data import open_classes
 from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.encoders import open_embedder, untrained
 from memssl_keras.evaluate.figures import neighbour_page
-from memssl_keras.evaluate.groups import open_groups
 from memssl_keras.evaluate.html import write_html
-from memssl_keras.evaluate.landmarks import Boxes
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
 from memssl_keras.images import read_image
 from memssl_keras.sources import open_source
-
-
-def encoded(image):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
-
-
-def coloured(labels, seed=0):
-    """Noisy pictures whose colour says their class."""
-    rng = np.random.default_rng(seed)
-    colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
-    labels = np.array([0 if label is None or label < 0 else label for label in labels])
-    noisy = colours[labels % 4][:, None, None] + rng.normal(0, 40, (len(labels), 12, 12, 3))
-    return noisy.clip(0, 255).astype("uint8")
-
-
-def write(path, images, metadata=None, **columns):
-    table = pa.table({"image": [encoded(image) for image in images], **columns})
-    pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 @pytest.fixture
@@ -57,18 +34,6 @@ def colours(tmp_path):
         labels = [i % 4 for i in range(count)]
         write(folder / f"{split}-0.parquet", coloured(labels, seed), label=labels)
     return folder
-
-
-class Counting:
-    """Embeds pictures as their mean colour, and counts them."""
-
-    def __init__(self, name="mean colour"):
-        self.seen = 0
-        self.embedder = Embedder(name, {"kind": "test", "name": name}, self.embed)
-
-    def embed(self, images):
-        self.seen += len(images)
-        return np.stack([read_image(image).mean((0, 1)) for image in images])
 
 
 def test_features_are_made_once(colours, tmp_path):
@@ -203,6 +168,12 @@ def test_labels_that_do_not_serve_are_named(columns, words, tmp_path):
         open_classes(tmp_path / "all.parquet")
 
 
+def test_classes_of_one_image_each_cannot_be_split(tmp_path):
+    write(tmp_path / "all.parquet", coloured([0, 1, 2]), label=[0, 1, 2])
+    with pytest.raises(ValueError, match="no test image; classes of one image each cannot be split"):
+        open_classes(tmp_path / "all.parquet")
+
+
 def test_every_task_on_what_it_can_tell_apart(colours):
     model, tasks = Counting(), ["knn", "linear", "lowshot", "retrieval", "clustering"]
     settings = Settings(ks=(5,), draws=3, shots=(1, 5, 50))
@@ -286,62 +257,6 @@ def test_frames_say_what_is_right():
     sheet = Image.open(io.BytesIO(neighbour_page([(images, 0, images, [1, 2], [True, False])], side=16)))
     colours = [sheet.getpixel((20 + column * 27 + 1, 10)) for column in (1, 2)]
     assert colours == [(0x15, 0x80, 0x3D), (0xB9, 0x1C, 0x1C)]
-
-
-def test_instances_of_two_origins(tmp_path):
-    shows, vendor = [0, 1, 2, 3, 0, 1, 2, 1], [0, 0, 0, 0, 1, 1, 1, 1]
-    features = {"info": {"features": {"vendor": {"names": ["Noto", "Twemoji"]}}}}
-    write(
-        tmp_path / "e.parquet",
-        coloured(shows),
-        {"huggingface": json.dumps(features)},
-        codepoint=shows,
-        vendor=vendor,
-    )
-    path = tmp_path / "e.parquet"
-    (one,) = run.evaluate([Counting().embedder], [path], ["retrieval"])
-    outcome = one.outcomes["mean colour"]
-    assert (
-        outcome.scores["recall@1"] == 1 and "4 queries of Noto, gallery of 4 of Twemoji" in outcome.protocol
-    )
-    assert one.notes == [
-        "k = 5, 10: more than the 4 of the gallery, left out",
-        "1 queries without a positive in the gallery are skipped",
-    ]
-    with pytest.raises(ValueError, match="column 'vendor' has no 'Apple'; it holds Noto, Twemoji"):
-        open_groups(path, "codepoint", "vendor", "Apple", "Noto")
-
-
-def test_landmarks_by_ground_truth(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    images = coloured([0, 0, 1, 2])
-    images[0, :6] = 255  # the query's box leaves that out
-    for i, image in enumerate([*images, images[0]]):
-        Image.fromarray(image).save(folder / f"p{i}.png")
-    truth = [{"easy": [0], "hard": [], "junk": [3], "bbx": [0, 6.2, 12, 12]}]
-    path = tmp_path / "gnd.json"
-    path.write_text(json.dumps({"imlist": ["p1", "p2", "p3", "p4"], "qimlist": ["p0"], "gnd": truth}))
-    seen = []
-    model = Embedder("m", {}, lambda images: seen.extend(images) or Counting().embed(images))
-    arguments = {"tasks": ["retrieval"], "ground_truth": path}
-    (one,) = run.evaluate([model], [folder], **arguments)
-    assert np.array_equal(seen[0], images[0][6:12]) and len(seen) == 6
-    outcome = one.outcomes["m"]
-    assert (
-        outcome.scores["mAP medium"] == outcome.scores["mP@1 easy"] == 1 and "mAP hard" not in outcome.scores
-    )
-    assert one.notes == ["hard: 1 queries without a positive are skipped"]
-    write_html(tmp_path / "report.html", [one], "m")
-    assert "revisited protocol by gnd.json, 1 queries" in (tmp_path / "report.html").read_text()
-    (folder / "p4.png").unlink()
-    with pytest.raises(ValueError, match="1 of the pictures that .* names are not there, such as p4"):
-        run.evaluate([model], [folder], **arguments)
-    with pytest.raises(
-        ValueError, match=r"box \(20, 0, 30, 9\) of query 0: outside its picture of \(12, 12\) px"
-    ):
-        Boxes(images, [(20, 0, 30, 9)])[0]
-    assert Boxes(images, [None])[0].shape == (12, 12, 3)
 
 
 def test_models_of_every_kind(tmp_path, monkeypatch):

@@ -172,7 +172,11 @@ def _show(entry):
     from rich.table import Table
 
     names = list(entry["scores"])
-    table = Table("", *names, title=f"{entry['data']}: {entry['protocol']}")
+    # As a title it would be broken at the width of the table.
+    console.print(
+        f"\n{entry['data']}: {entry['protocol']}", style="bold", markup=False, highlight=False, soft_wrap=True
+    )
+    table = Table("", *names)
     for score in entry["scores"][names[0]]:
         table.add_row(score, *(f"{entry['scores'][name][score]:.2%}" for name in names))
     console.print(table)

@@ -42,8 +42,8 @@ def _figures(values, words):
 def _summary(found):
     models, rows = summary_rows(found)
     lines, before = [], None
-    for data, task, score, figures in rows:
-        values = [figures[name] for name in models]
+    for data, task, score, scores in rows:
+        values = [scores[name] for name in models]
         where = [data, task] if (data, task) != before else ["", ""]
         if before and data == before[0]:
             where[0] = ""
