@@ -17,7 +17,7 @@ from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
 from memssl_keras.evaluate.data import open_classes
 from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.encoders import open_embedder, untrained
-from memssl_keras.evaluate.figures import neighbour_page
+from memssl_keras.evaluate.figures import embedding_map, neighbour_page
 from memssl_keras.evaluate.html import write_html
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
@@ -250,6 +250,18 @@ def test_the_report_is_one_file_with_its_figures(colours, tmp_path):
         )
     assert "blind &lt;b&gt;" in page and "<b>" not in page and "http" not in page
     assert "paired by test images" in page and "±" in page
+
+
+def test_pictures_of_the_map_lie_apart_and_the_alike_together():
+    labels = np.arange(40) % 4
+    rng = np.random.default_rng(0)
+    features = np.eye(4)[labels] + rng.normal(0, 0.05, (40, 4))
+    images = [np.full((8, 8, 3), 20 + 40 * label, "uint8") for label in labels]
+    sheet = np.asarray(Image.open(io.BytesIO(embedding_map(features, images))))
+    middles = sheet[38::76, 38::76, 0]
+    assert sheet.shape == (5 * 76, 9 * 76, 3) and sorted(middles[middles < 255]) == sorted(20 + 40 * labels)
+    beside = (middles[:, 1:] == middles[:, :-1]).mean()
+    assert beside > 0.6  # a quarter, if they were strewn
 
 
 def test_frames_say_what_is_right():

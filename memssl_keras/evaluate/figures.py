@@ -59,6 +59,24 @@ def precision_recall(by_model):
     return _png(figure)
 
 
+def found_within(by_model, limit=100):
+    """Share of queries that find a positive among the first k, over k, a line per model.
+
+    Args:
+        by_model: Name → place of the first positive of each query, from 1 on.
+        limit: Largest k.
+    """
+    figure = _figure(5.2, 3.8)
+    axes = figure.subplots()
+    ks = np.arange(1, limit + 1)
+    for colour, (name, places) in zip(LINES * len(by_model), by_model.items(), strict=False):
+        axes.plot(ks, [(np.asarray(places) <= k).mean() for k in ks], color=colour, label=name)
+    axes.set(xlabel="k", ylabel="recall@k", ylim=(0, 1.02), xscale="log")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+    return _png(figure)
+
+
 def confusion_matrix(counts, classes, limit=30):
     """Share of each class (row) that became each class (column).
 
@@ -120,12 +138,17 @@ def neighbour_page(rows, side=64, gap=5):
     return buffer.getvalue()
 
 
-def embedding_map(features, images, side=34, width=1100, seed=0):
-    """A 2-D map of features `(N, D)` by t-SNE, drawn with the pictures themselves; alike ones lie close.
+def embedding_map(features, images, width=1100, seed=0):
+    """A map of features `(N, D)`, drawn with the pictures themselves; alike ones lie close.
+
+    The places that t-SNE finds are moved onto a grid, each by as little as possible in all, so that no picture hides
+    another.
 
     References:
         van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 9 (2008).
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -133,11 +156,16 @@ def embedding_map(features, images, side=34, width=1100, seed=0):
     tsne = TSNE(2, perplexity=perplexity, init="random", random_state=seed)
     with threadpool_limits(1):  # its thousands of short steps are slower on several threads of a busy machine
         places = tsne.fit_transform(features)
-    places = places - places.min(0)
-    places = (places / max(float(places.max()), 1e-9) * (width - side - 8)).astype(int) + 4
-    sheet = Image.new("RGB", (width, int(places[:, 1].max()) + side + 4), "white")
-    for (x, y), image in zip(places, images, strict=True):
-        sheet.paste(thumbnail(image, side), (int(x), int(y)))
+    columns = int(np.ceil(np.sqrt(1.8 * len(features))))
+    rows = -(-len(features) // columns)
+    grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
+    low, high = places.min(0), places.max(0)
+    places = (places - low) / np.maximum(high - low, 1e-9) * [columns - 1, rows - 1]
+    _, cells = linear_sum_assignment(cdist(places, grid, "sqeuclidean"))
+    cell = min(width // columns, 76)
+    sheet = Image.new("RGB", (columns * cell, rows * cell), "white")
+    for (column, row), image in zip(grid[cells], images, strict=True):
+        sheet.paste(thumbnail(image, cell - 2), (int(column) * cell + 1, int(row) * cell + 1))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()

@@ -13,7 +13,10 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 1180px; 
 h1 { font-size: 1.6rem } h2 { margin-top: 3rem; border-bottom: 1px solid #d1d5db } figure { margin: 1.5rem 0 }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
 td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #e5e7eb } th:first-child,
-td:first-child { text-align: left } td.best { font-weight: 700 } figcaption, .protocol { color: #6b7280 }
+td:first-child, .all :is(td, th):nth-child(-n + 3) { text-align: left } td.best { font-weight: 700 }
+th { vertical-align: bottom } .all :is(td, th):nth-child(-n + 3) { white-space: nowrap }
+td { font-variant-numeric: tabular-nums } tbody tr:hover { background: #f3f4f6 } h3 { margin-top: 2.2rem }
+ figcaption, .protocol { color: #6b7280 }
 img { max-width: 100%; height: auto } .note { background: #fef3c7; padding: .4rem .8rem; border-radius: .3rem }
 """
 
@@ -22,7 +25,7 @@ class _Best(str):
     """A cell that stands out."""
 
 
-def _table(head, rows):
+def _table(head, rows, kind=""):
     def cells(row, tag):
         return "".join(
             f"<{tag}{' class=best' * isinstance(cell, _Best)}>{html.escape(str(cell))}</{tag}>"
@@ -30,7 +33,7 @@ def _table(head, rows):
         )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table class='{kind}'><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _figures(values, words):
@@ -49,7 +52,7 @@ def _summary(found):
             where[0] = ""
         before = data, task
         lines.append([*where, score, *_figures(values, [f"{value:.1%}" for value in values])])
-    return _table(["data", "task", "score", *models], lines)
+    return _table(["data", "task", "score", *models], lines, "all")
 
 
 def _figure(png, caption):
@@ -95,6 +98,10 @@ def _drawn(one, reference):
     if "curve" in ours:
         png = figures.precision_recall({name: each["curve"] for name, each in drawn.items()})
         parts.append(_figure(png, "Precision over recall, mean of all queries."))
+    if "places" in ours:
+        png = figures.found_within({name: each["places"] for name, each in drawn.items()})
+        parts.append(_figure(png, "Share of queries with a positive among the first k."))
+    if "neighbours" in ours:
         png = figures.neighbour_page(ours["neighbours"])
         words = f"Queries and what {reference} finds first; green is right, red is wrong."
         parts.append(_figure(png, words))

@@ -47,9 +47,8 @@ def open_retrieval(path, group, by, query, galleries, ground_truth=None, distrac
     found = []
     for gallery in galleries:
         asked = with_distractors(open_groups(path, group, by, query, gallery), more)
-        found.append(
-            (f"retrieval ({query} in {gallery})", functools.partial(instances, asked), asked.queries)
-        )
+        name = f"retrieval ({query} in {' and '.join(value.strip() for value in gallery.split(','))})"
+        found.append((name, functools.partial(instances, asked), asked.queries))
     return found
 
 
@@ -139,6 +138,8 @@ def _retrieved(asked, features, settings, same):
     for i in np.unique(np.linspace(0, len(rows) - 1, min(8, len(rows))).round().astype(int)):
         right = asked.gallery_groups[found.nearest[i]] == asked.query_groups[rows[i]]
         pages.append((asked.queries, int(rows[i]), asked.gallery, found.nearest[i], right.tolist()))
+    # Where each query has one positive, precision does not depend on recall: there is a place and nothing else.
+    curve = {"curve": found.curve} if found.positives.max() > 1 else {"places": found.place}
     if found.skipped:
         notes.append(f"{found.skipped} queries without a positive in the gallery are skipped")
     return Outcome(
@@ -147,7 +148,7 @@ def _retrieved(asked, features, settings, same):
         next(iter(found.scores)),
         paired,
         notes=notes,
-        drawn={"curve": found.curve, "neighbours": pages},
+        drawn={"neighbours": pages, **curve},
         summary=(next(iter(found.scores)), "mAP"),
     )
 
