@@ -72,6 +72,8 @@ def found_within(by_model, limit=100):
     for colour, (name, places) in zip(LINES * len(by_model), by_model.items(), strict=False):
         axes.plot(ks, [(np.asarray(places) <= k).mean() for k in ks], color=colour, label=name)
     axes.set(xlabel="k", ylabel="recall@k", ylim=(0, 1.02), xscale="log")
+    axes.set_xticks(marks := [k for k in (1, 2, 5, 10, 20, 50, 100) if k <= limit], marks)
+    axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.legend(fontsize=7)
     return _png(figure)
@@ -98,7 +100,8 @@ def confusion_matrix(counts, classes, limit=30):
     axes.set(xlabel="became", ylabel="class")
     if len(shown) <= 12:
         for row, column in np.ndindex(shares.shape):
-            share = shares[row, column]
+            if not (share := shares[row, column]):
+                continue
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, shrink=0.7)

@@ -126,7 +126,7 @@ def write_html(path, evaluated, reference):
         if one.data not in seen:
             seen.add(one.data)
             parts.append(f"<h2>{html.escape(entry['data'])}</h2>")
-            words = f"Map of the embedding by {reference} (t-SNE): pictures that are alike to it lie close."
+            words = f"Map of the embedding by {reference} (t-SNE, moved onto a grid): what is alike to it lies close."
             if len(one.mapped[reference][0]) > 3:
                 parts.append(_figure(figures.embedding_map(*one.mapped[reference]), words))
         parts.append(
