@@ -6,6 +6,8 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from labelled_images import Counting, coloured, encoded, write
 from onnx_folder import write_encoder
@@ -93,6 +95,35 @@ def test_bad_features_are_named_and_not_kept(embed, words, colours, tmp_path):
             Embedder("bad", {}, embed), open_source(colours), "k"
         )
     assert not (tmp_path / "kept").exists()
+
+
+def test_an_unreadable_image_and_features_of_text_are_named(tmp_path):
+    images = [encoded(image) for image in coloured([0, 1, 0, 1])]
+    images[2]["bytes"] = b"no image"
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 0, 1]}), tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet#2: not an image.*; mend it or take it out"):
+        FeatureCache().features(Counting().embedder, source, "k")
+    with pytest.raises(ValueError, match=r"words: expected features \(N, D\) of numbers"):
+        FeatureCache().features(Embedder("words", {}, lambda images: [["a"]] * len(images)), source, "k")
+
+
+def test_features_that_tell_nothing_apart_are_said(colours):
+    flat = {
+        "zero": lambda images: np.zeros((len(images), 3)),
+        "same": lambda images: np.ones((len(images), 3)),
+    }
+    (one,) = run.evaluate(
+        [Embedder(name, {"name": name}, embed) for name, embed in flat.items()],
+        [colours],
+        settings=Settings(ks=(5,)),
+    )
+    assert one.notes == [
+        "zero: features of 40 of 40 images are all zero: they are like nothing",
+        "zero: features of 20 of 20 images are all zero: they are like nothing",
+        "same: all 40 images have the same features: they tell nothing apart",
+        "same: all 20 images have the same features: they tell nothing apart",
+    ]
 
 
 def test_widths_must_not_change(colours):

@@ -8,7 +8,7 @@ import numpy as np
 
 from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.data import all_images, open_classes
-from memssl_keras.evaluate.features import unit
+from memssl_keras.evaluate.features import collapsed, unit
 from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.retrieval_tasks import has_column, open_retrieval
@@ -123,6 +123,7 @@ def evaluate(
                 words = f"{embedder.name}: {into.task}"
                 tracked = lambda values, words=words: track(values, words)  # noqa: E731
                 outcome = run(features=features, settings=settings, track=tracked)
+                outcome.notes += features.notes
                 into.outcomes[embedder.name], into.mapped[embedder.name] = outcome, _sample(shown, features)
         evaluated += [into for into, *_ in runs]
     return evaluated
@@ -133,10 +134,12 @@ class Features:
 
     Attributes:
         embedder: Whose they are.
+        notes: In words, what makes their scores meaningless.
     """
 
     def __init__(self, embedder, cache, track):
         self.embedder, self.cache, self.track, self.made = embedder, cache, track, {}
+        self.notes = []
 
     def __call__(self, images):
         return np.concatenate([self._of(part) for part in images.parts])
@@ -151,6 +154,8 @@ class Features:
             self.made[images.key] = self.cache.features(
                 self.embedder, images.source, images.key, lambda starts: self.track(starts, words)
             )
+            if note := collapsed(self.made[images.key], self.embedder.name):
+                self.notes.append(note)
         return self.made[images.key][images.rows]
 
 
