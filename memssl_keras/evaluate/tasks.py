@@ -56,7 +56,7 @@ def linear(data, features, settings, track=iter):
         {"accuracy": right},
         notes=[]
         if about["converged"]
-        else ["logistic regression had not converged after its last iteration"],
+        else [f"{features.embedder.name}: logistic regression had not converged after its last iteration"],
         detail=about,
         drawn={"confusion": confusion(data.test_labels, predicted, len(data.classes))},
     )
