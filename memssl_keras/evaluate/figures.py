@@ -8,6 +8,7 @@ from PIL import Image
 from memssl_keras.evaluate.retrieval import RECALL_LEVELS
 from memssl_keras.images import read_image
 
+CONFUSED = 30  # classes in a confusion matrix, at most
 RIGHT, WRONG = "#15803d", "#b91c1c"
 LINES = ("#4338ca", "#b45309", "#0f766e", "#be185d", "#475569", "#7c3aed", "#0369a1", "#a16207")
 
@@ -41,6 +42,14 @@ def low_shot_curves(by_model):
             axes.plot(images, mean, ".-", color=colour, label=name)
             axes.fill_between(images, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
         axes.set(title=classifier, xlabel="labelled images in all", xscale="log")
+        marks = []
+        for count in sorted(
+            {int(cell[classifier]["images"]) for cell in next(iter(by_model.values())).values()}
+        ):
+            if not marks or count > 1.7 * marks[-1]:
+                marks.append(count)
+        axes.set_xticks(marks, [f"{count:,}" for count in marks], fontsize=8)
+        axes.minorticks_off()
         axes.grid(alpha=0.25)
     figure.axes[0].set_ylabel("accuracy")
     figure.axes[-1].legend(fontsize=7)
@@ -79,7 +88,7 @@ def found_within(by_model, limit=100):
     return _png(figure)
 
 
-def confusion_matrix(counts, classes, limit=30):
+def confusion_matrix(counts, classes, limit=CONFUSED):
     """Share of each class (row) that became each class (column).
 
     Of more than `limit` classes those that are confused most are shown.
@@ -90,7 +99,7 @@ def confusion_matrix(counts, classes, limit=30):
         errors = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
         shown = np.sort(np.argsort(-errors, kind="stable")[:limit])
     shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[np.ix_(shown, shown)]
-    side = 2.4 + 0.33 * len(shown)
+    side = 2.4 + (0.33 if len(shown) <= 12 else 0.2) * len(shown)
     figure = _figure(side + 0.8, side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -104,7 +113,7 @@ def confusion_matrix(counts, classes, limit=30):
                 continue
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, shrink=0.7)
+    figure.colorbar(image, shrink=0.5)
     return _png(figure)
 
 

@@ -107,7 +107,13 @@ def _drawn(one, reference):
         parts.append(_figure(png, words))
     if "confusion" in ours:
         png = figures.confusion_matrix(ours["confusion"], one.labelled.classes)
-        parts.append(_figure(png, f"{reference}: what became of each class, in per cent of its test images."))
+        count = len(one.labelled.classes)
+        which = (
+            "each class"
+            if count <= figures.CONFUSED
+            else f"the {figures.CONFUSED} of {count} classes confused most"
+        )
+        parts.append(_figure(png, f"{reference}: what became of {which}, in per cent of their test images."))
     return "".join(parts)
 
 
