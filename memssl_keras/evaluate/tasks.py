@@ -12,7 +12,7 @@ from memssl_keras.evaluate.outcome import Outcome
 from memssl_keras.evaluate.probe import linear_probe
 from memssl_keras.evaluate.retrieval_tasks import by_class
 from memssl_keras.evaluate.robustness import CORRUPTIONS, Corrupted
-from memssl_keras.evaluate.sgd import sgd_probe
+from memssl_keras.evaluate.sgd import BATCH, sgd_probe
 
 
 def confusion(truth, predicted, classes):
@@ -77,6 +77,10 @@ def sgd(data, features, settings, track=iter):
     predicted, about = sgd_probe(
         train, data.train_labels, test, epochs=settings.epochs, seed=settings.seed, track=track
     )
+    if (steps := settings.epochs * -(-len(train) // BATCH)) < 10000:
+        notes.append(
+            f"{steps:,} steps of SGD are few for features that are not standardised: see linear beside it"
+        )
     right = (predicted == data.test_labels).astype(float)
     what = f"CLS of the last {settings.blocks} blocks" + " and mean patch token" * settings.patches
     return Outcome(
