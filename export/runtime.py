@@ -15,7 +15,7 @@ from PIL import Image
 
 from memssl_keras.images import ImageError
 
-from .folder import find_onnx, read_config
+from .folder import find_onnx, onnx_file, read_config
 from .preprocess import Preprocessing
 
 
@@ -43,16 +43,20 @@ class OnnxEncoder:
         self.embed_dim = int(config["embed_dim"])
 
     @classmethod
-    def from_pretrained(cls, name_or_folder, *, variant: str = "fp32", threads: int | None = None):
-        """Load an exported encoder.
+    def from_pretrained(cls, name_or_folder, *, variant: str = "fp32", threads: int | None = None, **hub):
+        """Load an exported encoder. Of a model on the Hub, only `config.json` and the ONNX file are fetched.
 
         Args:
-            name_or_folder: a folder that `export_onnx` wrote, or the name of a bundled model.
-            variant: which of the folder's ONNX files to run: `"fp32"`.
+            name_or_folder: a folder that `export_onnx` wrote, a name of `list_models()`, or a repository on the
+                Hub, `owner/name`.
+            variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
             threads: processor threads of one call; `None` lets ONNX Runtime take all cores.
+            **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
+                `memssl_keras.zoo.hub.find_folder` takes them.
 
         Raises:
-            UnknownModel: `name_or_folder` is neither a folder nor a bundled model.
+            UnknownModel: `name_or_folder` is neither a folder, nor a model of the zoo, nor a repository's name.
+            HubError: a file could not be fetched.
             FileNotFoundError: the folder lacks `config.json` or the ONNX file.
             ValueError: an argument is out of range, or a file is damaged or of a newer format.
 
@@ -65,11 +69,9 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        folder = Path(name_or_folder)
-        if not folder.is_dir():
-            from memssl_keras.zoo.registry import resolve
+        from memssl_keras.zoo.hub import find_folder
 
-            folder = resolve(str(name_or_folder))
+        folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
         config = read_config(folder)
         return cls(_open_session(find_onnx(folder, variant), threads), config)
 
