@@ -50,12 +50,12 @@ def config_of(encoder, preprocessing=None):
     if not isinstance(encoder, ViT):
         return config | {"keras_config": keras.saving.serialize_keras_object(encoder)}
     settings = {k: v for k, v in encoder.get_config().items() if k not in _NOT_ARCHITECTURE}
-    settings["image_size"] = _native_size(encoder, preprocessing)
+    settings["image_size"] = native_size(encoder, preprocessing)
     readers = transformers_config(settings, preprocessing) | timm_config(settings, preprocessing)
     return config | readers | {"keras_config": settings}
 
 
-def _native_size(encoder, preprocessing):
+def native_size(encoder, preprocessing):
     """The largest multiple of the patch within the size that images are preprocessed to."""
     return max(preprocessing.image_size // encoder.patch_size, 1) * encoder.patch_size
 
@@ -82,7 +82,7 @@ def write_config(encoder, folder, preprocessing=None):
     if isinstance(encoder, ViT) and (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
         before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         size = before.get("keras_config", {}).get("image_size")
-        if size != _native_size(encoder, preprocessing):
+        if size != native_size(encoder, preprocessing):
             raise ValueError(
                 f"preprocessing.image_size={preprocessing.image_size}: the weights in {folder} are for {size} px; "
                 "save_pretrained with that preprocessing first, or choose another folder"
@@ -111,7 +111,8 @@ def _keras_names(encoder):
     return names
 
 
-def _names(encoder):
+def names_of(encoder):
+    """Name → (variable, layout) of an encoder's weights, as `model.safetensors` has them."""
     return encoder_names(encoder) if isinstance(encoder, ViT) else _keras_names(encoder)
 
 
@@ -149,7 +150,7 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
         raise ValueError(f"exports={unknown[0]!r}: expected some of {', '.join(EXPORTS)}")
     folder, preprocessing = pathlib.Path(folder), preprocessing or preprocessing_of(encoder)
     encoder = _native(encoder, preprocessing)
-    state = to_state(_names(encoder))
+    state = to_state(names_of(encoder))
     if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
         state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
     content = save(state, metadata={"format": "pt"})
@@ -168,7 +169,9 @@ def write_export(encoder, folder, export, preprocessing=None):
         replace_file(folder / layout.KERAS_MODEL, lambda path: encoder.save(path, overwrite=True))
     elif export == "transformers":
         if not isinstance(encoder, ViT):
-            raise ValueError(f"exports='transformers': {type(encoder).__name__} has no counterpart; expected a ViT")
+            raise ValueError(
+                f"exports='transformers': {type(encoder).__name__} has no counterpart; expected a ViT"
+            )
         from memssl_keras.convert.transformers import write
 
         content = save(
@@ -186,7 +189,7 @@ def _native(encoder, preprocessing):
     """A ViT whose positions are at the size that images are preprocessed to: the encoder itself, or a new one."""
     if not isinstance(encoder, ViT):
         return encoder
-    size = _native_size(encoder, preprocessing)
+    size = native_size(encoder, preprocessing)
     if size == encoder.image_size and encoder.preprocessing == preprocessing.to_dict():
         return encoder
     from memssl_keras.convert.positions import resize
@@ -303,7 +306,7 @@ def read_encoder(folder):
     if kind != "keras" and encoder.register_tokens:
         state.pop("mask_token", None)
     state = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in state.items()}
-    load_state(_names(encoder), state, source=str(path))
+    load_state(names_of(encoder), state, source=str(path))
     return encoder
 
 

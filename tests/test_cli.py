@@ -26,7 +26,7 @@ TINY = recipes.Recipe(
     hidden_dim=32,
     output_dim=16,
 )
-COMMANDS = ["pretrain", "evaluate", "export", "embed", "search", "models", "demo"]
+COMMANDS = ["pretrain", "evaluate", "export", "embed", "search", "convert", "push", "models", "demo"]
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,7 @@ def test_a_run_leaves_its_files(trained):
         "metrics.csv",
         "model.safetensors",
         "onnx/model.onnx",
+        "preprocessor_config.json",
         "report.md",
         "run.json",
     }

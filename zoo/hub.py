@@ -118,7 +118,12 @@ class _Repository:
         import huggingface_hub as hub
         from huggingface_hub import errors
 
-        where = {"repo_id": self.repo_id, "filename": name, "revision": self.revision, "cache_dir": self.cache_dir}
+        where = {
+            "repo_id": self.repo_id,
+            "filename": name,
+            "revision": self.revision,
+            "cache_dir": self.cache_dir,
+        }
         try:
             cached = None if self.force and not self.offline else hub.try_to_load_from_cache(**where)
             if cached is not None and not isinstance(cached, str):  # known not to be there
@@ -151,7 +156,9 @@ class _Repository:
                 f"{suggestion(self.repo_id)}"
             ) from None
         except errors.RevisionNotFoundError:
-            raise HubError(f"{self}: revision={self.asked!r} does not exist; expected a branch, tag or commit") from None
+            raise HubError(
+                f"{self}: revision={self.asked!r} does not exist; expected a branch, tag or commit"
+            ) from None
         except errors.EntryNotFoundError as error:
             if isinstance(error, errors.LocalEntryNotFoundError):
                 raise HubError(f"{self}: {name} could not be fetched ({_reason(error)})") from None
@@ -191,7 +198,9 @@ class _Repository:
         """`path`, if its content is what the zoo or the Hub says; else it is taken out of the cache."""
         blob = path.resolve()
         known = blob.name if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", blob.name) else None
-        wrong = (expected and sha256(blob) != expected) or (known and _git_or_sha256(blob, len(known)) != known)
+        wrong = (expected and sha256(blob) != expected) or (
+            known and _git_or_sha256(blob, len(known)) != known
+        )
         if wrong:
             path.unlink(missing_ok=True)
             blob.unlink(missing_ok=True)

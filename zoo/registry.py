@@ -86,7 +86,7 @@ def resolve(name: str) -> Path:
 
 
 def suggestion(name: str) -> str:
-    """". Did you mean …?" with the nearest names of the zoo, or nothing."""
+    """ ". Did you mean …?" with the nearest names of the zoo, or nothing."""
     near = difflib.get_close_matches(str(name).rpartition("/")[2], list_models())
     return f". Did you mean {' or '.join(near)}?" if near else ""
 
@@ -123,6 +123,23 @@ def facts(name: str) -> dict:
     if name in HUB:
         return HUB[name].facts | {"where": HUB[name].repo_id}
     return folder_facts(resolve(name)) | {"where": "bundled"}
+
+
+def card(name: str) -> str:
+    """Return the card of a model as Markdown, without the Hub's metadata; one on the Hub is fetched.
+
+    Raises:
+        UnknownModel, HubError: as `find_folder` does.
+
+    Example:
+        >>> from memssl_keras.zoo.registry import card
+        >>> card("massl_vitn4.cifar10").splitlines()[0]
+        '# massl_vitn4.cifar10'
+    """
+    from .hub import find_folder
+
+    text = (find_folder(name, lambda config: [("README.md",)]) / "README.md").read_text(encoding="utf-8")
+    return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text
 
 
 def folder_facts(folder) -> dict:

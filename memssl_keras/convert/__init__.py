@@ -88,6 +88,41 @@ def open_checkpoint(path, branch="teacher", num_heads=None):
     return to_encoder(converted, str(path), num_heads), converted
 
 
+def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **hub):
+    """Write a checkpoint or a repository of another library as a folder of ours.
+
+    A MaSSL checkpoint's head and memory go into `training/`, see `convert.training`, unless its student is asked for.
+
+    Args:
+        source: A file, or what `from_pretrained` takes.
+        folder: Where to.
+        branch: "teacher" or "student", of a training checkpoint.
+        num_heads: Attention heads, where nothing tells them.
+        exports: As `save_pretrained` takes them.
+        **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        CheckpointError: where the checkpoint is of no known family, is damaged, holds something that could be
+            executed, or does not fit; nothing is written.
+    """
+    from memssl_keras.convert.training import of_checkpoint, write_training
+    from memssl_keras.pretrained import from_pretrained, save_pretrained
+
+    if not pathlib.Path(source).is_file():
+        encoder = from_pretrained(source, num_heads=num_heads, **hub)
+        save_pretrained(encoder, folder, exports=exports)
+        return encoder
+    encoder, converted = open_checkpoint(source, branch, num_heads)
+    training = of_checkpoint(converted.training) if converted.training and branch == "teacher" else None
+    save_pretrained(encoder, folder, exports=exports)
+    if training:
+        write_training(folder, **training)
+    return encoder
+
+
 def open_repository(folder, num_heads=None):
     """The encoder in a folder that timm or transformers wrote, preprocessing included.
 
@@ -98,7 +133,10 @@ def open_repository(folder, num_heads=None):
     from memssl_keras.convert.checkpoint import read_checkpoint
 
     folder = pathlib.Path(folder)
-    files = {"config": _json(folder / "config.json"), "preprocessor": _json(folder / "preprocessor_config.json")}
+    files = {
+        "config": _json(folder / "config.json"),
+        "preprocessor": _json(folder / "preprocessor_config.json"),
+    }
     names = [name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
     if not names:
         raise FileNotFoundError(f"{folder}: expected model.safetensors or pytorch_model.bin")

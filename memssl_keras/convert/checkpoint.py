@@ -18,7 +18,9 @@ class CheckpointError(ValueError):
 def _allowed():
     """What torch does not allow by itself and training checkpoints hold: their arguments, and numpy's scalars."""
     multiarray = np._core.multiarray
-    numbers = [getattr(np.dtypes, f"{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")]
+    numbers = [
+        getattr(np.dtypes, f"{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")
+    ]
     scalars = [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [argparse.Namespace, np.dtype, *numbers, *scalars]
 
@@ -69,9 +71,13 @@ def read_checkpoint(path):
         with torch.serialization.safe_globals(_allowed()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|global|class|function) ([\w.]+)", str(error).partition("WeightsUnpickler error")[2])
+        found = re.search(
+            r"(?:GLOBAL|global|class|function) ([\w.]+)", str(error).partition("WeightsUnpickler error")[2]
+        )
         if not found:
-            raise CheckpointError(f"{path}: damaged or not a torch checkpoint ({_first_line(error)})") from None
+            raise CheckpointError(
+                f"{path}: damaged or not a torch checkpoint ({_first_line(error)})"
+            ) from None
         raise CheckpointError(
             f"{path}: refers to {found[1]}, which could run code when it is opened; accepted are tensors, plain "
             "containers and numbers, argparse.Namespace and numpy's numbers. Nothing of it was run"

@@ -38,7 +38,9 @@ class Converted:
 
 def arrays(state):
     """Torch tensors of any float type as float32 arrays; what is no tensor is left out."""
-    return {name: tensor.detach().float().numpy() for name, tensor in state.items() if hasattr(tensor, "detach")}
+    return {
+        name: tensor.detach().float().numpy() for name, tensor in state.items() if hasattr(tensor, "detach")
+    }
 
 
 def under(state, prefix):
@@ -65,7 +67,9 @@ def pick(checkpoint, branch):
         raise CheckpointError(f"branch={branch!r}: expected 'teacher' or 'student'")
     if branch not in checkpoint:
         held = [name for name in ("teacher", "student") if name in checkpoint]
-        raise CheckpointError(f"branch={branch!r}: the checkpoint holds only {', '.join(held) or 'one model'}")
+        raise CheckpointError(
+            f"branch={branch!r}: the checkpoint holds only {', '.join(held) or 'one model'}"
+        )
     return checkpoint[branch]
 
 
@@ -85,7 +89,9 @@ def architecture(converted, num_heads=None):
         )
     for name, rank in (("pos_embed", 3), ("patch_embed.proj.weight", 4)):
         if state[name].ndim != rank:
-            raise CheckpointError(f"{converted.family}: {name} has shape {state[name].shape}, expected {rank} axes")
+            raise CheckpointError(
+                f"{converted.family}: {name} has shape {state[name].shape}, expected {rank} axes"
+            )
     width, patch = state["patch_embed.proj.weight"].shape[0], state["patch_embed.proj.weight"].shape[-1]
     side = math.isqrt(max(state["pos_embed"].shape[1] - 1, 1))
     blocks = [int(found[1]) for name in state if (found := _BLOCK.match(name))]
@@ -116,4 +122,8 @@ def architecture(converted, num_heads=None):
 
 def _some(state):
     names = sorted(state)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
+    return (
+        ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        if names
+        else "nothing"
+    )

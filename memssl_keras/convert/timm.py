@@ -41,7 +41,9 @@ def read(checkpoint, branch="teacher", config=None):
     name = str(config.get("architecture"))
     family = f"timm's {name}"
     if not name.startswith(("vit_", "deit_")) or "quickgelu" in name:
-        raise CheckpointError(f"{family}: expected one of timm's plain ViTs, vit_* or deit_*, with exact GELU")
+        raise CheckpointError(
+            f"{family}: expected one of timm's plain ViTs, vit_* or deit_*, with exact GELU"
+        )
     arguments = {"global_pool": config.get("global_pool")} | (config.get("model_args") or {})
     for key, accepted in _PLAIN.items():
         if arguments.get(key) not in accepted:
@@ -75,7 +77,9 @@ def _preprocessing(config, family):
     if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
         raise CheckpointError(f"{family}: input_size={size!r}; expected [3, side, side]")
     if settings.get("interpolation", "bicubic") not in _INTERPOLATIONS:
-        raise CheckpointError(f"{family}: interpolation={settings['interpolation']!r}; expected bicubic or bilinear")
+        raise CheckpointError(
+            f"{family}: interpolation={settings['interpolation']!r}; expected bicubic or bilinear"
+        )
     mode = settings.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise CheckpointError(f"{family}: crop_mode={mode!r}; expected 'center' or 'squash'")

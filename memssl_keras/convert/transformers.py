@@ -1,8 +1,8 @@
 """transformers' ViT, ViTMSN, Dinov2 and Dinov2WithRegisters, read in both of its naming schemes and written.
 
-Query, key and value are weights of their own there. Up to version 4 they are `encoder.layer.N.attention.attention.query`
-and so on; version 5 has `layers.N.attention.q_proj` for ViT and `encoder.layer.N.attention.q_proj` for Dinov2, and
-reads the older names, too. The older ones are written, which every version from 4.53 on reads.
+Query, key and value are weights of their own there. Up to version 4 they are
+`encoder.layer.N.attention.attention.query` and so on; version 5 has `layers.N.attention.q_proj` for ViT and
+`encoder.layer.N.attention.q_proj` for Dinov2, and reads the older names, too. The older ones are written.
 """
 
 import re
@@ -96,7 +96,9 @@ def read(checkpoint, branch="teacher", config=None, preprocessor=None):
         state,
         num_heads=config.get("num_attention_heads"),
         # Defaults of its classes, which configurations may leave out.
-        norm_epsilon=config.get("layer_norm_eps", 1e-6 if str(kind).startswith(("dinov2", "vit_msn")) else 1e-12),
+        norm_epsilon=config.get(
+            "layer_norm_eps", 1e-6 if str(kind).startswith(("dinov2", "vit_msn")) else 1e-12
+        ),
         preprocessing=_preprocessing(preprocessor, config),
         positions="antialias" if kind == "dinov2_with_registers" else "torch",
     )
@@ -110,10 +112,14 @@ def _preprocessing(settings, config):
     if not settings:
         return None
     size, crop = settings.get("size", config.get("image_size", 224)), settings.get("crop_size")
-    bicubic = str(settings.get("image_processor_type") or settings.get("feature_extractor_type")).startswith("Bit")
+    bicubic = str(settings.get("image_processor_type") or settings.get("feature_extractor_type")).startswith(
+        "Bit"
+    )
     number = settings.get("resample", 3 if bicubic else 2)
     if number not in (2, 3) or not settings.get("do_resize", True):
-        raise CheckpointError(f"{where}: expected do_resize with resample 2 or 3 (bilinear, bicubic), got {number!r}")
+        raise CheckpointError(
+            f"{where}: expected do_resize with resample 2 or 3 (bilinear, bicubic), got {number!r}"
+        )
     scale = settings.get("rescale_factor", 1 / 255)
     if not settings.get("do_rescale", True) or abs(scale * 255 - 1) > 1e-3:
         raise CheckpointError(f"{where}: rescale_factor={scale!r}; expected 1/255")
@@ -121,7 +127,9 @@ def _preprocessing(settings, config):
     if isinstance(size, dict) and "shortest_edge" in size:
         resize, squash = size["shortest_edge"], False
         if not settings.get("do_center_crop", bicubic) or not side:
-            raise CheckpointError(f"{where}: size={size!r} without centre crop; expected a square to come out")
+            raise CheckpointError(
+                f"{where}: size={size!r} without centre crop; expected a square to come out"
+            )
     else:
         height, width = (size["height"], size["width"]) if isinstance(size, dict) else (size, size)
         if height != width:
@@ -154,10 +162,15 @@ def write(state, model_type):
             split[name] = array
     split = renamed(split, *_WRITE, *(_WRITE_VIT if model_type == "vit" else ()))
     if model_type == "vit":
-        pooler = {"pooler.dense.weight": np.eye(width, dtype="float32"), "pooler.dense.bias": np.zeros(width, "float32")}
+        pooler = {
+            "pooler.dense.weight": np.eye(width, dtype="float32"),
+            "pooler.dense.bias": np.zeros(width, "float32"),
+        }
         return split | pooler
     depth = 1 + max(int(name.split(".")[2]) for name in split if name.startswith("encoder.layer."))
     scales = {
-        f"encoder.layer.{i}.layer_scale{j}.lambda1": np.ones(width, "float32") for i in range(depth) for j in (1, 2)
+        f"encoder.layer.{i}.layer_scale{j}.lambda1": np.ones(width, "float32")
+        for i in range(depth)
+        for j in (1, 2)
     }
     return scales | split | {"embeddings.mask_token": np.zeros((1, width), "float32")}
