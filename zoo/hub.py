@@ -108,6 +108,8 @@ class _Repository:
             found = self.get(name, sums, may_miss=True)
             if found:
                 return found
+        if self.offline:
+            raise self._not_cached(" or ".join(names))
         raise HubError(
             f"{self}: it has no {' or '.join(names)}; {self._contents()}. Expected a repository that "
             "push_to_hub wrote, or one of timm or transformers with a ViT"
@@ -134,9 +136,7 @@ class _Repository:
                 if self.offline:
                     if may_miss:
                         return None
-                    raise HubError(
-                        f"{self}: {name} is not in the cache and {self.why_offline}; fetch it once with a connection"
-                    )
+                    raise self._not_cached(name)
                 self._reach(name)
                 cached = hub.hf_hub_download(
                     **where, token=self.token, force_download=self.force, library_name="memssl-keras"
@@ -169,10 +169,15 @@ class _Repository:
             raise
         except Exception as error:  # of the client's HTTP library, whose name and classes change
             raise HubError(
-                f"{self}: no folder here, and {name} could not be fetched from the Hub ({_reason(error)}); what has "
-                "come is kept, and the same call goes on from there"
+                f"{self}: no folder here, and {name} could not be fetched from the Hub ({_reason(error)}); "
+                "the same call tries again"
             ) from None
         return self._whole(Path(cached), sums.get(name))
+
+    def _not_cached(self, names):
+        return HubError(
+            f"{self}: {names} is not in the cache and {self.why_offline}; fetch it once with a connection"
+        )
 
     def _reach(self, name):
         """One quick attempt: the client alone would try an unreachable Hub for 23 seconds."""

@@ -101,8 +101,9 @@ def _models():
 
     from memssl_keras.zoo.registry import facts, list_models
 
-    columns = ("model", "parameters", "image", "data", "k-NN", "linear", "sizes", "where")
-    table = Table(*columns, title="models")
+    table = Table(title="models")
+    for column in ("model", "weights", "image", "data", "k-NN", "linear", "sizes", "where"):
+        table.add_column(column, no_wrap=column in ("model", "weights", "image"))
     share = lambda value: "not measured" if value is None else f"{value:.1%}"  # noqa: E731
     for name in list_models():
         known = facts(name)
