@@ -11,7 +11,7 @@ from golden_runs import FOLDER, Golden
 from hub_server import lead_to, serving
 from other_libraries import need
 from safetensors.torch import load_file, save_file
-from small_models import pictures, rich_vit, same_weights, small_vit
+from small_models import pictures, rich_vit, same_weights, small_vit, varied
 
 from memssl_keras import AdamW, MaSSL, MultiCrop, ViT, from_pretrained
 from memssl_keras.convert import convert
@@ -37,13 +37,6 @@ def renamed(state, *pairs):
 
 
 HEAD = {f"mlp.{i}.weight": torch.ones(2, 2) for i in (0, 2, 4)} | {"last_layer.weight_g": torch.ones(3, 1)}
-
-
-def varied(encoder, seed=0):
-    rng = np.random.default_rng(seed)
-    for variable in encoder.weights:
-        variable.assign(variable.numpy() + rng.normal(0, 0.1, variable.shape))
-    return encoder
 
 
 # The reference's checkpoint.

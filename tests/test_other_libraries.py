@@ -11,7 +11,7 @@ import torch
 from hub_server import lead_to, serving
 from other_libraries import need, node_modules
 from PIL import Image
-from small_models import pictures, rich_vit, small_vit
+from small_models import pictures, rich_vit, small_vit, varied
 
 from memssl_keras import OnnxEncoder, from_pretrained, save_pretrained
 from memssl_keras.export import Preprocessing
@@ -25,14 +25,6 @@ ENCODERS = {
     "Dinov2Model": lambda: varied(small_vit(layer_scale=0.5, preprocessing=SQUASH.to_dict())),
     "Dinov2WithRegistersModel": lambda: varied(rich_vit(preprocessing=OTHER_SIZE.to_dict())),
 }
-
-
-def varied(encoder):
-    """The encoder with weights large enough to tell a mistake."""
-    rng = np.random.default_rng(0)
-    for variable in encoder.weights:
-        variable.assign(variable.numpy() + rng.normal(0, 0.1, variable.shape))
-    return encoder
 
 
 @pytest.fixture(scope="module", params=ENCODERS)

@@ -163,8 +163,9 @@ def _scores(folder):
 
 
 def _files(folder):
+    timm = "architecture" in _json(folder / "config.json")
     about = {
-        WEIGHTS: "memssl-keras and timm",
+        WEIGHTS: "memssl-keras and timm" if timm else "memssl-keras",
         TRANSFORMERS_WEIGHTS: "transformers from 4.53 on: the same weights under its names",
         KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.vit`",
         "onnx/model.onnx": "ONNX Runtime, transformers.js, optimum",

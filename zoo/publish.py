@@ -105,6 +105,7 @@ def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
     from .parity import check_parity
 
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, str | Path):
         source = (
             Path(model) if Path(model).is_dir() or str(model) not in bundled_models() else resolve(str(model))

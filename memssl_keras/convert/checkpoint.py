@@ -71,9 +71,7 @@ def read_checkpoint(path):
         with torch.serialization.safe_globals(_allowed()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(
-            r"(?:GLOBAL|global|class|function) ([\w.]+)", str(error).partition("WeightsUnpickler error")[2]
-        )
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if not found:
             raise CheckpointError(
                 f"{path}: damaged or not a torch checkpoint ({_first_line(error)})"

@@ -74,11 +74,11 @@ def of_checkpoint(training):
 def save_training(model, folder):
     """Write a `MaSSL`'s teacher's encoder, as `save_pretrained` does, and its training state beside it."""
     from memssl_keras.convert.positions import resize
-    from memssl_keras.pretrained import native_size, preprocessing_of
+    from memssl_keras.pretrained import native_size, preprocessing_of, save_pretrained
 
     names = ("memory_size", "block_size", "hidden_dim", "output_dim", "batch_norm", "memory_storage")
     settings = model.get_config()
-    model.encoder.save_pretrained(folder)
+    save_pretrained(model.encoder, folder)
     memory = {"vectors": model.memory.vectors.numpy()}
     memory |= {name: int(getattr(model.memory, name).numpy()) for name in ("pointer", "written")}
     student, teacher = (to_state(branch_names(branch)) for branch in (model.student, model.teacher))
