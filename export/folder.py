@@ -15,6 +15,7 @@ VARIANTS = {
     "int8": "model_quantized.onnx",
     "int8-static": "model_int8.onnx",
 }
+RAW_PIXELS = {variant: file.replace("model", "raw_pixels") for variant, file in VARIANTS.items()}
 
 
 def read_config(folder) -> dict:

@@ -1,154 +1,229 @@
-"""Keras encoder → one self-contained ONNX file, compared with the encoder before it is left behind."""
+"""Keras encoder → self-contained ONNX files, each compared with the encoder before it is left behind."""
 
 from __future__ import annotations
 
-import logging
+import dataclasses
+import json
 import pathlib
-import warnings
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 
-from memssl_keras.pretrained import replace_file, write_config
-from memssl_keras.vit import ViT
+from memssl_keras.pretrained import embed, preprocessing_of, replace_file, write_config
 
-OPSET = 18
-TOLERANCE = 1e-4
+from . import verify
+from .folder import RAW_PIXELS, VARIANTS, read_config
+from .quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
+from .raw_pixels import with_raw_pixels
+from .trace import OPSETS, check_size, trace
+from .verify import ParityError, Verification
 
-
-class ParityError(ArithmeticError):
-    """The exported graph does not give what the Keras encoder gives."""
-
-
-class _ChannelsFirst(torch.nn.Module):
-    """The encoder with torch's channel order in front: `(B, 3, H, W)` → all tokens, where it has any, and CLS."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pixel_values):
-        images = pixel_values.permute(0, 2, 3, 1)
-        if not isinstance(self.encoder, ViT):
-            return (self.encoder(images, training=False),)
-        tokens = self.encoder.tokens(images, training=False)
-        return tokens, tokens[:, 0]
+__all__ = ["ParityError", "Verification", "export_onnx"]
 
 
-def _sizes(encoder):
-    """Image sizes to trace and to compare at: native, smaller, larger and not square, where the encoder takes them."""
-    if isinstance(encoder, ViT):
-        native, patch = encoder.image_size, encoder.patch_size
-        half = max(native // 2 // patch, 1) * patch
-        return [(native, native), (half, half), (native + half, native + half), (native, native + 2 * patch)]
-    height, width = encoder.input_shape[1:3]
-    if height and width:
-        return [(height, width)]
-    return [(64, 64), (96, 96), (64, 128)]
+def export_onnx(
+    encoder,
+    folder,
+    *,
+    variants=("fp32",),
+    image_size=None,
+    raw_pixels=False,
+    ort=False,
+    images=None,
+    labels=None,
+    preprocessing=None,
+    tolerance=None,
+    opset=OPSETS[0],
+):
+    """Write an encoder into `folder/onnx/`, and `folder/config.json`.
 
-
-def _trace(module, names, sizes):
-    batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
-    dims = {0: batch} | ({2: height, 3: width} if len(sizes) > 1 else {})
-    # Two images: a batch of one would be taken for a constant.
-    sample = torch.zeros(2, 3, *sizes[0], device=next(module.parameters()).device)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            (sample,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["pixel_values"],
-            output_names=names,
-            dynamic_shapes=(dims,),
-            external_data=False,
-            verbose=False,
-        )
-    return _clean(program.model_proto)
-
-
-def _clean(model):
-    """Strip what the tracer left for debugging; it names files of the machine that traced."""
-    model.doc_string = ""
-    del model.metadata_props[:]
-    graphs = [model.graph, *model.functions]
-    for graph in graphs:
-        graph.doc_string = ""
-        del graph.metadata_props[:]
-        for node in graph.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
-        value.doc_string = ""
-        del value.metadata_props[:]
-    return model
-
-
-def largest_difference(path, encoder, sizes=None, batches=(1, 2, 5)):
-    """Largest absolute difference between an ONNX file and its Keras encoder, on random images.
-
-    Every batch size is run at every image size, and all outputs are compared.
-    """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    module, rng, worst = _ChannelsFirst(encoder).eval(), np.random.default_rng(0), 0.0
-    device = next(module.parameters()).device
-    for height, width in sizes or _sizes(encoder):
-        for batch in batches:
-            pixels = rng.standard_normal((batch, 3, height, width), dtype=np.float32)
-            with torch.no_grad():
-                expected = module(torch.from_numpy(pixels).to(device))
-            for ours, theirs in zip(session.run(None, {"pixel_values": pixels}), expected, strict=True):
-                difference = np.abs(ours - theirs.cpu().numpy()).max()
-                worst = max(worst, float(difference) if np.isfinite(difference) else np.inf)
-    return worst
-
-
-def export_onnx(encoder, folder, *, tolerance=TOLERANCE, preprocessing=None):
-    """Write `folder/onnx/model.onnx` and `folder/config.json`.
-
-    The graph takes `pixel_values` `(N, 3, H, W)` float32 and gives `last_hidden_state` `(N, T, D)` and
-    `pooler_output` `(N, D)`; an encoder other than a ViT gives `pooler_output` alone. N, H and W are dynamic. It
-    is one file, without external data. Before it is put in place it is run beside the Keras encoder at several
-    batch and image sizes.
+    `model.onnx` takes `pixel_values` `(N, 3, H, W)` float32 and gives `last_hidden_state` `(N, T, D)` and
+    `pooler_output` `(N, D)`; an encoder other than a ViT gives `pooler_output` alone. N, H and W are dynamic. Each
+    file is whole in itself. Before it is put in place it is run beside the Keras encoder, and what was measured
+    lies beside it as `….verify.json`.
 
     Args:
         encoder: A `ViT` or another Keras model that maps `(B, H, W, 3)` to `(B, D)`.
         folder: Where to; made if missing.
-        tolerance: Largest absolute difference to the Keras encoder that is let through.
+        variants: Of `"fp32"`, `"fp16"` (inputs, outputs, norms and softmax in float32), `"int8"` (activations
+            quantised as they come) and `"int8-static"` (their ranges taken from `images`); `"all"` for those
+            that can be had.
+        image_size: Side of the squares that the graph takes from then on, for the smallest and fastest one.
+        raw_pixels: Write `raw_pixels.onnx` of each variant as well: `image` `(N, H, W, 3)` uint8 of any size → unit
+            vectors `embedding` `(N, D)`, with the preprocessing in the graph.
+        ort: Write each file in ONNX Runtime's own format as well, optimised, for its builds for mobile devices.
+        images: Images of yours, as `read_image` takes them: int8 is calibrated with the first of them, and every
+            variant is checked on all.
+        labels: Their classes, integers `(N,)`: k-NN is then checked as well.
         preprocessing: A `Preprocessing` in place of the encoder's own.
+        tolerance: Largest difference of float32 to the Keras encoder that is let through; 1e-4 by default.
+        opset: Version of ONNX's operators, 18 to 21.
 
     Returns:
-        The largest absolute difference that was seen.
+        File name → `Verification`.
 
     Raises:
-        ParityError: where the difference is above `tolerance`; no file is written.
+        ParityError: naming the files that are further from the encoder than they may be (float32 1e-4, float16
+            5e-3, int8 a mean cosine of .99; on images, more than half a point of recall@1 or k-NN lost). They are
+            not written; the others are.
+        ValueError: for an argument out of its range, a folder that holds something else, or an operation that
+            ONNX lacks; nothing is written.
 
     Example:
         >>> import tempfile
         >>> from memssl_keras import ViT, export_onnx
         >>> encoder = ViT(embed_dim=48, depth=1, num_heads=3, patch_size=8, image_size=32)
-        >>> export_onnx(encoder, tempfile.mkdtemp()) < 1e-4
+        >>> written = export_onnx(encoder, tempfile.mkdtemp(), variants=["fp32", "int8"])
+        >>> written["model.onnx"].largest_difference < 1e-4
         True
     """
-    names = ["last_hidden_state", "pooler_output"] if isinstance(encoder, ViT) else ["pooler_output"]
-    folder, worst = pathlib.Path(folder), None
+    images = None if images is None else list(images)
+    variants = _check_variants(variants, images)
+    folder, preprocess = pathlib.Path(folder), preprocessing or preprocessing_of(encoder)
+    if image_size is not None and image_size != preprocess.image_size:
+        check_size(encoder, image_size)
+        resize = round(preprocess.resize_size * image_size / preprocess.image_size)
+        preprocess = dataclasses.replace(preprocess, image_size=image_size, resize_size=resize)
+    _check_folder(folder, preprocess)
+    if labels is not None and (images is None or len(labels) != len(images)):
+        raise ValueError(f"labels: got {len(labels)} for {len(images or ())} images; expected one for each")
+    job = _Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
+    graphs = _variants(trace(encoder, image_size=image_size, opset=opset), variants, job)
+    for variant, graph in graphs:
+        job.write(graph, VARIANTS[variant], variant, ort)
+    if raw_pixels and job.written:
+        square = trace(encoder, image_size=preprocess.image_size, tokens=False, opset=opset)
+        for variant, graph in _variants(square, [v for v in variants if VARIANTS[v] in job.written], job):
+            job.write(with_raw_pixels(graph, preprocess), RAW_PIXELS[variant], variant, ort, raw=True)
+    if job.written:
+        write_config(encoder, folder, preprocess)
+    if job.failures:
+        kept = f"; written are {', '.join(job.written)}" if job.written else ""
+        raise ParityError("; ".join(job.failures) + kept)
+    return job.written
 
-    def write(path):
-        nonlocal worst
-        model = _trace(_ChannelsFirst(encoder).eval(), names, _sizes(encoder))
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, path)
-        worst = largest_difference(path, encoder)
-        if not worst <= tolerance:
-            raise ParityError(
-                f"the ONNX graph differs from the Keras encoder by {worst:.1e}, more than {tolerance=:.0e}; "
-                "nothing was written"
+
+def _check_variants(variants, images):
+    if variants == "all":
+        return [v for v in VARIANTS if v != "int8-static" or images]
+    variants = [variants] if isinstance(variants, str) else list(dict.fromkeys(variants))
+    if not variants or not set(variants) <= set(VARIANTS):
+        raise ValueError(f"variants={variants}: expected some of {', '.join(VARIANTS)}, or 'all'")
+    if "int8-static" in variants and not images:
+        raise ValueError(
+            "variants: int8-static takes the ranges of its activations from images; images is "
+            f"{'empty' if images == [] else None}, expected some of those it will be used on"
+        )
+    return variants
+
+
+def _check_folder(folder, preprocess):
+    if not (folder / "config.json").is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(
+                f"folder={str(folder)!r} is not empty and holds no model; expected a new one or a model's"
             )
+        return
+    theirs = read_config(folder)["preprocessing"]
+    if theirs != json.loads(json.dumps(preprocess.to_dict())):
+        raise ValueError(
+            f"folder={str(folder)!r} holds a model with another preprocessing ({theirs}, here {preprocess.to_dict()}); "
+            "expected another folder"
+        )
 
-    replace_file(folder / "onnx" / "model.onnx", write)
-    write_config(encoder, folder, preprocessing)
-    return worst
+
+def _variants(model, variants, job):
+    """Pairs of a variant and its graph."""
+    for variant in variants:
+        if variant == "fp32":
+            yield variant, model
+        elif variant == "fp16":
+            yield variant, to_float16(model)
+        elif variant == "int8":
+            yield variant, to_int8(model)
+        else:
+            yield variant, to_static_int8(model, job.calibration())
+
+
+class _Job:
+    """What is compared with what, and what came of it."""
+
+    def __init__(self, encoder, folder, preprocess, images, labels, tolerance, image_size):
+        self.encoder, self.folder, self.preprocess = encoder, folder / "onnx", preprocess
+        self.images, self.labels, self.tolerance, self.image_size = images, labels, tolerance, image_size
+        self.written, self.failures, self._reference = {}, [], None
+
+    def calibration(self, batch=8):
+        """Batches `(n, 3, S, S)` of the first images, of full ones: their ranges are collected side by side."""
+        images = self.images[:MOST_CALIBRATION_IMAGES]
+        stop = len(images) - len(images) % batch if len(images) > batch else len(images)
+        for start in range(0, stop, batch):
+            yield self._pixels(images[start : start + batch])
+
+    def write(self, graph, name, variant, ort, raw=False):
+        """Check a graph and put it in place, or note why not."""
+
+        def verified(path):
+            onnx.checker.check_model(graph, full_check=True)
+            onnx.save(graph, path)
+            self._check(path, name, variant, raw)
+
+        try:
+            replace_file(self.folder / name, verified)
+            self._note(name)
+            if ort:
+                mobile = str(pathlib.Path(name).with_suffix(".ort"))
+                replace_file(
+                    self.folder / mobile,
+                    lambda path: (
+                        _optimise(self.folder / name, path),
+                        self._check(path, mobile, variant, raw),
+                    ),
+                )
+                self._note(mobile)
+        except ParityError as error:
+            self.failures.append(str(error))
+
+    def _note(self, name):
+        text = json.dumps(self.written[name].to_dict(), indent=2) + "\n"
+        path = self.folder / f"{name}.verify.json"
+        replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def _check(self, path, name, variant, raw):
+        if raw:
+            found = verify.compare_raw_pixels(path, self.encoder, self.preprocess, variant)
+        else:
+            found = verify.compare(path, self.encoder, variant, self.image_size)
+        measured = self._on_images(path, raw) if self.images else {}
+        found = dataclasses.replace(found, file=name, images=measured)
+        verify.check(found, self.tolerance if variant == "fp32" else None)
+        self.written[name] = found
+
+    def _on_images(self, path, raw):
+        if self._reference is None:
+            self._reference = embed(self.encoder, self.images, preprocessing=self.preprocess)
+        return verify.on_images(self._embed(path, raw), self._reference, self.labels)
+
+    def _embed(self, path, raw, batch=32):
+        session = verify.open_session(path)
+        if raw:
+            return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
+        parts = [self.images[i : i + batch] for i in range(0, len(self.images), batch)]
+        vectors = [session.run(["pooler_output"], {"pixel_values": self._pixels(part)})[0] for part in parts]
+        vectors = np.concatenate(vectors)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def _pixels(self, images):
+        return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))
+
+
+def _optimise(source, path):
+    """The graph as ONNX Runtime optimises it for any processor, in its own format."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])

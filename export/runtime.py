@@ -13,10 +13,20 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from memssl_keras.images import ImageError
+from memssl_keras.images import ImageError, list_images
 
 from .folder import find_onnx, onnx_file, read_config
 from .preprocess import Preprocessing
+
+# Short name → ONNX Runtime's; it takes what a provider cannot run back to the processor.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
 
 
 class EmbeddedBatch(NamedTuple):
@@ -43,7 +53,16 @@ class OnnxEncoder:
         self.embed_dim = int(config["embed_dim"])
 
     @classmethod
-    def from_pretrained(cls, name_or_folder, *, variant: str = "fp32", threads: int | None = None, **hub):
+    def from_pretrained(
+        cls,
+        name_or_folder,
+        *,
+        variant: str = "fp32",
+        threads: int | None = None,
+        providers=("cpu",),
+        preload: bool = False,
+        **hub,
+    ):
         """Load an exported encoder. Of a model on the Hub, only `config.json` and the ONNX file are fetched.
 
         Args:
@@ -51,6 +70,10 @@ class OnnxEncoder:
                 Hub, `owner/name`.
             variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
             threads: processor threads of one call; `None` lets ONNX Runtime take all cores.
+            providers: what runs it, the first choice first: `"cpu"`, `"cuda"`, `"tensorrt"`, `"coreml"`, `"openvino"`,
+                `"xnnpack"`, or ONNX Runtime's names. What the first cannot run goes to the next and in the end to
+                the processor.
+            preload: run one image at once, so that the first of yours does not wait for memory to be laid out.
             **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
                 `memssl_keras.zoo.hub.find_folder` takes them.
 
@@ -73,7 +96,11 @@ class OnnxEncoder:
 
         folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
         config = read_config(folder)
-        return cls(_open_session(find_onnx(folder, variant), threads), config)
+        encoder = cls(_open_session(find_onnx(folder, variant), threads, _providers(providers)), config)
+        if preload:
+            side = encoder.preprocessing.image_size
+            encoder._run(np.zeros((1, side, side, 3), np.float32))
+        return encoder
 
     def embed(self, images, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
         """Embed images into unit vectors: their cosine similarity is their dot product.
@@ -81,7 +108,8 @@ class OnnxEncoder:
         Args:
             images: one image or several: paths, file contents as bytes, PIL images or arrays, as
                 `memssl_keras.images.read_image` takes them. An array `(H, W)` or `(H, W, C)` is one image,
-                `(N, H, W, C)` are N.
+                `(N, H, W, C)` are N. A folder stands for the images in it and in the folders below, in order of
+                their paths.
             batch_size: images that run at once; more are faster and take more memory.
             on_error: `"raise"` for an image that cannot be read, or `"skip"` to leave it out with a warning
                 (`stream` says which ones were).
@@ -139,28 +167,51 @@ class OnnxEncoder:
         return (pooled / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
 
 
-def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def _providers(names) -> list[str]:
+    names = [names] if isinstance(names, str) else list(names)
+    there = onnxruntime.get_available_providers()
+    chosen = [PROVIDERS.get(str(name).lower(), name) for name in names]
+    for name, provider in zip(names, chosen, strict=True):
+        if provider not in there:
+            short = {full: short for short, full in PROVIDERS.items()}
+            raise ValueError(
+                f"providers: {name!r} is not installed; this onnxruntime {onnxruntime.__version__} has "
+                f"{', '.join(repr(short.get(one, one)) for one in there)}"
+            )
+    if not chosen:
+        raise ValueError(f"providers: got none; expected some of {', '.join(PROVIDERS)}")
+    return chosen if PROVIDERS["cpu"] in chosen else [*chosen, PROVIDERS["cpu"]]
+
+
+def _open_session(path: Path, threads: int | None, providers: list[str]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about optimisations, not about what a user can change
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exception classes share no public base
         raise ValueError(f"{path}: not a readable ONNX model, perhaps truncated ({error})") from error
-    inputs = [node.name for node in session.get_inputs()]
-    outputs = [node.name for node in session.get_outputs()]
-    if inputs != ["pixel_values"] or "pooler_output" not in outputs:
-        raise ValueError(
-            f"{path}: inputs {inputs} and outputs {outputs}; expected the input 'pixel_values' and an output "
-            "'pooler_output'"
-        )
+    _check_signature(path, session)
     return session
+
+
+def _check_signature(path: Path, session: onnxruntime.InferenceSession) -> None:
+    inputs = [(node.name, node.type, len(node.shape)) for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+    if inputs != [("pixel_values", "tensor(float)", 4)] or "pooler_output" not in outputs:
+        found = ", ".join(f"{name!r} {kind} of rank {rank}" for name, kind, rank in inputs)
+        raise ValueError(
+            f"{path}: inputs {found}, outputs {outputs}; expected the input 'pixel_values' tensor(float) of rank 4 and "
+            "an output 'pooler_output'"
+        )
 
 
 def _as_iterable(images) -> Iterable:
     single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+        return list_images(images)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images]
     return images

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ViT": "vit",
+    "resnet": "resnet",
     "ProjectionHead": "head",
     "Memory": "memory",
     "MemoryConsistency": "loss",

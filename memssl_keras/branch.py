@@ -35,6 +35,8 @@ class Branch(keras.Model):
             if not twin.built:
                 twin.build((None, self.encoder.output_shape[-1]))
             twin.set_weights(part.get_weights())
+            if hasattr(part, "preprocessing"):  # which a functional model's configuration does not hold
+                twin.preprocessing = part.preprocessing
             parts.append(twin)
         twin = Branch(*parts, dtype=self.dtype_policy)
         for layer in twin._flatten_layers():

@@ -1,4 +1,4 @@
-"""Embeddings in Parquet: written as they come, read back, searched, and drawn as a sheet of pictures."""
+"""Embeddings in Parquet, as `memssl embed` writes them: read back, searched, and drawn as a sheet of pictures."""
 
 import dataclasses
 import pathlib
@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from memssl_keras.embedding_run import MODEL
 from memssl_keras.images import read_image
 
-_MODEL = b"memssl_model"
-_COLUMNS = ("image", "embedding")
+_COLUMNS = ["image", "embedding"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,78 +23,33 @@ class Embeddings:
     model: str
 
 
-def write_embeddings(encoder, source, path, model, batch_size=32, advance=lambda count: None):
-    """Embed a source into a Parquet file, which appears only once it is whole.
-
-    Columns are `image` (the source's name of it), `embedding` (float32 list of fixed length) and the source's
-    other columns.
-
-    Args:
-        encoder: An `OnnxEncoder`.
-        source: An `ImageSource`.
-        path: The file to write; one that is there is replaced.
-        model: Name of the model, kept in the file.
-        batch_size: Images that run at once.
-        advance: Called with the number of images done since the last call.
-
-    Returns:
-        The images left out, as (position, `ImageError`).
-    """
-    path = pathlib.Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"out={str(path)!r}: the folder {path.parent} does not exist")
-    others = {name: column for name, column in source.columns.items() if name not in _COLUMNS}
-    schema = pa.schema(
-        [("image", pa.string()), ("embedding", pa.list_(pa.float32(), encoder.embed_dim))]
-        + [(name, column.type) for name, column in others.items()],
-        metadata={_MODEL: model.encode()},
-    )
-    temporary, failures = path.with_name(f".{path.name}.part"), []
-    try:
-        with pq.ParquetWriter(temporary, schema) as writer:
-            for batch in encoder.stream(source, batch_size):
-                rows = pa.array(batch.indices, pa.int64())
-                vectors = pa.FixedSizeListArray.from_arrays(
-                    pa.array(batch.vectors.ravel()), encoder.embed_dim
-                )
-                names = pa.array([source.ids[i] for i in batch.indices], pa.string())
-                columns = [
-                    names,
-                    vectors,
-                    *(column.take(rows).combine_chunks() for column in others.values()),
-                ]
-                writer.write_table(pa.table(columns, schema=schema))
-                failures += batch.failures
-                advance(len(batch.indices) + len(batch.failures))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return failures
-
-
 def read_embeddings(path):
-    """Read a file that `write_embeddings` wrote.
+    """Read a file that `memssl embed` wrote, or the folder of files that `memssl embed --watch` adds to.
 
     Raises:
-        ValueError: where there is no such file, or it is not one of these.
+        ValueError: where there is no such file, it is not one of these, or the folder's are of several models.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
         raise ValueError(f"index={str(path)!r}: no such file; `memssl embed` writes one")
     try:
-        table = pq.read_table(path)
+        tables = [pq.read_table(file) for file in files]
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not readable as Parquet ({error})") from None
-    metadata = table.schema.metadata or {}
-    if not set(_COLUMNS) <= set(table.column_names) or _MODEL not in metadata:
-        raise ValueError(
-            f"{path}: columns {', '.join(table.column_names)}; expected a file that `memssl embed` wrote"
-        )
+    for table in tables:
+        if not set(_COLUMNS) <= set(table.column_names) or MODEL not in (table.schema.metadata or {}):
+            raise ValueError(
+                f"{path}: columns {', '.join(table.column_names)}; expected a file that `memssl embed` wrote"
+            )
+    if len(models := {table.schema.metadata[MODEL].decode() for table in tables}) > 1:
+        raise ValueError(f"{path} holds embeddings of several models, {', '.join(sorted(models))}")
+    (model,), table = models, pa.concat_tables([table.select(_COLUMNS) for table in tables])
     embeddings = table["embedding"].combine_chunks()
     vectors = (
         embeddings.values.to_numpy().reshape(len(table), -1) if len(table) else np.zeros((0, 1), "float32")
     )
-    return Embeddings(table["image"].to_pylist(), vectors, metadata[_MODEL].decode())
+    return Embeddings(table["image"].to_pylist(), vectors, model)
 
 
 def nearest(stored, queries, k):

@@ -64,7 +64,7 @@ def replace_file(path, write):
     """Call `write(temporary path)` and move the result to `path`: the old file or the whole new one is there."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix, which ONNX Runtime goes by
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -128,7 +128,7 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
         preprocessing: A `Preprocessing` in place of the encoder's own.
         exports: Any of "transformers" (`transformers.safetensors`: the same weights under its names, which it cannot
             do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.vit`), and
-            "fp32" (`onnx/model.onnx`, for ONNX Runtime, transformers.js and optimum).
+            "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
 
     Raises:
         ValueError: for another export, or "transformers" of what is no `ViT`.
@@ -149,25 +149,24 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
     if unknown := [name for name in exports if name not in EXPORTS]:
         raise ValueError(f"exports={unknown[0]!r}: expected some of {', '.join(EXPORTS)}")
     folder, preprocessing = pathlib.Path(folder), preprocessing or preprocessing_of(encoder)
-    encoder = _native(encoder, preprocessing)
+    encoder = _native(encoder, preprocessing, whole="keras" in exports)
     state = to_state(names_of(encoder))
     if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
         state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
     content = save(state, metadata={"format": "pt"})
     replace_file(folder / WEIGHTS, lambda path: path.write_bytes(content))
     _write_configs(encoder, folder, preprocessing)
-    for export in exports:
-        write_export(encoder, folder, export, preprocessing)
+    write_exports(encoder, folder, exports, preprocessing)
 
 
-def write_export(encoder, folder, export, preprocessing=None):
-    """Write one of the `exports` of `save_pretrained` into the folder of a saved encoder."""
+def write_exports(encoder, folder, exports, preprocessing=None):
+    """Write some of the `exports` of `save_pretrained` into the folder of a saved encoder."""
     from memssl_keras.zoo import layout
 
     folder = pathlib.Path(folder)
-    if export == "keras":
+    if "keras" in exports:
         replace_file(folder / layout.KERAS_MODEL, lambda path: encoder.save(path, overwrite=True))
-    elif export == "transformers":
+    if "transformers" in exports:
         if not isinstance(encoder, ViT):
             raise ValueError(
                 f"exports='transformers': {type(encoder).__name__} has no counterpart; expected a ViT"
@@ -179,22 +178,25 @@ def write_export(encoder, folder, export, preprocessing=None):
             metadata={"format": "pt"},
         )
         replace_file(folder / layout.TRANSFORMERS_WEIGHTS, lambda path: path.write_bytes(content))
-    else:
+    if variants := [name for name in exports if name not in ("keras", "transformers")]:
         from memssl_keras.export.onnx import export_onnx
 
-        export_onnx(encoder, folder, preprocessing=preprocessing)
+        export_onnx(encoder, folder, variants=variants, preprocessing=preprocessing)
 
 
-def _native(encoder, preprocessing):
-    """A ViT whose positions are at the size that images are preprocessed to: the encoder itself, or a new one."""
+def _native(encoder, preprocessing, whole):
+    """A ViT whose positions are at the size that images are preprocessed to: the encoder itself, or a new one.
+
+    With `whole` it holds that preprocessing, too.
+    """
     if not isinstance(encoder, ViT):
         return encoder
-    size = native_size(encoder, preprocessing)
-    if size == encoder.image_size and encoder.preprocessing == preprocessing.to_dict():
+    size, settings = native_size(encoder, preprocessing), preprocessing.to_dict()
+    if size == encoder.image_size and not (whole and encoder.preprocessing != settings):
         return encoder
     from memssl_keras.convert.positions import resize
 
-    config = encoder.get_config() | {"image_size": size, "preprocessing": preprocessing.to_dict()}
+    config = encoder.get_config() | {"image_size": size, "preprocessing": settings}
     native, state = ViT.from_config(config), to_state(encoder_names(encoder))
     state["pos_embed"] = resize(state["pos_embed"], size // encoder.patch_size)
     load_state(encoder_names(native), state)
@@ -310,7 +312,7 @@ def read_encoder(folder):
     return encoder
 
 
-def embed(encoder, images, batch_size=32):
+def embed(encoder, images, batch_size=32, preprocessing=None):
     """Unit vectors `(N, D)` float32 of images, preprocessed as the encoder's configuration says.
 
     Args:
@@ -318,8 +320,9 @@ def embed(encoder, images, batch_size=32):
         images: Paths, bytes of image files, PIL images or uint8 arrays; one, or any number of them, or an array
             `(N, H, W, 3)`.
         batch_size: Images per forward pass.
+        preprocessing: A `Preprocessing` in place of the encoder's own.
     """
-    preprocess = preprocessing_of(encoder)
+    preprocess = preprocessing or preprocessing_of(encoder)
     single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
     remaining = iter([images] if single or getattr(images, "ndim", 4) < 4 else images)
     batches = iter(lambda: list(itertools.islice(remaining, batch_size)), [])

@@ -17,9 +17,10 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
-    Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning rate is
-    `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
-    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
+    `encoder` are the arguments of the encoder's `family`, `"vit"` or `"resnet"`. Lengths of warm-ups are in epochs.
+    The batch is that of all processes together. The peak learning rate is `learning_rate` × batch size / 256; the
+    final one is taken as it is. `accumulate` is what `MaSSL.fit` takes, `precision` a Keras dtype policy,
+    `memory_storage` the type of the vectors in memory.
 
     Example:
         >>> from memssl_keras import get_recipe
@@ -52,13 +53,20 @@ class Recipe:
     accumulate: int = 1
     precision: str = "float32"
     memory_storage: str = "float32"
+    family: str = "vit"
 
     def __post_init__(self):
+        if self.family not in ("vit", "resnet"):
+            raise ValueError(f"family={self.family!r}: expected 'vit' or 'resnet'")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
 
     def build_encoder(self):
-        """A new `ViT` of the recipe, whose preprocessing is that of its views."""
+        """A new encoder of the recipe, a `ViT` or a `resnet`."""
+        if self.family == "resnet":
+            from memssl_keras.resnet import resnet
+
+            return resnet(**self.encoder, dtype=self.precision)
         from memssl_keras.vit import ViT
 
         return ViT(**self.encoder, dtype=self.precision)
@@ -157,7 +165,7 @@ RECIPES = {
         Recipe(
             "vitt4_cifar10",
             {**_TINY, "patch_size": 4, "image_size": 32},
-            MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
+            views=MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
             epochs=200,
             learning_rate=1e-3,
             warmup_epochs=10,
@@ -166,7 +174,7 @@ RECIPES = {
         Recipe(
             "vitt8_glyphs",
             {**_TINY, "patch_size": 8, "image_size": 64},
-            MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
+            views=MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
             epochs=200,
             learning_rate=1e-3,
             warmup_epochs=10,
@@ -176,7 +184,7 @@ RECIPES = {
             "vitn4_cifar10",
             # Trained at 16 px, a quarter of the work; 32 px then separate the classes better.
             {**_NANO, "patch_size": 4, "image_size": 16, "preprocessing": _pixels(32)},
-            MultiCrop(16, 8, 0, global_scale=(0.2, 1.0), **_SHARP),
+            views=MultiCrop(16, 8, 0, global_scale=(0.2, 1.0), **_SHARP),
             epochs=20,
             learning_rate=2e-3,
             warmup_epochs=0.5,

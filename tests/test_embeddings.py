@@ -10,13 +10,13 @@ from onnx_folder import EMBED_DIM, write_encoder
 from PIL import Image
 from small_models import pictures
 
+from memssl_keras.embedding_run import write_embeddings
 from memssl_keras.embeddings import (
     Embeddings,
     draw_sheet,
     nearest,
     open_image,
     read_embeddings,
-    write_embeddings,
 )
 from memssl_keras.export import OnnxEncoder
 from memssl_keras.sources import ImageSource, open_source
@@ -39,7 +39,7 @@ def test_rows_are_the_images_with_their_vectors(tmp_path, folder, encoder):
     source, done = open_source(folder), []
     failures = write_embeddings(encoder, source, tmp_path / "out.parquet", "patches", 2, done.append)
     stored = read_embeddings(tmp_path / "out.parquet")
-    assert failures == [] and done == [2, 2, 1]
+    assert failures == [] and done == [0, 2, 2, 1]
     assert stored.images == source.ids and stored.model == "patches"
     assert stored.vectors.dtype == np.float32 and stored.vectors.shape == (5, EMBED_DIM)
     np.testing.assert_allclose(stored.vectors, encoder.embed(pictures(5)), atol=1e-6)
@@ -73,19 +73,45 @@ def test_nothing_readable_gives_an_empty_file(tmp_path, encoder):
     assert len(read_embeddings(tmp_path / "out.parquet").images) == 0
 
 
-def test_an_interrupted_file_does_not_appear(tmp_path, folder, encoder):
-    path = tmp_path / "out.parquet"
+class Interrupted(OnnxEncoder):
+    """An encoder that is interrupted after so many images, and counts them."""
+
+    def __init__(self, encoder, after):
+        self.encoder, self.left, self.embed_dim, self.seen = encoder, after, encoder.embed_dim, 0
+
+    def stream(self, images, batch_size):
+        for batch in self.encoder.stream(images, batch_size):
+            if self.left <= 0:
+                raise KeyboardInterrupt
+            self.left, self.seen = self.left - len(batch.indices), self.seen + len(batch.indices)
+            yield batch
+
+
+def test_an_interrupted_file_does_not_appear_and_is_gone_on_with(tmp_path, folder, encoder):
+    path, source = tmp_path / "out.parquet", open_source(folder)
     path.write_bytes(b"the one before")
-
-    def interrupt(count):
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        write_embeddings(encoder, open_source(folder), path, "m", advance=interrupt)
-    assert path.read_bytes() == b"the one before" and sorted(p.name for p in tmp_path.iterdir()) == [
-        "images",
-        "out.parquet",
-    ]
+        write_embeddings(Interrupted(encoder, 4), source, path, "m", 1, chunk=2)
+    assert path.read_bytes() == b"the one before"
+    second, done = Interrupted(encoder, 99), []
+    write_embeddings(second, source, path, "m", 1, done.append, chunk=2)
+    assert second.seen == 1 and done == [4, 1]
+    write_embeddings(encoder, source, tmp_path / "at once.parquet", "m", 1, chunk=2)
+    assert pq.read_table(path).equals(pq.read_table(tmp_path / "at once.parquet"))
+    assert {p.name for p in tmp_path.iterdir()} == {"images", "out.parquet", "at once.parquet"}
+
+
+@pytest.mark.parametrize("changed", ["model", "key", "images"])
+def test_chunks_of_something_else_are_not_taken(tmp_path, folder, encoder, changed):
+    path, source = tmp_path / "out.parquet", open_source(folder)
+    with pytest.raises(KeyboardInterrupt):
+        write_embeddings(Interrupted(encoder, 4), source, path, "m", 1, key="fp32", chunk=2)
+    settings = {"model": "m", "key": "fp32", **({changed: "another"} if changed != "images" else {})}
+    if changed == "images":
+        source = ImageSource([name + "!" for name in source.ids], source.items)
+    again = Interrupted(encoder, 99)
+    write_embeddings(again, source, path, batch_size=1, chunk=2, **settings)
+    assert again.seen == 5
 
 
 def test_a_missing_folder_is_named(tmp_path, folder, encoder):

@@ -250,3 +250,12 @@ def test_a_loss_that_is_not_finite_stops_and_changes_nothing(bad):
     assert model.step == 1
     model.fit(views, batch_size=4, verbose=0)
     assert model.step == 2
+
+
+def test_the_teacher_keeps_the_preprocessing_of_any_encoder():
+    encoder = small_cnn()
+    encoder.preprocessing = {"image_size": 32, "resize_size": 40}
+    assert small_massl(encoder).encoder.preprocessing == encoder.preprocessing
+    assert small_massl(small_vit(preprocessing={"image_size": 32})).encoder.preprocessing == {
+        "image_size": 32
+    }

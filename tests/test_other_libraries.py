@@ -58,7 +58,7 @@ def close(ours, theirs):
 def test_the_folder_holds_no_more_than_it_must(saved):
     files = {path.relative_to(saved[2]).as_posix() for path in saved[2].rglob("*") if path.is_file()}
     weights = {"model.safetensors", "transformers.safetensors", "model.keras", "onnx/model.onnx"}
-    assert files == {"config.json", "preprocessor_config.json", *weights}
+    assert files == {"config.json", "preprocessor_config.json", "onnx/model.onnx.verify.json", *weights}
 
 
 def test_ours(saved, photos):

@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from memssl_keras.export.folder import VARIANTS
+from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
 
 from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
 from .registry import folder_facts
@@ -172,6 +172,7 @@ def _files(folder):
         "onnx/model_fp16.onnx": "the same in half precision",
         "onnx/model_quantized.onnx": "the same in 8 bits",
         "onnx/model_int8.onnx": "the same in 8 bits, activations too, calibrated",
+        **{f"onnx/{file}": "any uint8 picture in, a unit vector out" for file in RAW_PIXELS.values()},
         "training/memory.safetensors": "with `training/*`: to continue pretraining, `MaSSL.from_pretrained`",
     }
     rows = [

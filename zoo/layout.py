@@ -24,7 +24,8 @@ from __future__ import annotations
 WEIGHTS = "model.safetensors"
 TRANSFORMERS_WEIGHTS = "transformers.safetensors"
 KERAS_MODEL = "model.keras"
-EXPORTS = ("transformers", "keras", "fp32")  # what `save_pretrained` writes when asked
+# What `save_pretrained` writes when asked; int8-static needs images, see `export_onnx`.
+EXPORTS = ("transformers", "keras", "fp32", "fp16", "int8")
 VIT_TYPES = ("vit", "dinov2", "dinov2_with_registers")  # of transformers, in which a `ViT` can be written
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers, which transformers uses
 # Any of timm's plain ViTs would do: `model_args` overrides every size. These are right without it, too.

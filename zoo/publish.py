@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .card import FACTS, write_card
 from .hub import HubError, sha256
-from .layout import EXPORTS, KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
 from .registry import bundled_models, folder_facts, resolve
 
 # What of a folder is the model; a run's checkpoints, metrics and reports are not.
@@ -25,7 +25,7 @@ _FILES = (
     "run.json",
     "card.json",
 )
-_OF_EXPORT = {"transformers": TRANSFORMERS_WEIGHTS, "keras": KERAS_MODEL, "fp32": "onnx/model.onnx"}
+_ALWAYS = {"transformers": TRANSFORMERS_WEIGHTS, "keras": KERAS_MODEL, "fp32": "onnx/model.onnx"}
 
 
 def push_to_hub(
@@ -100,7 +100,7 @@ def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
     Raises:
         ParityError, ValueError: as `push_to_hub` does.
     """
-    from memssl_keras.pretrained import preprocessing_of, read_encoder, save_pretrained, write_export
+    from memssl_keras.pretrained import preprocessing_of, read_encoder, save_pretrained, write_exports
 
     from .parity import check_parity
 
@@ -119,10 +119,10 @@ def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
         save_pretrained(model, folder)
     encoder = read_encoder(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    for export in EXPORTS:
-        possible = export != "transformers" or config["model_type"] != "keras"
-        if possible and not (folder / _OF_EXPORT[export]).is_file():
-            write_export(encoder, folder, export, preprocessing_of(encoder))
+    missing = [name for name, file in _ALWAYS.items() if not (folder / file).is_file()]
+    if config["model_type"] == "keras" and "transformers" in missing:
+        missing.remove("transformers")
+    write_exports(encoder, folder, missing, preprocessing_of(encoder))
     differences = check_parity(folder)
     write_card(folder, repo_id, **(facts or {}))
     return differences

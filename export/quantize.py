@@ -1,0 +1,119 @@
+"""Smaller variants of an encoder's graph: float16 weights, int8 weights, and int8 throughout."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from .trace import clean
+
+# What stays in float32 beside inputs and outputs: sums over many values, and the arithmetic of patch positions.
+_FLOAT32 = [
+    "LayerNormalization",
+    "BatchNormalization",
+    "Softmax",
+    "ReduceMean",
+    "ReduceL2",
+    "GlobalAveragePool",
+]
+_POSITIONS = ["Abs", "Clip", "Floor", "Less", "LessOrEqual", "Range", "Reciprocal", "Where", "Resize"]
+MOST_CALIBRATION_IMAGES = 256
+
+
+def to_float16(model):
+    """Weights and most arithmetic in float16; inputs, outputs, norms and softmax in float32."""
+    from onnxruntime.transformers import float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *_FLOAT32, *_POSITIONS]
+    smaller = OnnxModel(float16.convert_float_to_float16(copy, keep_io_types=True, op_block_list=blocked))
+    smaller.topological_sort()  # the casts stand at the end
+    del smaller.model.graph.value_info[:]  # in part of the types before
+    return clean(smaller.model)
+
+
+def _operators(model):
+    """What is quantised: matrix products with weights and, but for the patches of a ViT, convolutions."""
+    convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
+    return ["MatMul", "Gemm"] + (["Conv"] if convolutions > 1 else [])
+
+
+def to_int8(model):
+    """Weights in int8 per output channel, activations quantised as they come: no images are needed.
+
+    Weights use 7 of their 8 bits: processors without VNNI add pairs of products in 16 bits, which 8 bits overflow,
+    so that the same file gives the same vectors everywhere.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    return _quantised(
+        model,
+        lambda source, out: quantize_dynamic(
+            source,
+            out,
+            op_types_to_quantize=_operators(model),
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        ),
+    )
+
+
+def to_static_int8(model, batches):
+    """Weights and activations in int8, the ranges of activations taken from images.
+
+    Args:
+        model: The float32 graph.
+        batches: Preprocessed images, arrays `(n, 3, H, W)` float32.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.batches = iter(batches)
+
+        def get_next(self):
+            batch = next(self.batches, None)
+            return None if batch is None else {"pixel_values": batch}
+
+    return _quantised(
+        model,
+        lambda source, out: quantize_static(
+            source,
+            out,
+            Reader(),
+            op_types_to_quantize=_operators(model),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        ),
+    )
+
+
+def _quantised(model, quantise):
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    logging.getLogger().addFilter(_quiet)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source, prepared, out = (Path(folder) / f"{name}.onnx" for name in ("source", "prepared", "out"))
+            onnx.save(model, source)
+            # Its optimiser folds batch norm into convolutions, which are then quantised as one.
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            quantise(prepared, out)
+            return clean(onnx.load(out))
+    finally:
+        logging.getLogger().removeFilter(_quiet)
+
+
+def _quiet(record):
+    """The quantiser advises on the root logger to do what was just done."""
+    return "pre-process" not in record.getMessage()

@@ -1,0 +1,143 @@
+"""Keras encoder → ONNX graph: traced with torch, cleaned of what the tracer leaves for debugging."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import torch
+
+from memssl_keras.vit import ViT
+
+OPSETS = (18, 19, 20, 21)
+
+
+class _ChannelsFirst(torch.nn.Module):
+    """The encoder with torch's channel order in front: `(B, 3, H, W)` → tokens, where asked for, and the embedding."""
+
+    def __init__(self, encoder, tokens):
+        super().__init__()
+        self.encoder, self.tokens = encoder, tokens
+
+    def forward(self, pixel_values):
+        images = pixel_values.permute(0, 2, 3, 1)
+        if not self.tokens:
+            return (self.encoder(images, training=False),)
+        tokens = self.encoder.tokens(images, training=False)
+        return tokens, tokens[:, 0]
+
+
+def channels_first(encoder, tokens=None):
+    """The encoder as a torch module on `(B, 3, H, W)`; `tokens` are given where it is a `ViT`, unless refused."""
+    return _ChannelsFirst(encoder, isinstance(encoder, ViT) if tokens is None else tokens).eval()
+
+
+def device_of(module):
+    """Where a module's weights are; the processor for one without any."""
+    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+
+
+def outputs_of(module):
+    """Names of what `channels_first` gives, in order."""
+    return ["last_hidden_state", "pooler_output"] if module.tokens else ["pooler_output"]
+
+
+def sizes_of(encoder, image_size=None):
+    """Image sizes to compare at: the fixed one, or native, smaller, larger and not square."""
+    if image_size:
+        return [(image_size, image_size)]
+    if isinstance(encoder, ViT):
+        native, patch = encoder.image_size, encoder.patch_size
+        half = max(native // 2 // patch, 1) * patch
+        return [(native, native), (half, half), (native + half, native + half), (native, native + 2 * patch)]
+    height, width = encoder.input_shape[1:3]
+    if height and width:
+        return [(height, width)]
+    return [(64, 64), (96, 96), (64, 128)]
+
+
+def check_size(encoder, image_size):
+    """Raises ValueError for a fixed size that the encoder does not take."""
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
+        raise ValueError(f"image_size={image_size!r}: expected a number of pixels of at least 1")
+    if isinstance(encoder, ViT) and image_size % encoder.patch_size:
+        below = image_size // encoder.patch_size * encoder.patch_size
+        near = " or ".join(str(n) for n in (below, below + encoder.patch_size) if n)
+        raise ValueError(
+            f"image_size={image_size}: expected a multiple of the patch of {encoder.patch_size} px, such as {near}"
+        )
+    if not isinstance(encoder, ViT):
+        only = encoder.input_shape[1:3]
+        if only[0] and tuple(only) != (image_size, image_size):
+            raise ValueError(f"image_size={image_size}: this encoder takes {only[0]} × {only[1]} px alone")
+
+
+def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
+    """The encoder as a `ModelProto`: `pixel_values` `(N, 3, H, W)` float32 → `pooler_output` `(N, D)`.
+
+    A `ViT` gives `last_hidden_state` `(N, T, D)` as well, unless `tokens=False`.
+
+    Args:
+        encoder: A `ViT` or another Keras model that maps `(B, H, W, 3)` to `(B, D)`.
+        image_size: Side of the squares that it takes from then on, its position embedding baked in; None for
+            any height and width.
+        tokens: Whether all tokens are given; by default where there are any.
+        opset: Version of ONNX's operators, one of `OPSETS`.
+
+    Raises:
+        ValueError: for an argument out of its range, or an encoder with an operation that ONNX lacks.
+    """
+    if opset not in OPSETS:
+        raise ValueError(f"opset={opset!r}: expected one of {', '.join(map(str, OPSETS))}")
+    if image_size is not None:
+        check_size(encoder, image_size)
+    module, sizes = channels_first(encoder, tokens), sizes_of(encoder, image_size)
+    batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
+    dims = {0: batch} | ({2: height, 3: width} if len(sizes) > 1 else {})
+    # Two images: a batch of one would be taken for a constant.
+    sample = torch.zeros(2, 3, *sizes[0], device=device_of(module))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (sample,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=["pixel_values"],
+                output_names=outputs_of(module),
+                dynamic_shapes=(dims,),
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ValueError(
+            f"encoder={encoder.name}: an operation of it cannot be written as ONNX: {_reason(error)}"
+        ) from error
+    return clean(program.model_proto)
+
+
+def _reason(error):
+    """The innermost cause of a failed trace, as one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def clean(model):
+    """Strip doc strings and metadata: they name files of the machine that traced."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graphs = [model.graph, *model.functions]
+    for graph in graphs:
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        for node in graph.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    return model

@@ -1,0 +1,233 @@
+"""Is an exported file what the Keras encoder is? Compared in numbers, and on images in what they are for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from PIL import Image
+
+from memssl_keras.images import read_image
+from memssl_keras.pretrained import embed
+
+from .trace import channels_first, device_of, outputs_of, sizes_of
+
+# Variant → (largest difference, lowest mean cosine); int8's difference to float32 is large where it does no harm.
+TOLERANCES = {
+    "fp32": (1e-4, 0.9999),
+    "fp16": (5e-3, 0.999),
+    "int8": (None, 0.99),
+    "int8-static": (None, 0.99),
+}
+BATCHES = (1, 3)
+MOST_POINTS_LOST = 0.5
+
+
+class ParityError(ArithmeticError):
+    """An exported graph does not give what the Keras encoder gives."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How a file compares with the float32 Keras encoder; `verify.json` beside it holds the same.
+
+    Attributes:
+        file: Its name.
+        variant: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
+        bytes: Its size.
+        sha256: Of its content.
+        largest_difference: Over all outputs and inputs, as a share of the largest value where that is above 1.
+        mean_cosine: Mean cosine similarity of the embeddings.
+        lowest_cosine: The lowest of one image.
+        inputs: The shapes `(N, H, W)` that were compared.
+        images: What was measured on the user's images, see `on_images`; empty without any.
+        raw_pixels: Whether it takes raw pixels; the difference is then one of unit vectors, whose resizing may round
+            a value the other way, and the cosine alone counts.
+    """
+
+    file: str
+    variant: str
+    bytes: int
+    sha256: str
+    largest_difference: float
+    mean_cosine: float
+    lowest_cosine: float
+    inputs: list
+    images: dict = field(default_factory=dict)
+    raw_pixels: bool = False
+
+    def to_dict(self):
+        """Plain JSON values, with the versions of what was run."""
+        versions = {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__.split("+")[0]}
+        return {**asdict(self), "tolerance": dict(zip(("difference", "cosine"), TOLERANCES[self.variant], strict=True)),
+                "versions": versions}  # fmt: skip
+
+
+def open_session(path):
+    """An ONNX Runtime session on the processor, without its warnings."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def example_inputs(encoder, image_size=None):
+    """Normalised arrays `(N, 3, H, W)`: smooth pictures and noise, at several batch and image sizes."""
+    rng = np.random.default_rng(0)
+    for height, width in sizes_of(encoder, image_size):
+        for batch in BATCHES:
+            coarse = torch.from_numpy(rng.standard_normal((batch, 3, 4, 4), dtype=np.float32))
+            smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").numpy()
+            yield smooth + 0.2 * rng.standard_normal(smooth.shape, dtype=np.float32)
+    noise = rng.standard_normal((2, 3, *sizes_of(encoder, image_size)[0]), dtype=np.float32)
+    yield noise
+
+
+def cosines(ours, theirs):
+    """Cosine similarity of each row of two arrays `(N, D)`."""
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return (ours * theirs).sum(1) / np.maximum(norms, 1e-12)
+
+
+def compare(path, encoder, variant="fp32", image_size=None):
+    """Run a file beside its Keras encoder.
+
+    Args:
+        path: An ONNX file with the input `pixel_values`.
+        encoder: The Keras model.
+        variant: What the file is.
+        image_size: The side that it is fixed to, if it is.
+
+    Returns:
+        A `Verification`; a value that is not finite counts as an infinite difference and a cosine of -1.
+    """
+    session, module = open_session(path), channels_first(encoder)
+    names = [output.name for output in session.get_outputs()]
+    device = device_of(module)
+    worst, similar, inputs = 0.0, [], []
+    for pixels in example_inputs(encoder, image_size):
+        with torch.no_grad():
+            expected = [output.cpu().numpy() for output in module(torch.from_numpy(pixels).to(device))]
+        given = dict(zip(names, session.run(names, {"pixel_values": pixels}), strict=True))
+        for name, theirs in zip(outputs_of(module), expected, strict=True):
+            difference = np.abs(given[name] - theirs).max() / max(1.0, np.abs(theirs).max())
+            worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf
+        similar.append(np.nan_to_num(cosines(given["pooler_output"], expected[-1]), nan=-1.0))
+        inputs.append([len(pixels), *pixels.shape[2:]])
+    similar = np.concatenate(similar)
+    content = Path(path).read_bytes()
+    return Verification(
+        Path(path).name,
+        variant,
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+        worst,
+        float(similar.mean()),
+        float(similar.min()),
+        inputs,
+    )
+
+
+def embed_raw_pixels(session, image):
+    """Unit vector `(1, D)` of one image through a graph that takes raw pixels."""
+    return session.run(["embedding"], {"image": read_image(image)[None]})[0]
+
+
+def compare_raw_pixels(path, encoder, preprocessing, variant="fp32"):
+    """Run a raw-pixels file beside `embed` on smooth pictures of 16 to 1200 px and several aspect ratios."""
+    rng, pictures = np.random.default_rng(0), []
+    for height, width in (
+        (16, 16),
+        (32, 32),
+        (37, 91),
+        (375, 500),
+        (500, 375),
+        (900, 1200),
+        (640, 24),
+        (3, 300),
+    ):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        pictures.append(np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)))
+    session, expected = open_session(path), embed(encoder, pictures, preprocessing=preprocessing)
+    ours = np.concatenate([embed_raw_pixels(session, picture) for picture in pictures])
+    similar = np.nan_to_num(cosines(ours, expected), nan=-1.0)
+    difference = np.abs(ours - expected).max()
+    content = Path(path).read_bytes()
+    return Verification(
+        Path(path).name,
+        variant,
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+        float(difference) if np.isfinite(difference) else np.inf,
+        float(similar.mean()),
+        float(similar.min()),
+        [[1, *picture.shape[:2]] for picture in pictures],
+        raw_pixels=True,
+    )
+
+
+def on_images(vectors, reference, labels=None):
+    """What a variant does to the user's own images.
+
+    Args:
+        vectors: The variant's unit vectors `(N, D)`.
+        reference: Those of the Keras encoder, of the same images.
+        labels: Integer classes `(N,)`, if there are any.
+
+    Returns:
+        `images`: N; `recall@1`: share of images that, asked for by the variant's vector, are found first among the
+        reference's vectors; `mean_cosine`; with labels `knn` and `reference_knn`, the accuracy of every second
+        image by the votes of the others.
+    """
+    found = (vectors @ reference.T).argmax(1)
+    # An image that is there twice may be found in its twin.
+    same = np.isclose((reference[found] * reference).sum(1), 1, atol=1e-6) | (found == np.arange(len(found)))
+    measured = {
+        "images": len(vectors),
+        "recall@1": float(same.mean()),
+        "mean_cosine": float(cosines(vectors, reference).mean()),
+    }
+    if labels is not None:
+        measured["knn"] = _knn(vectors, labels)
+        measured["reference_knn"] = _knn(reference, labels)
+    return measured
+
+
+def _knn(vectors, labels):
+    from memssl_keras.evaluate.knn import knn_accuracy
+
+    labels = np.asarray(labels)
+    k = min(20, len(vectors[::2]))
+    return knn_accuracy(vectors[::2], labels[::2], vectors[1::2], labels[1::2], k=k)
+
+
+def check(verification, tolerance=None):
+    """Raises ParityError where a file is further from the encoder than its variant may be."""
+    difference, cosine = TOLERANCES[verification.variant]
+    difference = difference if tolerance is None else tolerance
+    v, images = verification, verification.images
+    if difference is not None and not v.raw_pixels and not v.largest_difference <= difference:
+        raise ParityError(
+            f"{v.file} differs from the Keras encoder by {v.largest_difference:.1e}, more than {difference:.0e}; "
+            "nothing was written"
+        )
+    if not v.mean_cosine >= cosine:
+        raise ParityError(
+            f"{v.file}: mean cosine {v.mean_cosine:.4f} to the Keras encoder, below {cosine}; nothing was written"
+        )
+    if not images:
+        return
+    if images["recall@1"] < 1 - MOST_POINTS_LOST / 100:
+        raise ParityError(
+            f"{v.file}: by its vectors {images['recall@1']:.2%} of {images['images']} images are found again, fewer "
+            f"than {1 - MOST_POINTS_LOST / 100:.1%}; nothing was written"
+        )
+    lost = 100 * (images.get("reference_knn", 0) - images.get("knn", 0))
+    if lost > MOST_POINTS_LOST:
+        raise ParityError(
+            f"{v.file}: k-NN loses {lost:.2f} points on {images['images']} images, more than {MOST_POINTS_LOST}; "
+            "nothing was written"
+        )

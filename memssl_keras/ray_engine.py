@@ -1,0 +1,101 @@
+"""Embedding on a pool of Ray's actors, on this machine or on a cluster that shares its files.
+
+Ray Data hands out chunks of an `EmbeddingRun`; each actor opens the images and the model once and writes the
+chunks' files. An actor that dies is replaced and its chunk given out again.
+"""
+
+import os
+
+import numpy as np
+
+from memssl_keras.embedding_run import EmbeddingRun
+
+
+class Embedder:
+    """An actor: opens the data and the model, and writes chunks of a run."""
+
+    def __init__(self, data, model, run, batch_size):
+        from memssl_keras.export.runtime import OnnxEncoder
+        from memssl_keras.sources import open_source
+
+        self.encoder = OnnxEncoder.from_pretrained(
+            model["name"], variant=model["variant"], threads=model["threads"]
+        )
+        self.run = EmbeddingRun(open_source(**data), embed_dim=self.encoder.embed_dim, **run)
+        self.batch_size = batch_size
+
+    def __call__(self, batch):
+        for number in batch["chunk"]:
+            if not self.run.part(number).is_file():  # written by an actor that died before it said so
+                self.run.write(int(number), self.encoder, self.batch_size)
+        return {"chunk": np.asarray(batch["chunk"])}
+
+
+def embed_with_ray(
+    data, model, run, *, batch_size=32, actors=2, address=None, embed_dim, advance=lambda count: None
+):
+    """Embed a source into a Parquet file as `write_embeddings` does: the same rows, in the same order.
+
+    Args:
+        data: Arguments of `open_source`; its paths are read by every actor.
+        model: `name`, `variant` and `threads` per actor, as `OnnxEncoder.from_pretrained` takes them.
+        run: `path`, `model`, `key` and `chunk`, as `EmbeddingRun` takes them.
+        batch_size: Images that run at once.
+        actors: Processes of the pool.
+        address: Of a running cluster, such as `"auto"`; by default Ray is started on this machine and stopped.
+        embed_dim: D.
+        advance: Called with the number of images done since the last call.
+
+    Returns:
+        The images left out, as (position, `ImageError`).
+
+    Raises:
+        ValueError: where Ray is not installed or no cluster answers at `address`.
+    """
+    ray = _connect(address, actors)
+    from memssl_keras.sources import open_source
+
+    whole = EmbeddingRun(open_source(**data), embed_dim=embed_dim, **run)
+    try:
+        todo = whole.start()
+        advance(sum(whole.size(number) for number in set(range(len(whole))) - set(todo)))
+        if todo:
+            chunks = ray.data.from_items(
+                [{"chunk": number} for number in todo], override_num_blocks=len(todo)
+            )
+            done = chunks.map_batches(
+                Embedder,
+                fn_constructor_args=(data, model, run, batch_size),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=actors),
+                num_cpus=1,
+            )
+            for row in done.iter_rows():
+                advance(whole.size(int(row["chunk"])))
+        return whole.join()
+    finally:
+        if address is None:
+            ray.shutdown()
+
+
+def _connect(address, actors):
+    try:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+        import ray.data
+    except ImportError:
+        raise ValueError("engine='ray': Ray is not installed; pip install 'memssl-keras[ray]'") from None
+    if ray.is_initialized():
+        return ray
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            cpus = max(actors, os.cpu_count() or 1)
+            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ValueError(f"address={address!r}: no Ray cluster answers there ({error})") from None
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    return ray
