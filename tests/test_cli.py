@@ -197,7 +197,7 @@ def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("memssl_keras.zoo.registry._WEIGHTS", tmp_path / "weights")
     monkeypatch.setenv("COLUMNS", "400")
     said = run("models")
-    assert f"{knn:.1%} │ not measured" in said and "32 px" in said and "bundled" in said
+    assert f"{knn:.1%} –" in said and "32 px" in said and "bundled" in said
 
 
 def test_models_shows_a_card():

@@ -96,26 +96,38 @@ def models(
             console.print(_recipes())
 
 
+_SHORT = {
+    "model.safetensors": "keras",
+    "transformers.safetensors": "transformers",
+    "model.keras": "keras alone",
+}
+
+
 def _models():
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from memssl_keras.export.folder import VARIANTS
     from memssl_keras.zoo.registry import facts, list_models
 
-    table = Table(title="models")
-    for column in ("model", "weights", "image", "data", "k-NN", "linear", "sizes", "where"):
-        table.add_column(column, no_wrap=column in ("model", "weights", "image"))
-    share = lambda value: "not measured" if value is None else f"{value:.1%}"  # noqa: E731
+    short = _SHORT | {f"onnx/{file}": variant for variant, file in VARIANTS.items()}
+    narrow = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+    table = Table(title="models", caption="A dash: not measured.", **narrow)
+    for column in ("model", "size", "image", "data", "k-NN", "linear", "MB on disk"):
+        table.add_column(column, no_wrap=column != "data", overflow="fold")
+    share = lambda value: "–" if value is None else f"{value:.1%}"  # noqa: E731
     for name in list_models():
         known = facts(name)
         table.add_row(
-            name,
+            f"{name}\n{known['where']}",
             f"{known['parameters'] / 1e6:.1f} M" if known["parameters"] else "",
             f"{known['image_size']} px",
             known["data"] or "",
             share(known["knn"]),
             share(known["linear"]),
-            "\n".join(f"{file} {size / 1e6:.1f} MB" for file, size in known["sizes"].items()),
-            known["where"],
+            "\n".join(
+                f"{short[file]} {size / 1e6:.1f}" for file, size in known["sizes"].items() if file in short
+            ),
         )
     return table
 
