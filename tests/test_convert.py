@@ -166,12 +166,32 @@ def test_heads_that_shapes_do_not_tell(tmp_path):
     torch.save(mocov3(state_of(wide)), tmp_path / "moco.pth")
     torch.save(state_of(wide), tmp_path / "plain.pth")
     assert from_pretrained(tmp_path / "moco.pth").num_heads == 12  # MoCo v3's small ViT
+    torch.save(state_of(wide), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert same_weights(from_pretrained(tmp_path / "old.pth", num_heads=12), wide)
     assert from_pretrained(tmp_path / "plain.pth").num_heads == 6
     torch.save(state_of(small_vit()), tmp_path / "small.pth")
     with pytest.raises(CheckpointError, match="width 24 is none of 192, 384, 768, 1024; pass num_heads"):
         from_pretrained(tmp_path / "small.pth")
     with pytest.raises(CheckpointError, match="num_heads=5: expected a divisor of the width, 24"):
         from_pretrained(tmp_path / "small.pth", num_heads=5)
+
+
+@pytest.mark.parametrize("wrap, interpolation", [(msn, "bilinear"), (mocov3, "bilinear"), (dino, "bicubic")])
+def test_their_preprocessing(tmp_path, wrap, interpolation):
+    torch.save(wrap(state_of(small_vit(image_size=224, patch_size=32))), tmp_path / "a.pth")
+    preprocess = preprocessing_of(from_pretrained(tmp_path / "a.pth", num_heads=3))
+    assert (preprocess.image_size, preprocess.resize_size, preprocess.interpolation) == (
+        224,
+        256,
+        interpolation,
+    )
+
+
+def test_the_folder_says_where_it_came_from(tmp_path):
+    torch.save(dino(state_of(small_vit())), tmp_path / "dino.pth")
+    convert(tmp_path / "dino.pth", tmp_path / "out", num_heads=3)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "Converted from DINO or iBOT checkpoint dino.pth" in text and "MaSSL" not in text
 
 
 # What is wrong with a file.

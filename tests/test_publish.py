@@ -167,7 +167,7 @@ def test_what_cannot_be_published_is_named(hub, complete, tmp_path):
     with pytest.raises(HubError, match=r"the Hub refused with 401; pass token= of one that may write"):
         push_to_hub(complete, REPO, token="reader")
     with pytest.raises(
-        ValueError, match="colour='red': expected some of name, data, hardware, license, limits"
+        ValueError, match="colour='red': expected some of name, data, hardware, license, limits, o"
     ):
         push_to_hub(complete, REPO, colour="red")
     with pytest.raises(
@@ -203,6 +203,18 @@ def test_the_card_lists_what_was_measured_of_each_file(copy):
     (copy / "run.json").unlink()
     text = model_card(copy, REPO)
     assert "## Scores" not in text and "epochs" not in text and "model-index" not in text
+
+
+def test_the_card_of_another_model_claims_nothing(copy):
+    (copy / "run.json").unlink()
+    text = model_card(copy, REPO)
+    assert "MaSSL" not in text and "- massl" not in text and "Citation" not in text
+    write_card(copy, REPO, origin="DINO or iBOT checkpoint dino.pth")
+    text = (copy / "README.md").read_text()
+    assert (
+        "Converted from DINO or iBOT checkpoint dino.pth: weights, data and licence are those of its auth"
+        in text
+    )
 
 
 def test_the_metadata_is_the_hubs(copy):

@@ -15,7 +15,7 @@ from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
 from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
 from .registry import folder_facts
 
-FACTS = ("name", "data", "hardware", "license", "limits")  # of card.json, each a text
+FACTS = ("name", "data", "hardware", "license", "limits", "origin")  # of card.json, each a text
 _ACCURACY = ("knn", "linear", "lowshot")
 _DTYPES = {
     "model.onnx": "fp32",
@@ -74,14 +74,14 @@ def model_card(folder, repo_id: str) -> str:
     name = facts.get("name") or repo_id.rpartition("/")[2]
     parts = [
         f"# {name}",
-        _what(folder),
+        _what(folder, facts),
         _training(folder, facts),
         _scores(folder),
         _files(folder),
         _snippets(folder, repo_id),
         _limits(facts),
         _licence(facts),
-        f"## Citation\n\n```bibtex\n{_CITATION}\n```",
+        f"## Citation\n\n```bibtex\n{_CITATION}\n```" if _is_massl(folder, facts) else "",
     ]
     return (
         f"---\n{_metadata(folder, facts, name)}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
@@ -107,20 +107,33 @@ def _json(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _what(folder):
-    config, facts = _json(folder / "config.json"), folder_facts(folder)
-    settings, side = config["keras_config"], facts["image_size"]
+def _is_massl(folder, facts):
+    """Whether the folder says that it was trained with MaSSL: by a run's settings, a memory, or where it is from."""
+    files = (folder / "run.json", folder / "training" / "memory.safetensors")
+    return any(path.is_file() for path in files) or facts.get("origin", "").startswith("MaSSL")
+
+
+def _what(folder, facts):
+    config, known = _json(folder / "config.json"), folder_facts(folder)
+    settings, side = config["keras_config"], known["image_size"]
     if config["model_type"] == "keras":
         kind = f"A {settings['class_name']} of Keras"
     else:
         kind = f"A ViT (width {settings['embed_dim']}, {settings['depth']} blocks, patch {settings['patch_size']})"
-    count = f" of {facts['parameters'] / 1e6:.1f} M parameters" if facts["parameters"] else ""
-    return (
+    count = f" of {known['parameters'] / 1e6:.1f} M parameters" if known["parameters"] else ""
+    text = (
         f"{kind}{count} that turns an image of {side} × {side} px into a vector of {config['embed_dim']} numbers, for "
-        "search, comparison and few-shot classification. Pretrained without labels with MaSSL: a student network "
-        "learns to see, in a memory of concepts met earlier, what its teacher sees there "
-        "([Silva, Pedrini, Ramírez Rivera, ICML 2024](https://arxiv.org/abs/2407.17486))."
+        "search, comparison and few-shot classification."
     )
+    if _is_massl(folder, facts):
+        text += (
+            " Pretrained without labels with MaSSL: a student network learns to see, in a memory of concepts met "
+            "earlier, what its teacher sees there ([Silva, Pedrini, Ramírez Rivera, ICML 2024]"
+            "(https://arxiv.org/abs/2407.17486))."
+        )
+    if facts.get("origin"):
+        text += f"\n\nConverted from {facts['origin']}: weights, data and licence are those of its authors."
+    return text
 
 
 def _training(folder, facts):
@@ -291,7 +304,8 @@ def _metadata(folder, facts, name):
                         metric_value=round(100 * scores[entry["headline"]], 2),
                     )
                 )
-    tags = ["self-supervised-learning", "massl", "image-embeddings", "memssl-keras", "keras"]
+    tags = ["self-supervised-learning", "massl"] if _is_massl(folder, facts) else []
+    tags += ["image-embeddings", "memssl-keras", "keras"]
     tags += ["onnx"] * any((folder / "onnx").glob("*.onnx")) + ["transformers.js"] * (
         folder / "onnx/model.onnx"
     ).is_file()

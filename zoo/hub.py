@@ -92,7 +92,7 @@ class _Repository:
         self.offline = local_files_only or constants.HF_HUB_OFFLINE
         self.why_offline = "local_files_only=True" if local_files_only else "HF_HUB_OFFLINE is set"
         self.cache_dir, self.token = cache_dir, token
-        self.asked = revision
+        self.asked, self.reached = revision, False
 
     def pin(self, file: Path):
         """Take what follows from the commit that `file` is of, however its branch moves on meanwhile."""
@@ -137,7 +137,8 @@ class _Repository:
                     if may_miss:
                         return None
                     raise self._not_cached(name)
-                self._reach(name)
+                if not self.reached:
+                    self._reach(name)
                 cached = hub.hf_hub_download(
                     **where, token=self.token, force_download=self.force, library_name="memssl-keras"
                 )
@@ -189,6 +190,7 @@ class _Repository:
             timeout=CONNECT_SECONDS,
             library_name="memssl-keras",
         )
+        self.reached = True
 
     def _contents(self):
         import huggingface_hub as hub

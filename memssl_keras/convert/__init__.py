@@ -91,7 +91,8 @@ def open_checkpoint(path, branch="teacher", num_heads=None):
 def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **hub):
     """Write a checkpoint or a repository of another library as a folder of ours.
 
-    A MaSSL checkpoint's head and memory go into `training/`, see `convert.training`, unless its student is asked for.
+    Its card says where it came from. A MaSSL checkpoint's head and memory go into `training/`, see
+    `convert.training`, unless its student is asked for.
 
     Args:
         source: A file, or what `from_pretrained` takes.
@@ -110,16 +111,23 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **h
     """
     from memssl_keras.convert.training import of_checkpoint, write_training
     from memssl_keras.pretrained import from_pretrained, save_pretrained
+    from memssl_keras.zoo.card import write_card
 
-    if not pathlib.Path(source).is_file():
-        encoder = from_pretrained(source, num_heads=num_heads, **hub)
-        save_pretrained(encoder, folder, exports=exports)
-        return encoder
-    encoder, converted = open_checkpoint(source, branch, num_heads)
-    training = of_checkpoint(converted.training) if converted.training and branch == "teacher" else None
+    training, path = None, pathlib.Path(source)
+    if path.is_file():
+        encoder, converted = open_checkpoint(source, branch, num_heads)
+        origin = f"{converted.family} {path.name}"
+        if converted.training and branch == "teacher":
+            training = of_checkpoint(converted.training)
+    else:
+        encoder, origin = (
+            from_pretrained(source, num_heads=num_heads, **hub),
+            path.name if path.is_dir() else source,
+        )
     save_pretrained(encoder, folder, exports=exports)
     if training:
         write_training(folder, **training)
+    write_card(folder, pathlib.Path(folder).name, origin=str(origin))
     return encoder
 
 

@@ -73,6 +73,17 @@ def pick(checkpoint, branch):
     return checkpoint[branch]
 
 
+def bilinear_at_224(state):
+    """The `Preprocessing` of those who resize with torchvision's default; None for models of another size."""
+    from memssl_keras.export.preprocess import Preprocessing
+
+    positions, patches = state.get("pos_embed"), state.get("patch_embed.proj.weight")
+    if positions is None or patches is None or positions.ndim != 3:
+        return None
+    side = math.isqrt(max(positions.shape[1] - 1, 0)) * patches.shape[-1]
+    return Preprocessing(224, 256, "bilinear") if side == 224 else None
+
+
 def architecture(converted, num_heads=None):
     """`ViT`'s arguments, from the shapes of a backbone's weights.
 

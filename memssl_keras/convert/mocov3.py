@@ -7,7 +7,7 @@ References:
         (arXiv 2104.02057).
 """
 
-from memssl_keras.convert.family import Converted, arrays, pick, renamed, under, without
+from memssl_keras.convert.family import Converted, arrays, bilinear_at_224, pick, renamed, under, without
 
 _BRANCHES = {"teacher": "momentum_encoder.", "student": "base_encoder."}
 
@@ -23,4 +23,5 @@ def read(checkpoint, branch="teacher"):
         return None
     state = without(pick(held, branch), "head.")
     width = state["cls_token"].shape[-1] if "cls_token" in state else None
-    return Converted("MoCo v3 checkpoint", state, num_heads=12 if width in (384, 768) else None)
+    heads = 12 if width in (384, 768) else None
+    return Converted("MoCo v3 checkpoint", state, num_heads=heads, preprocessing=bilinear_at_224(state))

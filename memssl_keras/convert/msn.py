@@ -4,7 +4,7 @@ References:
     Assran et al., Masked Siamese Networks for Label-Efficient Learning, ECCV 2022 (arXiv 2204.07141).
 """
 
-from memssl_keras.convert.family import Converted, arrays, pick, renamed, without
+from memssl_keras.convert.family import Converted, arrays, bilinear_at_224, pick, renamed, without
 
 
 def read(checkpoint, branch="teacher"):
@@ -14,4 +14,5 @@ def read(checkpoint, branch="teacher"):
     if "teacher" not in held:
         return None
     state = renamed(arrays(pick(held, branch)), (r"^module\.", ""))
-    return Converted("MSN checkpoint", without(state, "fc.", "pred."))
+    state = without(state, "fc.", "pred.")
+    return Converted("MSN checkpoint", state, preprocessing=bilinear_at_224(state))
