@@ -5,6 +5,7 @@ chunks' files. An actor that dies is replaced and its chunk given out again.
 """
 
 import os
+import socket
 
 import numpy as np
 
@@ -78,6 +79,17 @@ def embed_with_ray(
             ray.shutdown()
 
 
+def _check_address(address, timeout=5.0):
+    """Ask at `HOST:PORT` whether anybody answers: Ray itself asks for minutes, and then ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"address={address!r}: no Ray cluster answers there ({error})") from None
+
+
 def _connect(address, actors):
     try:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -87,6 +99,7 @@ def _connect(address, actors):
         raise ValueError("engine='ray': Ray is not installed; pip install 'memssl-keras[ray]'") from None
     if ray.is_initialized():
         return ray
+    _check_address(address)
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:
         if address:

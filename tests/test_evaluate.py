@@ -9,41 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from labelled_images import Counting, coloured, encoded, write
 from onnx_folder import write_encoder
 from PIL import Image
 from small_models import pictures, small_vit
 
 from memssl_keras.evaluate import run
 from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
-from memssl_keras.evaluate.data import open_classes, open_groups
-from memssl_keras.evaluate.embedders import Embedder, open_embedder, pixel_embedders, untrained
-from memssl_keras.evaluate.figures import neighbour_page
+from memssl_keras.evaluate.data import open_classes
+from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
+from memssl_keras.evaluate.encoders import open_embedder, untrained
+from memssl_keras.evaluate.figures import embedding_map, neighbour_page
 from memssl_keras.evaluate.html import write_html
-from memssl_keras.evaluate.landmarks import Boxes
+from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
-from memssl_keras.evaluate.tasks import Settings
 from memssl_keras.images import read_image
 from memssl_keras.sources import open_source
-
-
-def encoded(image):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
-
-
-def coloured(labels, seed=0):
-    """Noisy pictures whose colour says their class."""
-    rng = np.random.default_rng(seed)
-    colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
-    labels = np.array([0 if label is None or label < 0 else label for label in labels])
-    noisy = colours[labels % 4][:, None, None] + rng.normal(0, 40, (len(labels), 12, 12, 3))
-    return noisy.clip(0, 255).astype("uint8")
-
-
-def write(path, images, metadata=None, **columns):
-    table = pa.table({"image": [encoded(image) for image in images], **columns})
-    pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 @pytest.fixture
@@ -55,18 +36,6 @@ def colours(tmp_path):
         labels = [i % 4 for i in range(count)]
         write(folder / f"{split}-0.parquet", coloured(labels, seed), label=labels)
     return folder
-
-
-class Counting:
-    """Embeds pictures as their mean colour, and counts them."""
-
-    def __init__(self, name="mean colour"):
-        self.seen = 0
-        self.embedder = Embedder(name, {"kind": "test", "name": name}, self.embed)
-
-    def embed(self, images):
-        self.seen += len(images)
-        return np.stack([read_image(image).mean((0, 1)) for image in images])
 
 
 def test_features_are_made_once(colours, tmp_path):
@@ -126,6 +95,35 @@ def test_bad_features_are_named_and_not_kept(embed, words, colours, tmp_path):
             Embedder("bad", {}, embed), open_source(colours), "k"
         )
     assert not (tmp_path / "kept").exists()
+
+
+def test_an_unreadable_image_and_features_of_text_are_named(tmp_path):
+    images = [encoded(image) for image in coloured([0, 1, 0, 1])]
+    images[2]["bytes"] = b"no image"
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 0, 1]}), tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet#2: not an image.*; mend it or take it out"):
+        FeatureCache().features(Counting().embedder, source, "k")
+    with pytest.raises(ValueError, match=r"words: expected features \(N, D\) of numbers"):
+        FeatureCache().features(Embedder("words", {}, lambda images: [["a"]] * len(images)), source, "k")
+
+
+def test_features_that_tell_nothing_apart_are_said(colours):
+    flat = {
+        "zero": lambda images: np.zeros((len(images), 3)),
+        "same": lambda images: np.ones((len(images), 3)),
+    }
+    (one,) = run.evaluate(
+        [Embedder(name, {"name": name}, embed) for name, embed in flat.items()],
+        [colours],
+        settings=Settings(ks=(5,)),
+    )
+    assert one.notes == [
+        "zero: features of 40 of 40 images are all zero: they are like nothing",
+        "zero: features of 20 of 20 images are all zero: they are like nothing",
+        "same: all 40 images have the same features: they tell nothing apart",
+        "same: all 20 images have the same features: they tell nothing apart",
+    ]
 
 
 def test_widths_must_not_change(colours):
@@ -198,6 +196,12 @@ def test_what_is_wrong_with_data_is_counted(tmp_path):
 def test_labels_that_do_not_serve_are_named(columns, words, tmp_path):
     write(tmp_path / "all.parquet", coloured([0] * 4), **columns)
     with pytest.raises(ValueError, match=words):
+        open_classes(tmp_path / "all.parquet")
+
+
+def test_classes_of_one_image_each_cannot_be_split(tmp_path):
+    write(tmp_path / "all.parquet", coloured([0, 1, 2]), label=[0, 1, 2])
+    with pytest.raises(ValueError, match="no test image; classes of one image each cannot be split"):
         open_classes(tmp_path / "all.parquet")
 
 
@@ -279,64 +283,23 @@ def test_the_report_is_one_file_with_its_figures(colours, tmp_path):
     assert "paired by test images" in page and "±" in page
 
 
+def test_pictures_of_the_map_lie_apart_and_the_alike_together():
+    labels = np.arange(40) % 4
+    rng = np.random.default_rng(0)
+    features = np.eye(4)[labels] + rng.normal(0, 0.05, (40, 4))
+    images = [np.full((8, 8, 3), 20 + 40 * label, "uint8") for label in labels]
+    sheet = np.asarray(Image.open(io.BytesIO(embedding_map(features, images))))
+    middles = sheet[38::76, 38::76, 0]
+    assert sheet.shape == (5 * 76, 9 * 76, 3) and sorted(middles[middles < 255]) == sorted(20 + 40 * labels)
+    beside = (middles[:, 1:] == middles[:, :-1]).mean()
+    assert beside > 0.6  # a quarter, if they were strewn
+
+
 def test_frames_say_what_is_right():
     images = [np.full((8, 8, 3), 255, "uint8")] * 3
     sheet = Image.open(io.BytesIO(neighbour_page([(images, 0, images, [1, 2], [True, False])], side=16)))
     colours = [sheet.getpixel((20 + column * 27 + 1, 10)) for column in (1, 2)]
     assert colours == [(0x15, 0x80, 0x3D), (0xB9, 0x1C, 0x1C)]
-
-
-def test_instances_of_two_origins(tmp_path):
-    shows, vendor = [0, 1, 2, 3, 0, 1, 2, 1], [0, 0, 0, 0, 1, 1, 1, 1]
-    features = {"info": {"features": {"vendor": {"names": ["Noto", "Twemoji"]}}}}
-    write(
-        tmp_path / "e.parquet",
-        coloured(shows),
-        {"huggingface": json.dumps(features)},
-        codepoint=shows,
-        vendor=vendor,
-    )
-    path = tmp_path / "e.parquet"
-    (one,) = run.evaluate([Counting().embedder], [path], ["retrieval"])
-    outcome = one.outcomes["mean colour"]
-    assert (
-        outcome.scores["recall@1"] == 1 and "4 queries of Noto, gallery of 4 of Twemoji" in outcome.protocol
-    )
-    assert one.notes == ["1 queries without a positive in the gallery are skipped"]
-    with pytest.raises(ValueError, match="column 'vendor' has no 'Apple'; it holds Noto, Twemoji"):
-        open_groups(path, "codepoint", "vendor", "Apple", "Noto")
-
-
-def test_landmarks_by_ground_truth(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    images = coloured([0, 0, 1, 2])
-    images[0, :6] = 255  # the query's box leaves that out
-    for i, image in enumerate([*images, images[0]]):
-        Image.fromarray(image).save(folder / f"p{i}.png")
-    truth = [{"easy": [0], "hard": [], "junk": [3], "bbx": [0, 6.2, 12, 12]}]
-    path = tmp_path / "gnd.json"
-    path.write_text(json.dumps({"imlist": ["p1", "p2", "p3", "p4"], "qimlist": ["p0"], "gnd": truth}))
-    seen = []
-    model = Embedder("m", {}, lambda images: seen.extend(images) or Counting().embed(images))
-    arguments = {"tasks": ["retrieval"], "ground_truth": path}
-    (one,) = run.evaluate([model], [folder], **arguments)
-    assert np.array_equal(seen[0], images[0][6:12]) and len(seen) == 6
-    outcome = one.outcomes["m"]
-    assert (
-        outcome.scores["mAP medium"] == outcome.scores["mP@1 easy"] == 1 and "mAP hard" not in outcome.scores
-    )
-    assert one.notes == ["hard: 1 queries without a positive are skipped"]
-    write_html(tmp_path / "report.html", [one], "m")
-    assert "revisited protocol by gnd.json, 1 queries" in (tmp_path / "report.html").read_text()
-    (folder / "p4.png").unlink()
-    with pytest.raises(ValueError, match="1 of the pictures that .* names are not there, such as p4"):
-        run.evaluate([model], [folder], **arguments)
-    with pytest.raises(
-        ValueError, match=r"box \(20, 0, 30, 9\) of query 0: outside its picture of \(12, 12\) px"
-    ):
-        Boxes(images, [(20, 0, 30, 9)])[0]
-    assert Boxes(images, [None])[0].shape == (12, 12, 3)
 
 
 def test_models_of_every_kind(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from small_models import pictures
 
+from memssl_keras.benchmark.knn import WAYS, measure
+from memssl_keras.evaluate import neighbours
 from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.knn import knn_accuracy, knn_predict
 
@@ -72,3 +74,10 @@ def test_raw_pixels_are_centred_rows_of_the_resized_image():
     expected = np.asarray(Image.fromarray(images[1]).resize((8, 8), Image.Resampling.BICUBIC), float).ravel()
     assert rows.shape == (3, 192)
     np.testing.assert_allclose(rows[1], expected - expected.mean(), atol=1e-3)
+
+
+def test_the_benchmark_measures_both_ways(monkeypatch):
+    monkeypatch.setattr(neighbours, "faiss", neighbours.faiss)  # the measurement without it takes it away
+    got = [measure(way, train=400, queries=50, dim=64, classes=4, repeats=1) for way in WAYS]
+    assert neighbours.faiss is None and got[0]["accuracy"] == got[1]["accuracy"] > 0.5
+    assert all(one["seconds"] > 0 and one["peak"] > 400 * 64 * 4 for one in got)

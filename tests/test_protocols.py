@@ -79,6 +79,7 @@ def test_retrieval_by_hand():
         | {"mAP": (1 / 2 + 2 / 4) / 2}
     )
     assert found.nearest.tolist() == [[0, 1, 2, 3, 4]]
+    assert found.place.tolist() == [2] and found.positives.tolist() == [2]
 
 
 def test_a_query_is_not_found_by_itself():

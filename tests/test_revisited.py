@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from memssl_keras.evaluate.revisited import (
-    multi_scale,
     read_ground_truth,
     revisited,
     trapezoidal_average_precision,
@@ -117,19 +116,3 @@ def test_bad_arguments_are_named():
         revisited([[np.nan, 1]], np.eye(2), truth)
     with pytest.raises(ValueError, match="positives=0"):
         trapezoidal_average_precision([], 0)
-    with pytest.raises(ValueError, match="scales=.* expected positive"):
-        multi_scale(None, [], scales=(1, 0))
-
-
-def test_several_scales_are_averaged():
-    images = [np.full((40, 20, 3), 50, "uint8"), np.full((10, 10, 3), 90, "uint8")]
-    seen = []
-
-    def embed(pictures):
-        seen.append([p.size for p in pictures])
-        return [[p.size[0], p.size[1] / len(seen)] for p in pictures]
-
-    features = multi_scale(embed, images, scales=(1, 0.5))
-    assert seen == [[(20, 40), (10, 10)], [(10, 20), (5, 5)]]
-    first = np.array([20, 40]) / np.hypot(20, 40) + np.array([10, 10]) / np.hypot(10, 10)
-    np.testing.assert_allclose(features[0], first / np.linalg.norm(first), atol=1e-6)

@@ -1,7 +1,8 @@
-"""`python -m memssl_keras.benchmark loss | views | step`."""
+"""`python -m memssl_keras.benchmark loss | views | step | knn`."""
 
 import typer
 
+from memssl_keras.benchmark.knn import benchmark_knn
 from memssl_keras.benchmark.loss import benchmark_loss
 from memssl_keras.benchmark.step import benchmark_step
 from memssl_keras.benchmark.views import benchmark_views
@@ -10,6 +11,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.command("loss")(benchmark_loss)
 app.command("views")(benchmark_views)
 app.command("step")(benchmark_step)
+app.command("knn")(benchmark_knn)
 
 
 @app.callback()

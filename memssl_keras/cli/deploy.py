@@ -1,6 +1,7 @@
 """`memssl export`, `memssl embed` and `memssl search`."""
 
 import pathlib
+from importlib import resources
 from typing import Annotated
 
 import typer
@@ -62,7 +63,9 @@ def export(
     opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
     web: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Write a static page into this new folder that runs the model in the browser."),
+        typer.Option(
+            help="Instead, write a static page into this new folder: the model in the browser, searching --images."
+        ),
     ] = None,
 ):
     """Write an encoder as ONNX, every file compared with the Keras one before it is left behind.
@@ -72,7 +75,7 @@ def export(
     """
     with errors_in_words():
         if web:
-            _export_web(model, web, images, split)
+            _export_web(model, web, images, split, variants)
             return
         from memssl_keras.export.onnx import export_onnx
         from memssl_keras.pretrained import from_pretrained
@@ -116,12 +119,18 @@ def _show(folder, written):
     console.print(f"in {folder / 'onnx'}, each with what was measured beside it")
 
 
-def _export_web(model, web, images, split):
+def _export_web(model, web, images, split, variants):
     from memssl_keras.export.web import export_web
     from memssl_keras.sources import open_source
 
+    if images:
+        source = open_source(images, split=split)
+        gallery, names = source, [pathlib.PurePath(name).name for name in source.ids]
+    else:
+        source = open_source(resources.files("memssl_keras.demo") / "gallery" / "emoji.parquet")
+        gallery, names = source, source.columns["name"].to_pylist()
     with console.status("gathering the page"):
-        count = export_web(model, web, open_source(images, split=split) if images else None)
+        count = export_web(model, web, gallery, names=names, variant=variants)
     console.print(
         f"{web}: a page with {count:,} pictures to search. To look at it: python -m http.server -d {web}"
     )

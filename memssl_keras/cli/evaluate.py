@@ -31,7 +31,7 @@ def evaluate(
         typer.Option(
             "--tasks",
             "--task",
-            help="Some of knn, linear, lowshot, retrieval, clustering, robustness, with commas.",
+            help="Some of knn, linear, sgd, lowshot, retrieval, clustering, robustness, with commas.",
         ),
     ] = "knn",
     label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
@@ -49,13 +49,37 @@ def evaluate(
     ] = "codepoint",
     by: Annotated[str, typer.Option(help="retrieval: column that tells queries from gallery.")] = "vendor",
     query: Annotated[str, typer.Option(help="retrieval: its value for queries.")] = "Noto",
-    gallery: Annotated[str, typer.Option(help="retrieval: its value for the gallery.")] = "Twemoji",
+    gallery: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="retrieval: its value for the gallery, several with commas; repeat it for several galleries. "
+            "Twemoji by default."
+        ),
+    ] = None,
     ground_truth: Annotated[
         str | None,
         typer.Option(
             help="retrieval: JSON of the revisited Oxford or Paris; DATA is the folder of pictures."
         ),
     ] = None,
+    distractors: Annotated[
+        str | None,
+        typer.Option(
+            help="retrieval: folder or Parquet of images that join the gallery and are never right."
+        ),
+    ] = None,
+    scales: Annotated[
+        str,
+        typer.Option(
+            help="retrieval: factors on the encoder's input with commas, such as 1,0.707,0.5, whose features are "
+            "averaged."
+        ),
+    ] = "1",
+    blocks: Annotated[
+        int, typer.Option(min=1, help="sgd: last blocks whose CLS tokens it is taught on.")
+    ] = 4,
+    patches: Annotated[bool, typer.Option(help="sgd: the mean patch token too.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="sgd: epochs.")] = 100,
     baselines: Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")] = True,
     pixels: Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")] = 16,
     threads: Threads = None,
@@ -64,24 +88,36 @@ def evaluate(
     ] = True,
     out: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Folder for results.json and report.html; a name in .json is that file alone."),
+        typer.Option(
+            help="Folder for results.json, table.md and report.html; a name in .json is that file alone."
+        ),
     ] = None,
 ):
     """Score encoders beside the same one untrained and pixels.
 
-    knn: all training images may vote on a test image. linear: logistic regression on frozen features. lowshot: a few
-    labelled images per class. retrieval: other pictures of the same thing or class ranked first. clustering: k-means
-    against the classes. robustness: what k-NN loses on pictures made worse. Differences come with 95 % intervals.
+    knn: all training images may vote on a test image. linear: logistic regression on frozen features. sgd: DINO's
+    linear classifier, on tokens of the last blocks. lowshot: a few labelled images per class. retrieval: other
+    pictures of the same thing or class ranked first; copies of the originals where DATA is a folder with folders
+    original and strong, as Copydays. clustering: k-means against the classes. robustness: what k-NN loses on
+    pictures made worse. Differences come with 95 % intervals.
     """
     with errors_in_words(), _named("evaluate"):
         from memssl_keras.evaluate import cache as caches
         from memssl_keras.evaluate import run
-        from memssl_keras.evaluate.tasks import Settings
+        from memssl_keras.evaluate.outcome import Settings
 
         chosen = [task.strip() for task in tasks.split(",") if task.strip()]
         embedders = _embedders(models, baselines, pixels, threads)
         reference = embedders[-len(models)].name
-        settings = Settings(temperature=temperature, draws=draws, **({"ks": tuple(k)} if k else {}))
+        settings = Settings(
+            temperature=temperature,
+            draws=draws,
+            scales=_numbers("scales", scales),
+            blocks=blocks,
+            patches=patches,
+            epochs=epochs,
+            **({"ks": tuple(k)} if k else {}),
+        )
         with progress_bar("steps") as progress:
             evaluated = run.evaluate(
                 embedders,
@@ -91,8 +127,9 @@ def evaluate(
                 group=group,
                 by=by,
                 query=query,
-                gallery=gallery,
+                galleries=gallery or ["Twemoji"],
                 ground_truth=ground_truth,
+                distractors=distractors,
                 test_share=test_share,
                 settings=settings,
                 cache=caches.FeatureCache(caches.default_folder() if keep else None),
@@ -101,6 +138,8 @@ def evaluate(
         results = run.results(evaluated, reference)
         for entry in results["results"]:
             _show(entry)
+        if len(results["results"]) > 1:
+            _show_summary(results)
         if out:
             _write(out, results, evaluated, reference)
 
@@ -117,7 +156,8 @@ def _named(extra):
 
 def _embedders(models, baselines, size, threads):
     """The baselines, and then the models; a single one is called the encoder."""
-    from memssl_keras.evaluate.embedders import open_embedder, pixel_embedders, untrained
+    from memssl_keras.evaluate.embedders import pixel_embedders
+    from memssl_keras.evaluate.encoders import open_embedder, untrained
 
     embedders = [open_embedder(model, threads) for model in models]
     if len(embedders) == 1:
@@ -132,7 +172,11 @@ def _show(entry):
     from rich.table import Table
 
     names = list(entry["scores"])
-    table = Table("", *names, title=f"{entry['data']}: {entry['protocol']}")
+    # As a title it would be broken at the width of the table.
+    console.print(
+        f"\n{entry['data']}: {entry['protocol']}", style="bold", markup=False, highlight=False, soft_wrap=True
+    )
+    table = Table("", *names)
     for score in entry["scores"][names[0]]:
         table.add_row(score, *(f"{entry['scores'][name][score]:.2%}" for name in names))
     console.print(table)
@@ -147,6 +191,25 @@ def _show(entry):
         console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
 
 
+def _numbers(name, text):
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"{name}: got {text!r}; expected numbers with commas between them") from None
+
+
+def _show_summary(results):
+    from rich.table import Table
+
+    from memssl_keras.evaluate.summary import summary_rows
+
+    models, rows = summary_rows(results)
+    table = Table("data", "task", "score", *models, title="All together")
+    for *where, figures in rows:
+        table.add_row(*where, *(f"{figures[name]:.2%}" for name in models))
+    console.print(table)
+
+
 def _write(out, results, evaluated, reference):
     file = out if out.suffix == ".json" else out / "results.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +217,8 @@ def _write(out, results, evaluated, reference):
     if file == out:
         return
     from memssl_keras.evaluate.html import write_html
+    from memssl_keras.evaluate.summary import write_markdown
 
+    write_markdown(out / "table.md", results)
     write_html(out / "report.html", evaluated, reference)
     console.print(f"report in {out / 'report.html'}", highlight=False, soft_wrap=True)

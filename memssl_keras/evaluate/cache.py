@@ -7,6 +7,8 @@ import pathlib
 
 import numpy as np
 
+from memssl_keras.images import ImageError, read_image
+
 VERSION = 1  # of what is kept; another one is made anew
 
 
@@ -78,7 +80,7 @@ class FeatureCache:
             rows = range(start, min(start + self.chunk, len(images)))
             part = self._read(f"{name}.{start}.npy", len(rows))
             if part is None:
-                part = _checked(embedder, [images[i] for i in rows])
+                part = _checked(embedder, images, rows)
                 self._write(f"{name}.{start}.npy", part)
             if parts and part.shape[1] != parts[0].shape[1]:
                 raise ValueError(
@@ -114,13 +116,34 @@ class FeatureCache:
             temporary.unlink(missing_ok=True)
 
 
-def _checked(embedder, images):
-    features = np.asarray(embedder.embed(images), "float32")
-    if features.ndim != 2 or len(features) != len(images):
+def _checked(embedder, images, rows):
+    chosen = [images[i] for i in rows]
+    try:
+        made = embedder.embed(chosen)
+    except ImageError as error:
+        if (row := _unreadable(images, rows)) is None:
+            raise
+        name = getattr(images, "ids", range(len(images)))[row]
+        raise ValueError(f"{name}: {error.reason}; mend it or take it out of the data") from None
+    try:
+        features = np.asarray(made, "float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{embedder.name}: expected features (N, D) of numbers ({error})") from None
+    if features.ndim != 2 or len(features) != len(chosen):
         raise ValueError(
-            f"{embedder.name}: {len(images)} images became features of shape {features.shape}; "
-            f"expected ({len(images)}, D)"
+            f"{embedder.name}: {len(chosen)} images became features of shape {features.shape}; "
+            f"expected ({len(chosen)}, D)"
         )
     if bad := int((~np.isfinite(features).all(axis=1)).sum()):
-        raise ValueError(f"{embedder.name}: features of {bad} of {len(images)} images hold NaN or infinity")
+        raise ValueError(f"{embedder.name}: features of {bad} of {len(chosen)} images hold NaN or infinity")
     return features
+
+
+def _unreadable(images, rows):
+    """The first of the rows that cannot be read."""
+    for row in rows:
+        try:
+            read_image(images[row])
+        except ImageError:
+            return row
+    return None

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from memssl_keras.evaluate.cache import content_hashes, data_key
-from memssl_keras.sources import class_folders, column_of, open_source
+from memssl_keras.sources import class_folders, open_source
 
 
 @dataclasses.dataclass
@@ -23,6 +23,34 @@ class Images:
 
     def __getitem__(self, index):
         return self.source[int(self.rows[index])]
+
+    @property
+    def parts(self):
+        """Itself, as the only one of its parts."""
+        return (self,)
+
+
+@dataclasses.dataclass
+class Joined:
+    """Several `Images` one behind the other."""
+
+    parts: tuple
+
+    def __len__(self):
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index):
+        for part in self.parts:
+            if index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError(index)
+
+
+def all_images(data, column=None):
+    """Every image of a folder, file or Parquet, as `Images`."""
+    source = open_source(data, column=column)
+    return Images(source, data_key(source), np.arange(len(source)))
 
 
 @dataclasses.dataclass
@@ -111,6 +139,10 @@ def open_classes(data, label="label", test_share=0.2, seed=0):
     if labels[0].dtype.kind != labels[1].dtype.kind:
         raise ValueError(f"column {label!r} holds {labels[0].dtype} in train and {labels[1].dtype} in test")
     classes, together = np.unique(np.concatenate(labels), return_inverse=True)
+    if not len(labels[1]):
+        raise ValueError(
+            f"{data}: no test image; classes of one image each cannot be split into train and test"
+        )
     if len(classes) < 2:
         raise ValueError(f"column {label!r} holds one class only, {classes[0]}: nothing to tell apart")
     train_labels, test_labels = together[: len(labels[0])], together[len(labels[0]) :]
@@ -120,7 +152,7 @@ def open_classes(data, label="label", test_share=0.2, seed=0):
         notes.append(
             f"{untaught.sum()} test images are of classes without training images ({names}): they count as wrong"
         )
-    if shared := _overlap(*parts):
+    if shared := overlap(*parts):
         notes.append(
             f"{shared} of {len(parts[1])} test images are among the training images, byte for byte: figures flatter"
         )
@@ -129,37 +161,6 @@ def open_classes(data, label="label", test_share=0.2, seed=0):
         classes = [names[c] for c in classes]
     protocol = f"{len(parts[0]):,} train and {len(parts[1]):,} test images{how}, {len(classes)} classes"
     return Labelled(*parts, train_labels, test_labels, list(map(str, classes)), protocol, notes)
-
-
-def open_groups(data, group, by, query, gallery):
-    """Pictures of the same things from two origins: queries, gallery, and what each shows.
-
-    Args:
-        data: Parquet.
-        group: Column that says what is shown.
-        by: Column that tells queries from gallery.
-        query, gallery: Its value for either; the name of a class serves too where the file says it.
-
-    Returns:
-        `Images` and groups `(Q,)` of the queries, then of the gallery.
-
-    Raises:
-        ValueError: where a column is missing or does not hold the value.
-    """
-    source = open_source(data)
-    groups, kinds = column_of(source, group), column_of(source, by)
-    names = source.names.get(by)
-    if names and kinds.dtype.kind == "i":
-        kinds = np.array(names)[kinds]
-    key, found = data_key(source), []
-    for value in (query, gallery):
-        chosen = np.array([str(kind).lower() == str(value).lower() for kind in kinds])
-        if not chosen.any():
-            raise ValueError(
-                f"column {by!r} has no {value!r}; it holds {', '.join(map(str, np.unique(kinds)))}"
-            )
-        found += [Images(source, key, np.flatnonzero(chosen)), groups[chosen]]
-    return found
 
 
 def _has(data, split):
@@ -176,7 +177,8 @@ def _stratified(labels, share, seed):
     return chosen
 
 
-def _overlap(train, test):
-    hashes = {id(part.source): content_hashes(part.source) for part in (train, test)}
-    train, test = (hashes[id(part.source)][part.rows] for part in (train, test))
-    return int(np.isin(test, train).sum())
+def overlap(first, second):
+    """How many images of the second `Images` are among those of the first, byte for byte."""
+    hashes = {id(part.source): content_hashes(part.source) for part in (first, second)}
+    first, second = (hashes[id(part.source)][part.rows] for part in (first, second))
+    return int(np.isin(second, first).sum())

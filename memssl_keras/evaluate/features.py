@@ -19,6 +19,15 @@ def unit(features, name):
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
+def collapsed(features, name):
+    """What makes scores of features `(N, D)` meaningless, in words: zeros, or all alike; None where neither is so."""
+    if zeros := int((~features.any(axis=1)).sum()):
+        return f"{name}: features of {zeros} of {len(features)} images are all zero: they are like nothing"
+    if len(features) > 1 and float(np.ptp(features, axis=0).max()) <= 1e-6 * float(np.abs(features).max()):
+        return f"{name}: all {len(features)} images have the same features: they tell nothing apart"
+    return None
+
+
 def extract(extractor, images, chunk=500, track=iter):
     """Features of a whole sequence, `chunk` images at a time; `track` wraps the chunks' starts, for a progress bar."""
     starts = range(0, len(images), chunk)

@@ -8,6 +8,7 @@ from PIL import Image
 from memssl_keras.evaluate.retrieval import RECALL_LEVELS
 from memssl_keras.images import read_image
 
+CONFUSED = 30  # classes in a confusion matrix, at most
 RIGHT, WRONG = "#15803d", "#b91c1c"
 LINES = ("#4338ca", "#b45309", "#0f766e", "#be185d", "#475569", "#7c3aed", "#0369a1", "#a16207")
 
@@ -41,6 +42,14 @@ def low_shot_curves(by_model):
             axes.plot(images, mean, ".-", color=colour, label=name)
             axes.fill_between(images, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
         axes.set(title=classifier, xlabel="labelled images in all", xscale="log")
+        marks = []
+        for count in sorted(
+            {int(cell[classifier]["images"]) for cell in next(iter(by_model.values())).values()}
+        ):
+            if not marks or count > 1.7 * marks[-1]:
+                marks.append(count)
+        axes.set_xticks(marks, [f"{count:,}" for count in marks], fontsize=8)
+        axes.minorticks_off()
         axes.grid(alpha=0.25)
     figure.axes[0].set_ylabel("accuracy")
     figure.axes[-1].legend(fontsize=7)
@@ -59,7 +68,27 @@ def precision_recall(by_model):
     return _png(figure)
 
 
-def confusion_matrix(counts, classes, limit=30):
+def found_within(by_model, limit=100):
+    """Share of queries that find a positive among the first k, over k, a line per model.
+
+    Args:
+        by_model: Name → place of the first positive of each query, from 1 on.
+        limit: Largest k.
+    """
+    figure = _figure(5.2, 3.8)
+    axes = figure.subplots()
+    ks = np.arange(1, limit + 1)
+    for colour, (name, places) in zip(LINES * len(by_model), by_model.items(), strict=False):
+        axes.plot(ks, [(np.asarray(places) <= k).mean() for k in ks], color=colour, label=name)
+    axes.set(xlabel="k", ylabel="recall@k", ylim=(0, 1.02), xscale="log")
+    axes.set_xticks(marks := [k for k in (1, 2, 5, 10, 20, 50, 100) if k <= limit], marks)
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+    return _png(figure)
+
+
+def confusion_matrix(counts, classes, limit=CONFUSED):
     """Share of each class (row) that became each class (column).
 
     Of more than `limit` classes those that are confused most are shown.
@@ -70,7 +99,7 @@ def confusion_matrix(counts, classes, limit=30):
         errors = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
         shown = np.sort(np.argsort(-errors, kind="stable")[:limit])
     shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[np.ix_(shown, shown)]
-    side = 2.4 + 0.33 * len(shown)
+    side = 2.4 + (0.33 if len(shown) <= 12 else 0.2) * len(shown)
     figure = _figure(side + 0.8, side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -80,10 +109,11 @@ def confusion_matrix(counts, classes, limit=30):
     axes.set(xlabel="became", ylabel="class")
     if len(shown) <= 12:
         for row, column in np.ndindex(shares.shape):
-            share = shares[row, column]
+            if not (share := shares[row, column]):
+                continue
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, shrink=0.7)
+    figure.colorbar(image, shrink=0.5)
     return _png(figure)
 
 
@@ -120,12 +150,17 @@ def neighbour_page(rows, side=64, gap=5):
     return buffer.getvalue()
 
 
-def embedding_map(features, images, side=34, width=1100, seed=0):
-    """A 2-D map of features `(N, D)` by t-SNE, drawn with the pictures themselves; alike ones lie close.
+def embedding_map(features, images, width=1100, seed=0):
+    """A map of features `(N, D)`, drawn with the pictures themselves; alike ones lie close.
+
+    The places that t-SNE finds are moved onto a grid, each by as little as possible in all, so that no picture hides
+    another.
 
     References:
         van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 9 (2008).
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -133,11 +168,16 @@ def embedding_map(features, images, side=34, width=1100, seed=0):
     tsne = TSNE(2, perplexity=perplexity, init="random", random_state=seed)
     with threadpool_limits(1):  # its thousands of short steps are slower on several threads of a busy machine
         places = tsne.fit_transform(features)
-    places = places - places.min(0)
-    places = (places / max(float(places.max()), 1e-9) * (width - side - 8)).astype(int) + 4
-    sheet = Image.new("RGB", (width, int(places[:, 1].max()) + side + 4), "white")
-    for (x, y), image in zip(places, images, strict=True):
-        sheet.paste(thumbnail(image, side), (int(x), int(y)))
+    columns = int(np.ceil(np.sqrt(1.8 * len(features))))
+    rows = -(-len(features) // columns)
+    grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
+    low, high = places.min(0), places.max(0)
+    places = (places - low) / np.maximum(high - low, 1e-9) * [columns - 1, rows - 1]
+    _, cells = linear_sum_assignment(cdist(places, grid, "sqeuclidean"))
+    cell = min(width // columns, 76)
+    sheet = Image.new("RGB", (columns * cell, rows * cell), "white")
+    for (column, row), image in zip(grid[cells], images, strict=True):
+        sheet.paste(thumbnail(image, cell - 2), (int(column) * cell + 1, int(row) * cell + 1))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()

@@ -6,21 +6,53 @@ import pathlib
 
 from memssl_keras.evaluate import figures
 from memssl_keras.evaluate.run import results
+from memssl_keras.evaluate.summary import summary_rows
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 1180px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { margin-top: 3rem; border-bottom: 1px solid #d1d5db } figure { margin: 1.5rem 0 }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
 td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #e5e7eb } th:first-child,
-td:first-child { text-align: left } td.best { font-weight: 700 } figcaption, .protocol { color: #6b7280 }
+td:first-child, .all :is(td, th):nth-child(-n + 3) { text-align: left } td.best { font-weight: 700 }
+th { vertical-align: bottom } .all :is(td, th):nth-child(-n + 3) { white-space: nowrap }
+td { font-variant-numeric: tabular-nums } tbody tr:hover { background: #f3f4f6 } h3 { margin-top: 2.2rem }
+ figcaption, .protocol { color: #6b7280 }
 img { max-width: 100%; height: auto } .note { background: #fef3c7; padding: .4rem .8rem; border-radius: .3rem }
 """
 
 
-def _table(head, rows):
-    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)  # noqa: E731
+class _Best(str):
+    """A cell that stands out."""
+
+
+def _table(head, rows, kind=""):
+    def cells(row, tag):
+        return "".join(
+            f"<{tag}{' class=best' * isinstance(cell, _Best)}>{html.escape(str(cell))}</{tag}>"
+            for cell in row
+        )
+
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table class='{kind}'><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _figures(values, words):
+    """Cells of a row, the best of several marked."""
+    best = max(values) if len(set(values)) > 1 else None
+    return [(_Best if value == best else str)(text) for value, text in zip(values, words, strict=True)]
+
+
+def _summary(found):
+    models, rows = summary_rows(found)
+    lines, before = [], None
+    for data, task, score, scores in rows:
+        values = [scores[name] for name in models]
+        where = [data, task] if (data, task) != before else ["", ""]
+        if before and data == before[0]:
+            where[0] = ""
+        before = data, task
+        lines.append([*where, score, *_figures(values, [f"{value:.1%}" for value in values])])
+    return _table(["data", "task", "score", *models], lines, "all")
 
 
 def _figure(png, caption):
@@ -38,7 +70,11 @@ def _scores(entry):
         more = f" ± {half['interval']:.2%}" if isinstance(half, dict) and "interval" in half else ""
         return f"{entry['scores'][name][score]:.2%}{more}"
 
-    return _table(["", *names], [[score, *(cell(name, score) for name in names)] for score in scores])
+    rows = []
+    for score in scores:
+        values = [entry["scores"][name][score] for name in names]
+        rows.append([score, *_figures(values, [cell(name, score) for name in names])])
+    return _table(["", *names], rows)
 
 
 def _differences(entry):
@@ -62,12 +98,22 @@ def _drawn(one, reference):
     if "curve" in ours:
         png = figures.precision_recall({name: each["curve"] for name, each in drawn.items()})
         parts.append(_figure(png, "Precision over recall, mean of all queries."))
+    if "places" in ours:
+        png = figures.found_within({name: each["places"] for name, each in drawn.items()})
+        parts.append(_figure(png, "Share of queries with a positive among the first k."))
+    if "neighbours" in ours:
         png = figures.neighbour_page(ours["neighbours"])
         words = f"Queries and what {reference} finds first; green is right, red is wrong."
         parts.append(_figure(png, words))
     if "confusion" in ours:
         png = figures.confusion_matrix(ours["confusion"], one.labelled.classes)
-        parts.append(_figure(png, f"{reference}: what became of each class, in per cent of its test images."))
+        count = len(one.labelled.classes)
+        which = (
+            "each class"
+            if count <= figures.CONFUSED
+            else f"the {figures.CONFUSED} of {count} classes confused most"
+        )
+        parts.append(_figure(png, f"{reference}: what became of {which}, in per cent of their test images."))
     return "".join(parts)
 
 
@@ -79,14 +125,19 @@ def write_html(path, evaluated, reference):
         evaluated: List of `Evaluated`.
         reference: Name of the model that is compared with the others, and whose examples are shown.
     """
-    parts, seen = [], set()
-    for one, entry in zip(evaluated, results(evaluated, reference)["results"], strict=True):
+    found, parts, seen = results(evaluated, reference), [], set()
+    if len(evaluated) > 1:
+        parts.append(f"<h2>All together</h2>{_summary(found)}")
+    for one, entry in zip(evaluated, found["results"], strict=True):
         if one.data not in seen:
             seen.add(one.data)
             parts.append(f"<h2>{html.escape(entry['data'])}</h2>")
-            words = f"Map of the embedding by {reference} (t-SNE): pictures that are alike to it lie close."
-            parts.append(_figure(figures.embedding_map(*one.mapped[reference]), words))
-        parts.append(f"<h3>{entry['task']}</h3><p class=protocol>{html.escape(entry['protocol'])}</p>")
+            words = f"Map of the embedding by {reference} (t-SNE, moved onto a grid): what is alike to it lies close."
+            if len(one.mapped[reference][0]) > 3:
+                parts.append(_figure(figures.embedding_map(*one.mapped[reference]), words))
+        parts.append(
+            f"<h3>{html.escape(entry['task'])}</h3><p class=protocol>{html.escape(entry['protocol'])}</p>"
+        )
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in entry["notes"]]
         parts += [_scores(entry), _differences(entry), _drawn(one, reference)]
     page = (

@@ -1,6 +1,5 @@
-"""Retrieval by published ground truth: pictures in a folder, queries cut to their boxes, the revisited protocol."""
+"""Pictures of landmarks with published ground truth: queries are cut to their boxes."""
 
-import functools
 import hashlib
 import json
 import pathlib
@@ -9,8 +8,7 @@ import numpy as np
 
 from memssl_keras.evaluate.cache import data_key
 from memssl_keras.evaluate.data import Images
-from memssl_keras.evaluate.revisited import read_ground_truth, revisited
-from memssl_keras.evaluate.tasks import Outcome
+from memssl_keras.evaluate.revisited import read_ground_truth
 from memssl_keras.images import read_image
 from memssl_keras.sources import open_source
 
@@ -58,28 +56,3 @@ def open_landmarks(data, path):
     about = hashlib.sha256(json.dumps([key, asked, boxes]).encode()).hexdigest()
     queries = Images(Boxes([source[row] for row in asked], boxes), about, np.arange(len(asked)))
     return queries, Images(source, key, np.array([rows[name] for name in truth.images])), truth
-
-
-def landmark_task(found, words):
-    """The revisited protocol on what `open_landmarks` returned, called as the functions in `TASKS`, without `data`."""
-    return functools.partial(_landmarks, *found, words)
-
-
-def _landmarks(queries, gallery, truth, words, features, settings, track=iter):
-    scores, paired, notes = {}, {}, []
-    found = revisited(features(queries), features(gallery), truth.relevant, settings.at)
-    for difficulty in ("medium", "hard", "easy"):
-        row = found[difficulty]
-        if row["skipped"]:
-            notes.append(f"{difficulty}: {row['skipped']} queries without a positive are skipped")
-        if row["queries"]:
-            paired[f"mAP {difficulty}"] = np.array(row["average_precision"])
-            scores |= {
-                f"{name} {difficulty}": value
-                for name, value in row.items()
-                if name.startswith(("mAP", "mP@"))
-            }
-    if not scores:
-        raise ValueError(f"ground truth: none of {len(truth.queries)} queries has a positive")
-    protocol = f"revisited protocol by {words}, {len(queries)} queries, gallery of {len(gallery):,}"
-    return Outcome(protocol, scores, next(iter(scores)), paired, notes=notes)

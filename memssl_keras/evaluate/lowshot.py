@@ -10,6 +10,7 @@ import numpy as np
 from memssl_keras.evaluate.features import unit
 from memssl_keras.evaluate.intervals import student_interval
 from memssl_keras.evaluate.knn import knn_predict
+from memssl_keras.evaluate.probe import fit
 
 SHOTS = (1, 2, 5, 10, "1%", "10%")
 CLASSIFIERS = ("logistic", "class mean", "k-NN")
@@ -56,13 +57,12 @@ def classify(name, train, labels, test):
         return values[(test @ unit(means, "means").T).argmax(1)]
     if name == "logistic":
         from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
 
         middle = train.mean(0)
         scale = max(float((train - middle).std()), 1e-6)
         model = LogisticRegression(C=10.0 / train.shape[1], max_iter=200, tol=1e-3)
-        with threadpool_limits(1):  # as in the linear probe: short steps
-            return model.fit((train - middle) / scale, labels).predict((test - middle) / scale)
+        fit(model, (train - middle) / scale, labels)
+        return model.predict((test - middle) / scale)
     raise ValueError(f"classifier={name!r}: expected {', '.join(CLASSIFIERS)}")
 
 

@@ -9,14 +9,14 @@ from memssl_keras.evaluate.features import unit
 STRENGTHS = tuple(10.0**e for e in range(-5, 1))
 
 
-def _fit(classifier, features, labels):
-    """Fit; returns whether the optimiser converged."""
+def fit(classifier, features, labels):
+    """Fit a classifier of scikit-learn on one thread, without its warnings; returns whether it converged."""
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     # L-BFGS takes many short steps: where another process has a core, two threads were 16 times slower than one.
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+        warnings.simplefilter("always")
         classifier.fit(features, labels)
     return not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
@@ -86,10 +86,10 @@ def linear_probe(
     # Each fit starts from the one before, which is a little more regularised: several times fewer iterations.
     classifier, scores = LogisticRegression(max_iter=iterations, tol=1e-3, warm_start=True), []
     for strength in track(strengths):
-        _fit(classifier.set_params(C=strength), train[taught], train_labels[taught])
+        fit(classifier.set_params(C=strength), train[taught], train_labels[taught])
         scores.append(classifier.score(train[judged], train_labels[judged]))
     chosen = strengths[int(np.argmax(scores))]
     classifier = LogisticRegression(C=chosen, max_iter=iterations, tol=1e-3)
-    converged = _fit(classifier, train, train_labels)
+    converged = fit(classifier, train, train_labels)
     about = {"C": chosen, "held_out": float(max(scores)), "converged": converged}
     return classifier.predict(test), about

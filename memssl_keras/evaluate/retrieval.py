@@ -17,6 +17,8 @@ class Retrieval:
         recall: k → whether a positive is among the first k, `(A,)` of 0 and 1.
         precision: k → share of positives among the first k, `(A,)`.
         average_precision: `(A,)`.
+        positives: How many the gallery holds, `(A,)`.
+        place: Of the first positive in the ranking, from 1 on, `(A,)`.
         curve: Precision, interpolated and averaged over queries, at the recall of `RECALL_LEVELS`.
         answered: Which of the queries these are, mask `(Q,)`.
         nearest: Gallery rows that come first for each of them, `(A, up to 10)`.
@@ -25,6 +27,8 @@ class Retrieval:
     recall: dict
     precision: dict
     average_precision: np.ndarray
+    positives: np.ndarray
+    place: np.ndarray
     curve: np.ndarray
     answered: np.ndarray
     nearest: np.ndarray
@@ -68,7 +72,7 @@ def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same
         gallery: Features `(N, D)`.
         gallery_groups: What each shows, `(N,)`.
         ks: Numbers of neighbours, each 1 … N.
-        same: Queries are the gallery itself; each is left out of its own ranking, and k goes to N − 1.
+        same: Queries are the first images of the gallery; each is left out of its own ranking, and k goes to N − 1.
         chunk: Queries compared at a time; memory is chunk × N similarities.
 
     Returns:
@@ -95,9 +99,9 @@ def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same
     ):
         if len(features) != len(groups):
             raise ValueError(f"{name}: {len(groups)} for {len(features)} features; expected one each")
-    if same and len(queries) != len(gallery):
+    if same and not np.array_equal(queries, gallery[: len(queries)]):
         raise ValueError(
-            f"same=True: {len(queries)} queries and {len(gallery)} in the gallery; expected one set"
+            f"same=True: the gallery's first {len(queries)} of {len(gallery)} images are not the queries"
         )
     offered = len(gallery) - same
     if not all(1 <= k <= offered for k in ks):
@@ -109,7 +113,8 @@ def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same
         raise ValueError("no group of the queries is in the gallery")
     asked = np.flatnonzero(answered)
     recall, precision = ({k: np.empty(len(asked)) for k in ks} for _ in range(2))
-    ap, curve, first = np.empty(len(asked)), np.zeros(len(RECALL_LEVELS)), []
+    ap, positives, place = np.empty(len(asked)), np.empty(len(asked), int), np.empty(len(asked), int)
+    curve, first = np.zeros(len(RECALL_LEVELS)), []
     for start in range(0, len(asked), chunk):
         rows = asked[start : start + chunk]
         similarities = queries[rows] @ gallery.T
@@ -120,9 +125,12 @@ def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same
         for k in ks:
             recall[k][part], precision[k][part] = relevant[:, :k].any(1), relevant[:, :k].mean(1)
         ap[part] = [average_precision(row) for row in relevant]
+        positives[part], place[part] = relevant.sum(1), relevant.argmax(1) + 1
         curve += sum(_interpolated(row) for row in relevant)
         first.append(order[:, :10])
-    return Retrieval(recall, precision, ap, curve / len(asked), answered, np.concatenate(first))
+    return Retrieval(
+        recall, precision, ap, positives, place, curve / len(asked), answered, np.concatenate(first)
+    )
 
 
 def _interpolated(relevant):

@@ -166,31 +166,3 @@ def revisited(queries, gallery, relevant, ks=(1, 5, 10)):
 def _mean(values):
     """Of no query there is no mean."""
     return float(np.mean(values)) if values else None
-
-
-def multi_scale(embed, images, scales=(1.0, 2**-0.5, 0.5)):
-    """Unit features `(N, D)` of images at several scales: the mean of the unit features at each, brought to length 1.
-
-    Args:
-        embed: From a list of images to features `(N, D)`.
-        images: As `read_image` takes them.
-        scales: Factors on the side, each above 0.
-
-    Raises:
-        ValueError: for a scale of 0 or less.
-    """
-    from PIL import Image
-
-    from memssl_keras.images import read_image
-
-    if not scales or not min(scales) > 0:
-        raise ValueError(f"scales={scales}: expected positive numbers")
-    pictures = [Image.fromarray(read_image(image)) for image in images]
-    total = 0
-    for scale in scales:
-        sized = [
-            p.resize([max(1, round(side * scale)) for side in p.size], Image.Resampling.BICUBIC)
-            for p in pictures
-        ]
-        total = total + unit(embed(sized), "features")
-    return unit(total, "features")

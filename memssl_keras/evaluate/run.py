@@ -1,17 +1,18 @@
 """Models × data sets × tasks: every feature made once, scores side by side, differences with intervals."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
 
 from memssl_keras.evaluate.cache import FeatureCache
-from memssl_keras.evaluate.data import open_classes, open_groups
-from memssl_keras.evaluate.features import unit
+from memssl_keras.evaluate.data import all_images, open_classes
+from memssl_keras.evaluate.features import collapsed, unit
 from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
-from memssl_keras.evaluate.landmarks import landmark_task, open_landmarks
-from memssl_keras.evaluate.tasks import TASKS, Settings, instance_task
-from memssl_keras.sources import open_source
+from memssl_keras.evaluate.outcome import Settings
+from memssl_keras.evaluate.retrieval_tasks import has_column, open_retrieval
+from memssl_keras.evaluate.tasks import TASKS
 
 FORMAT_VERSION = 2  # of results.json
 
@@ -26,6 +27,7 @@ class Evaluated:
         labelled: The `Labelled` it ran on; None for retrieval of instances and landmarks.
         outcomes: Model → `Outcome`.
         mapped: Model → features `(N, D)` and images of a sample of what was tested, for a map.
+        about_data: Notes on the data.
     """
 
     data: str
@@ -33,11 +35,18 @@ class Evaluated:
     labelled: object
     outcomes: dict
     mapped: dict
+    about_data: list
+
+    @property
+    def summary(self):
+        """Names of the scores that stand for the others in a table of all tasks."""
+        outcome = next(iter(self.outcomes.values()))
+        return outcome.summary or (outcome.headline,)
 
     @property
     def notes(self):
         """What was left out or should be known, of the data and of any model; each once."""
-        found = [*(self.labelled.notes if self.labelled else [])]
+        found = list(self.about_data)
         for outcome in self.outcomes.values():
             found += outcome.notes
         return list(dict.fromkeys(found))
@@ -51,8 +60,9 @@ def evaluate(
     group="codepoint",
     by="vendor",
     query="Noto",
-    gallery="Twemoji",
+    galleries=("Twemoji",),
     ground_truth=None,
+    distractors=None,
     test_share=0.2,
     settings=None,
     cache=None,
@@ -63,10 +73,10 @@ def evaluate(
     Args:
         embedders: What is scored, `Embedder`s with different names.
         data: Paths of data sets, as `open_classes` takes them.
-        tasks: Some of `TASKS`. `"retrieval"` is by `group` where the data has that column, and by class elsewhere.
+        tasks: Some of `TASKS`. `"retrieval"` is that of `open_retrieval` where the data has its form, and by class
+            elsewhere. A data set that has it and no labels gets that task alone, and a note says so.
         label: Column of labels.
-        group, by, query, gallery: As `open_groups` takes them.
-        ground_truth: Of landmarks: with it, `"retrieval"` is by the revisited protocol, as `open_landmarks` says.
+        group, by, query, galleries, ground_truth, distractors: As `open_retrieval` takes them.
         test_share: Of a set that is not split.
         settings: `Settings` of the protocols.
         cache: A `FeatureCache`; features are not kept by default.
@@ -86,60 +96,67 @@ def evaluate(
         raise ValueError(f"models: {', '.join(names)}; expected each once")
     evaluated = []
     for path in map(str, data):
-        special = None
-        if "retrieval" in tasks and ground_truth is not None:
-            found = open_landmarks(path, ground_truth)
-            special = landmark_task(found, pathlib.Path(ground_truth).name), found[1]
-        elif "retrieval" in tasks and _has_column(path, group):
-            groups = open_groups(path, group, by, query, gallery)
-            special = instance_task(groups, group, query, gallery), groups[0]
+        special = []
+        if "retrieval" in tasks:
+            special = open_retrieval(path, group, by, query, galleries, ground_truth, distractors)
+        others, notes = [task for task in tasks if task != "retrieval" or not special], []
         labelled = None
-        if special is None or set(tasks) != {"retrieval"}:
+        if others and special and not has_column(path, label):
+            notes.append(f"column {label!r} is missing: no {', '.join(others)}")
+        elif others:
             labelled = open_classes(path, label, test_share, settings.seed)
-        runs = {}
-        for task in tasks:
+        runs = []
+        for task in tasks if labelled else ["retrieval"]:
             if task == "retrieval" and special:
-                runs[task] = Evaluated(path, task, None, {}, {}), *special
+                runs += [
+                    (Evaluated(path, name, None, {}, {}, notes), run, asked) for name, run, asked in special
+                ]
             else:
-                runs[task] = (
-                    Evaluated(path, task, labelled, {}, {}),
-                    _on(TASKS[task], labelled),
-                    labelled.test,
+                extra = (
+                    {"distractors": distractors and all_images(distractors)} if task == "retrieval" else {}
                 )
+                run = functools.partial(TASKS[task], labelled, **extra)
+                runs.append((Evaluated(path, task, labelled, {}, {}, labelled.notes), run, labelled.test))
         for embedder in embedders:
-            features = _features(embedder, cache, track)
-            for task, (into, run, shown) in runs.items():
-                words = f"{embedder.name}: {task}"
+            features = Features(embedder, cache, track)
+            for into, run, shown in runs:
+                words = f"{embedder.name}: {into.task}"
                 tracked = lambda values, words=words: track(values, words)  # noqa: E731
                 outcome = run(features=features, settings=settings, track=tracked)
+                outcome.notes += features.notes
                 into.outcomes[embedder.name], into.mapped[embedder.name] = outcome, _sample(shown, features)
-        evaluated += [into for into, *_ in runs.values()]
+        evaluated += [into for into, *_ in runs]
     return evaluated
 
 
-def _on(task, labelled):
-    return lambda **arguments: task(labelled, **arguments)
+class Features:
+    """Function from `Images` to an embedder's features `(N, D)`, which keeps what it made in memory.
 
+    Attributes:
+        embedder: Whose they are.
+        notes: In words, what makes their scores meaningless.
+    """
 
-def _has_column(path, name):
-    # Without an image column of its own choosing this raises what the user has to know anyway.
-    split = "test" if pathlib.Path(path).is_dir() and any(pathlib.Path(path).glob("test*.parquet")) else None
-    return name in open_source(path, split=split).columns
+    def __init__(self, embedder, cache, track):
+        self.embedder, self.cache, self.track, self.made = embedder, cache, track, {}
+        self.notes = []
 
+    def __call__(self, images):
+        return np.concatenate([self._of(part) for part in images.parts])
 
-def _features(embedder, cache, track):
-    """Function from `Images` to features, which keeps what it made in memory."""
-    made = {}
+    def of(self, embedder):
+        """The same of an embedder made of this one."""
+        return self if embedder is self.embedder else Features(embedder, self.cache, self.track)
 
-    def features(images):
-        if images.key not in made:
-            words = f"{embedder.name}: embedding"
-            made[images.key] = cache.features(
-                embedder, images.source, images.key, lambda starts: track(starts, words)
+    def _of(self, images):
+        if images.key not in self.made:
+            words = f"{self.embedder.name}: embedding"
+            self.made[images.key] = self.cache.features(
+                self.embedder, images.source, images.key, lambda starts: self.track(starts, words)
             )
-        return made[images.key][images.rows]
-
-    return features
+            if note := collapsed(self.made[images.key], self.embedder.name):
+                self.notes.append(note)
+        return self.made[images.key][images.rows]
 
 
 def _sample(images, features, count=600):
@@ -185,6 +202,7 @@ def results(evaluated, reference):
                 "task": one.task,
                 "protocol": next(iter(one.outcomes.values())).protocol,
                 "headline": next(iter(one.outcomes.values())).headline,
+                "summary": list(one.summary),
                 "scores": {name: outcome.scores for name, outcome in one.outcomes.items()},
                 "details": {name: outcome.detail for name, outcome in one.outcomes.items() if outcome.detail},
                 "differences": differences(one, reference),

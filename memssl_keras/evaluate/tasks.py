@@ -1,67 +1,18 @@
-"""The protocols as `memssl evaluate` runs them: from features of a data set to scores, intervals and what is drawn."""
-
-import dataclasses
-import functools
+"""Protocols on labelled images as `memssl evaluate` runs them: from features to scores and what is drawn."""
 
 import numpy as np
 
 from memssl_keras.evaluate.clustering import agreement, cluster
 from memssl_keras.evaluate.data import Images
+from memssl_keras.evaluate.embedders import last_blocks
+from memssl_keras.evaluate.features import unit
 from memssl_keras.evaluate.knn import knn_predict, knn_predictions
-from memssl_keras.evaluate.lowshot import SHOTS, low_shot
+from memssl_keras.evaluate.lowshot import low_shot
+from memssl_keras.evaluate.outcome import Outcome
 from memssl_keras.evaluate.probe import linear_probe
-from memssl_keras.evaluate.retrieval import retrieve
+from memssl_keras.evaluate.retrieval_tasks import by_class
 from memssl_keras.evaluate.robustness import CORRUPTIONS, Corrupted
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What can be chosen of the protocols.
-
-    Attributes:
-        ks: Neighbours that vote.
-        temperature: Of their vote.
-        at: Neighbours of recall@k and precision@k.
-        shots: Images per class of low-shot, or shares as text.
-        draws: Of low-shot.
-        clustered: Test images that are clustered, at most.
-        corrupted: Test images that are made worse, at most; each is embedded 20 times.
-        seed: Of everything drawn.
-    """
-
-    ks: tuple = (10, 20, 100, 200)
-    temperature: float = 0.07
-    at: tuple = (1, 5, 10)
-    shots: tuple = SHOTS
-    draws: int = 5
-    clustered: int = 10000
-    corrupted: int = 1000
-    seed: int = 0
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What one model got in one task on one set.
-
-    Attributes:
-        protocol: In words.
-        scores: By name, 0 … 1; changes −1 … 1.
-        headline: Name of the score that stands for the others.
-        paired: Score name → figure of every test image, or of every draw (`draws`), to compare models by.
-        draws: Whether `paired` holds draws, to which Student's interval fits, and not test images.
-        notes: In words, what was left out.
-        detail: What else goes into `results.json`.
-        drawn: What the report's figures are made of.
-    """
-
-    protocol: str
-    scores: dict
-    headline: str
-    paired: dict = dataclasses.field(default_factory=dict)
-    draws: bool = False
-    notes: list = dataclasses.field(default_factory=list)
-    detail: dict = dataclasses.field(default_factory=dict)
-    drawn: dict = dataclasses.field(default_factory=dict)
+from memssl_keras.evaluate.sgd import BATCH, sgd_probe
 
 
 def confusion(truth, predicted, classes):
@@ -105,7 +56,40 @@ def linear(data, features, settings, track=iter):
         {"accuracy": right},
         notes=[]
         if about["converged"]
-        else ["logistic regression had not converged after its last iteration"],
+        else [f"{features.embedder.name}: logistic regression had not converged after its last iteration"],
+        detail=about,
+        drawn={"confusion": confusion(data.test_labels, predicted, len(data.classes))},
+    )
+
+
+def sgd(data, features, settings, track=iter):
+    """Linear classifier by SGD on CLS tokens of a ViT's last blocks; on the embedding of what is no ViT in Keras."""
+    embedder, notes = features.embedder, []
+    if embedder.blocks is None:
+        notes.append(
+            f"{embedder.name}: no ViT in Keras, whose blocks could be taken; the embedding is, scaled to √D"
+        )
+        train, test = (unit(features(part), "features") for part in (data.train, data.test))
+        train, test = (part * np.float32(part.shape[1] ** 0.5) for part in (train, test))
+    else:
+        of_blocks = features.of(last_blocks(embedder, settings.blocks, settings.patches))
+        train, test = of_blocks(data.train), of_blocks(data.test)
+    predicted, about = sgd_probe(
+        train, data.train_labels, test, epochs=settings.epochs, seed=settings.seed, track=track
+    )
+    if (steps := settings.epochs * -(-len(train) // BATCH)) < 10000:
+        notes.append(
+            f"{steps:,} steps of SGD are few for features that are not standardised: see linear beside it"
+        )
+    right = (predicted == data.test_labels).astype(float)
+    what = f"CLS of the last {settings.blocks} blocks" + " and mean patch token" * settings.patches
+    return Outcome(
+        f"linear classifier by SGD, {settings.epochs} epochs, {what}, no augmentation, rate chosen on a held-out tenth "
+        f"of train, {data.protocol}",
+        {"accuracy": float(right.mean())},
+        "accuracy",
+        {"accuracy": right},
+        notes=notes,
         detail=about,
         drawn={"confusion": confusion(data.test_labels, predicted, len(data.classes))},
     )
@@ -144,6 +128,7 @@ def lowshot(data, features, settings, track=iter):
             name: {"interval": cell["interval"], "images": cell["images"]} for name, cell in cells.items()
         },
         drawn={"lowshot": results},
+        summary=tuple(name for name in cells if name.endswith(", logistic")),
     )
 
 
@@ -154,22 +139,7 @@ def clustering(data, features, settings, track=iter):
     count = len(np.unique(labels))
     found = cluster(features(data.test)[rows], count, settings.seed)
     protocol = f"k-means, {count} clusters, {len(rows):,} test images"
-    return Outcome(protocol, agreement(labels, found), "NMI")
-
-
-def retrieval(data, features, settings, track=iter):
-    """Test images among the other test images, by class."""
-    test = features(data.test)
-    found = retrieve(test, data.test_labels, test, data.test_labels, _at(settings, len(test) - 1), same=True)
-    protocol = f"retrieval by class, {len(test):,} test images, each among the others"
-    return _retrieved(found, protocol, data.test, data.test, data.test_labels, data.test_labels)
-
-
-def instances(queries, query_groups, gallery, gallery_groups, words, features, settings, track=iter):
-    """Queries of one origin in a gallery of another, by what they show."""
-    at = _at(settings, len(gallery))
-    found = retrieve(features(queries), query_groups, features(gallery), gallery_groups, at)
-    return _retrieved(found, words, queries, gallery, query_groups, gallery_groups)
+    return Outcome(protocol, agreement(labels, found), "NMI", summary=("NMI", "ARI"))
 
 
 def robustness(data, features, settings, track=iter):
@@ -197,54 +167,16 @@ def robustness(data, features, settings, track=iter):
         },
         "mean change",
         {"unchanged": clean, **changes},
+        summary=("unchanged", "mean change"),
     )
 
 
 TASKS = {
     "knn": knn,
     "linear": linear,
+    "sgd": sgd,
     "lowshot": lowshot,
-    "retrieval": retrieval,
+    "retrieval": by_class,
     "clustering": clustering,
     "robustness": robustness,
 }
-
-
-def instance_task(groups, group, query, gallery):
-    """`instances` of what `open_groups` returned, called as the functions in `TASKS` are, without `data`."""
-    words = (
-        f"retrieval by {group}, {len(groups[0])} queries of {query}, gallery of {len(groups[2])} of {gallery}"
-    )
-    return functools.partial(instances, *groups, words)
-
-
-def _at(settings, offered):
-    return [k for k in settings.at if k <= offered] or [1]
-
-
-def _retrieved(found, protocol, queries, gallery, query_groups, gallery_groups):
-    paired = {f"recall@{k}": v for k, v in found.recall.items()} | {"mAP": found.average_precision}
-    paired |= {f"precision@{k}": v for k, v in found.precision.items()}
-    asked = np.flatnonzero(found.answered)
-    pages = [
-        (
-            queries,
-            int(asked[i]),
-            gallery,
-            row,
-            [bool(gallery_groups[j] == query_groups[asked[i]]) for j in row],
-        )
-        for i, row in _some(found.nearest)
-    ]
-    notes = (
-        [f"{found.skipped} queries without a positive in the gallery are skipped"] if found.skipped else []
-    )
-    headline = next(iter(found.scores))
-    drawn = {"curve": found.curve, "neighbours": pages}
-    return Outcome(protocol, found.scores, headline, paired, notes=notes, drawn=drawn)
-
-
-def _some(rows, count=8):
-    """`count` rows spread evenly, with their numbers."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
-    return [(int(i), rows[i]) for i in chosen]

@@ -34,7 +34,7 @@ def family(codepoint):
 
 
 def held_out(codepoint):
-    """Whether a codepoint belongs to the half that is not trained on: a fixed draw by its family; flags are trained on."""
+    """Whether a codepoint is of the half that is not trained on, by a fixed draw of its family; no flag is."""
     group = family(codepoint)
     return group != "flags" and hashlib.sha256(f"{SEED}{group}".encode()).digest()[0] % 2 == 1
 
@@ -57,7 +57,9 @@ def columns(folder, share, rng):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--openclipart", type=pathlib.Path, required=True)
     args, rng = parser.parse_args(), np.random.default_rng(0)
@@ -75,8 +77,10 @@ def main():
     images += columns(args.data / "quickdraw", 1 / 4, rng) + columns(args.data / "fashion_mnist", 1 / 12, rng)
     held = pa.array([{"bytes": image, "path": None} for image in images])
     pq.write_table(pa.table({"image": held}), args.data / "glyphs" / "train.parquet")
-    print(f"{len(images):,} pictures to train on; {out.sum():,} emoji of {len(set(emoji['codepoint'].to_pylist())):,}"
-          f" codepoints held out, {(~out).sum():,} trained on")
+    print(
+        f"{len(images):,} pictures to train on; {out.sum():,} emoji of {len(set(emoji['codepoint'].to_pylist())):,}"
+        f" codepoints held out, {(~out).sum():,} trained on"
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python zoo/experiments/search.py .data --name resnet-48 --set batch_size=64 --set views.global_size=48 --epochs 4
 
-trains on `.data/glyphs/train.parquet`, starting from the recipe `vitt8_glyphs`, and adds a row to `zoo/experiments/search.csv`: recall@1 from Noto to Twemoji among the codepoints trained on (settings are
-chosen by this one) and among the held-out ones, and the accuracy of 5 shots of QuickDraw.
+trains on `.data/glyphs/train.parquet`, starting from the recipe `vitt8_glyphs`, and adds a row to `search.csv` beside
+this file: recall@1 from Noto to Twemoji among the codepoints trained on (settings are chosen by this one) and among
+the held-out ones, and the accuracy of 5 shots of QuickDraw.
 """
 
 import argparse
@@ -56,7 +57,9 @@ def five_shots(encoder, sketches, draws=5, queries=10):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--recipe", default="vitt8_glyphs")
@@ -69,7 +72,9 @@ def main():
     changes, views = {"epochs": args.epochs}, {}
     for item in args.set:
         field, value = item.split("=", 1)
-        (views if field.startswith("views.") else changes)[field.removeprefix("views.")] = ast.literal_eval(value)
+        (views if field.startswith("views.") else changes)[field.removeprefix("views.")] = ast.literal_eval(
+            value
+        )
     recipe = get_recipe(args.recipe)
     recipe = dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, **views), **changes)
     model, health = recipe.build(seed=args.seed), MemoryHealth()
