@@ -176,6 +176,25 @@ def test_heads_that_shapes_do_not_tell(tmp_path):
         from_pretrained(tmp_path / "small.pth", num_heads=5)
 
 
+@pytest.mark.parametrize("wrap", [dino, dinov2_training, msn, mocov3])
+def test_the_student_of_each_family(tmp_path, wrap):
+    encoder = varied(small_vit(layer_scale=0.1))
+    content = wrap(state_of(encoder))
+    if wrap in (msn, mocov3):  # whose students are zeros here
+        torch.save(content, tmp_path / "a.pth")
+        student = from_pretrained(tmp_path / "a.pth", branch="student", num_heads=3)
+        assert not any(weight.any() for weight in student.get_weights())
+    else:
+        torch.save({**content, "student": content["teacher"], "teacher": {}}, tmp_path / "a.pth")
+        assert same_weights(from_pretrained(tmp_path / "a.pth", branch="student", num_heads=3), encoder)
+
+
+def test_a_student_that_is_not_there_is_named(tmp_path):
+    torch.save(state_of(small_vit()), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="branch='student': a ViT checkpoint holds one model"):
+        from_pretrained(tmp_path / "a.pth", branch="student", num_heads=3)
+
+
 @pytest.mark.parametrize("wrap, interpolation", [(msn, "bilinear"), (mocov3, "bilinear"), (dino, "bicubic")])
 def test_their_preprocessing(tmp_path, wrap, interpolation):
     torch.save(wrap(state_of(small_vit(image_size=224, patch_size=32))), tmp_path / "a.pth")

@@ -32,6 +32,10 @@ def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
             found = module.read(checkpoint, branch, **{key: files.get(key) for key in takes})
         except CheckpointError as error:
             raise CheckpointError(f"{source}: {error}") from None
+        if found and found.one_model and branch != "teacher":
+            raise CheckpointError(
+                f"{source}: branch={branch!r}: a {found.family} holds one model; expected 'teacher'"
+            )
         if found:
             return found
     keys = sorted(map(str, checkpoint))

@@ -17,7 +17,8 @@ _NAMES = ((r"^module\.", ""), (r"\.gamma_([12])$", r".ls\1.gamma"))
 
 def read(checkpoint, branch="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
-    if isinstance(checkpoint.get("teacher"), dict) or isinstance(checkpoint.get("student"), dict):
+    both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
+    if both:
         state = arrays(pick(checkpoint, branch))
     else:
         state = arrays(checkpoint.get("state_dict", checkpoint))
@@ -29,4 +30,4 @@ def read(checkpoint, branch="teacher"):
         return None  # DINOv2
     inside = under(state, "backbone.")
     state = without(state, "backbone.") | without(inside, *_HEADS)
-    return Converted("DINO or iBOT checkpoint", state)
+    return Converted("DINO or iBOT checkpoint", state, one_model=not both)

@@ -15,7 +15,8 @@ def read(checkpoint, branch="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
     from memssl_keras.export.preprocess import Preprocessing
 
-    if isinstance(checkpoint.get("teacher"), dict) or isinstance(checkpoint.get("student"), dict):
+    both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
+    if both:
         state = under(renamed(arrays(pick(checkpoint, branch)), (r"^module\.", "")), "backbone.")
     else:
         state = arrays(checkpoint.get("state_dict", checkpoint.get("model", checkpoint)))
@@ -25,4 +26,6 @@ def read(checkpoint, branch="teacher"):
     registers = "register_tokens" in state
     preprocessing = Preprocessing(224, 256) if state["pos_embed"].shape[1] > 257 else None
     positions = "antialias" if registers else "dino"
-    return Converted("DINOv2 checkpoint", state, preprocessing=preprocessing, positions=positions)
+    return Converted(
+        "DINOv2 checkpoint", state, preprocessing=preprocessing, positions=positions, one_model=not both
+    )

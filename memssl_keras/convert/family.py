@@ -24,6 +24,7 @@ class Converted:
         norm_epsilon: Of layer norm.
         preprocessing: Its authors' `Preprocessing`; None stands for that of `preprocessing_of`.
         positions: How the family resizes positions, "dino", "torch" or "antialias"; see `positions.resize`.
+        one_model: Whether there is no student beside a teacher to choose from.
         training: What continued pretraining needs: `student`, `teacher` and `memory`, see `convert.massl`.
     """
 
@@ -33,6 +34,7 @@ class Converted:
     norm_epsilon: float = 1e-6
     preprocessing: object = None
     positions: str = "dino"
+    one_model: bool = True
     training: dict | None = None
 
 

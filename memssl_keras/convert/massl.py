@@ -44,5 +44,6 @@ def read(checkpoint, branch="teacher"):
     return Converted(
         "MaSSL checkpoint",
         under(branches[pick({n: n for n in branches}, branch)], "backbone."),
+        one_model=False,
         training={**branches, "memory": memory},
     )

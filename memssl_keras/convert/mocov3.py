@@ -24,4 +24,5 @@ def read(checkpoint, branch="teacher"):
     state = without(pick(held, branch), "head.")
     width = state["cls_token"].shape[-1] if "cls_token" in state else None
     heads = 12 if width in (384, 768) else None
-    return Converted("MoCo v3 checkpoint", state, num_heads=heads, preprocessing=bilinear_at_224(state))
+    settings = {"num_heads": heads, "preprocessing": bilinear_at_224(state), "one_model": False}
+    return Converted("MoCo v3 checkpoint", state, **settings)
