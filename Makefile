@@ -7,7 +7,7 @@ PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --const
 demo: .venv/.demo
 	.venv/bin/memssl demo
 
-test: .venv/.test
+test: .venv/.test .node/.done
 	.venv/bin/python -m pytest
 
 # The encoder on JAX and TensorFlow, in an environment of their own, against the torch features.
@@ -27,7 +27,15 @@ lint: .venv/.test
 .venv/.test: pyproject.toml constraints.txt | .venv/bin/python
 	$(call PIP,.venv) torch
 	$(call PIP,.venv) --editable '.[test]'
+	$(call PIP,.venv) --no-deps timm torchvision  # readers in tests; torchvision's wheel asks for a build of torch
 	touch $@ .venv/.demo
+
+# A reader in tests, where npm is; it needs no binary of onnxruntime-node beside the one in its package.
+.node/.done:
+	mkdir -p .node
+	if command -v npm >/dev/null; then cd .node && ONNXRUNTIME_NODE_INSTALL=skip \
+		npm install --silent --no-audit --no-fund --prefix . @huggingface/transformers@4.3.1; fi
+	touch $@
 
 .venv-backends/.done: constraints.txt
 	$(PYTHON) -m venv .venv-backends
@@ -35,4 +43,4 @@ lint: .venv/.test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-backends build dist *.egg-info
+	rm -rf .venv .venv-backends .node build dist *.egg-info

@@ -27,8 +27,8 @@ def read_config(folder) -> dict:
 
     Example:
         >>> from memssl_keras.export.folder import read_config
-        >>> from memssl_keras.zoo.registry import list_models, resolve
-        >>> all(read_config(resolve(name))["embed_dim"] > 0 for name in list_models())
+        >>> from memssl_keras.zoo.registry import bundled_models, resolve
+        >>> all(read_config(resolve(name))["embed_dim"] > 0 for name in bundled_models())
         True
     """
     path = Path(folder) / "config.json"
@@ -40,7 +40,10 @@ def read_config(folder) -> dict:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     required = ("format_version", "embed_dim", "preprocessing")
     if not isinstance(config, dict) or any(key not in config for key in required):
-        raise ValueError(f"{path}: expected an object with {', '.join(required)}")
+        raise ValueError(
+            f"{path}: expected an object with {', '.join(required)}; for a checkpoint of another library, see "
+            "memssl convert"
+        )
     if not isinstance(config["format_version"], int) or config["format_version"] > FORMAT_VERSION:
         raise ValueError(
             f"{path}: format_version is {config['format_version']!r}; this version of memssl-keras reads "
@@ -62,17 +65,34 @@ def find_onnx(folder, variant: str) -> Path:
 
     Example:
         >>> from memssl_keras.export.folder import find_onnx
-        >>> from memssl_keras.zoo.registry import list_models, resolve
-        >>> all(find_onnx(resolve(name), "fp32").is_file() for name in list_models())
+        >>> from memssl_keras.zoo.registry import bundled_models, resolve
+        >>> all(find_onnx(resolve(name), "fp32").is_file() for name in bundled_models())
         True
     """
     folder = Path(folder)
-    path = folder / "onnx" / VARIANTS.get(variant, "")
-    if variant in VARIANTS and path.is_file():
-        return path
     held = sorted(file.name for file in (folder / "onnx").glob("*.onnx"))
     holds = f"{folder / 'onnx'} holds {', '.join(held) or 'no ONNX file'}"
+    try:
+        path = folder / "onnx" / onnx_file(variant)
+    except ValueError as error:
+        raise ValueError(f"{error}; {holds}") from None
+    if path.is_file():
+        return path
+    raise FileNotFoundError(f"{path}: no such file; {holds}; export_onnx(encoder, folder) writes it")
+
+
+def onnx_file(variant: str) -> str:
+    """Return the name of a variant's file in the folder `onnx/`.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    Example:
+        >>> from memssl_keras.export.folder import onnx_file
+        >>> onnx_file("int8")
+        'model_quantized.onnx'
+    """
     if variant not in VARIANTS:
         names = ", ".join(f"{name!r} ({file})" for name, file in VARIANTS.items())
-        raise ValueError(f"variant: got {variant!r}; expected {names}; {holds}")
-    raise FileNotFoundError(f"{path}: no such file; {holds}; export_onnx(encoder, folder) writes it")
+        raise ValueError(f"variant: got {variant!r}; expected {names}")
+    return VARIANTS[variant]

@@ -19,7 +19,8 @@ class Preprocessing:
     """Turns images into the normalised pixels that an encoder was trained on.
 
     The shortest side is resized to `resize_size` (Pillow, antialiased), the central square of `image_size`
-    is cut out, values are scaled to [0, 1] and normalised per channel.
+    is cut out, values are scaled to [0, 1] and normalised per channel. With `squash` the whole picture becomes
+    that square instead, whatever its shape, as transformers' `ViTImageProcessor` does it.
 
     Args:
         image_size: side of the square that comes out, in pixels.
@@ -27,6 +28,7 @@ class Preprocessing:
         interpolation: `"bicubic"` or `"bilinear"`.
         mean: per channel (red, green, blue), on the scale [0, 1].
         std: likewise; greater than zero.
+        squash: resize to `image_size` × `image_size` without regard to the shape; `resize_size` is then the same.
 
     Raises:
         ValueError: a value is of the wrong type or out of range.
@@ -44,6 +46,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    squash: bool = False
 
     def __post_init__(self):
         for key in ("image_size", "resize_size"):
@@ -62,11 +65,22 @@ class Preprocessing:
             object.__setattr__(self, key, _three_numbers(key, getattr(self, key)))
         if min(self.std) <= 0:
             raise ValueError(f"std: got {self.std}; expected numbers greater than 0")
+        if not isinstance(self.squash, bool):
+            raise ValueError(f"squash: got {self.squash!r}; expected true or false")
+        if self.squash and self.resize_size != self.image_size:
+            raise ValueError(
+                f"resize_size: got {self.resize_size}; with squash expected image_size ({self.image_size})"
+            )
 
     def to_dict(self) -> dict:
-        """Return the settings as plain JSON values, as they stand in a model's `config.json`."""
-        settings = asdict(self)
-        return settings | {"mean": list(self.mean), "std": list(self.std)}
+        """Return the settings as plain JSON values, as they stand in a model's `config.json`.
+
+        `squash` is left out where it is false, as `from_dict` has it.
+        """
+        settings = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        if not self.squash:
+            del settings["squash"]
+        return settings
 
     @classmethod
     def from_dict(cls, settings: dict) -> Preprocessing:
@@ -79,7 +93,7 @@ class Preprocessing:
         expected = f"expected {', '.join(keys)}"
         if not isinstance(settings, dict):
             raise ValueError(f"preprocessing: got {settings!r}; {expected}")
-        if missing := [key for key in keys if key not in settings]:
+        if missing := [key for key in keys if key not in settings and key != "squash"]:
             raise ValueError(f"preprocessing: {', '.join(missing)} missing; {expected}")
         if unknown := [str(key) for key in settings if key not in keys]:
             raise ValueError(f"preprocessing: unknown {', '.join(unknown)}; {expected}")
@@ -108,6 +122,8 @@ class Preprocessing:
     def _resize_and_crop(self, image: Image.Image) -> Image.Image:
         width, height = image.size
         shortest, size = min(width, height), self.image_size
+        if self.squash:
+            return image.resize((size, size), _INTERPOLATIONS[self.interpolation])
         wide, high = width * self.resize_size // shortest, height * self.resize_size // shortest
         left, top = round((wide - size) / 2), round((high - size) / 2)
         if shortest == self.resize_size:

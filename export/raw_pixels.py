@@ -14,7 +14,7 @@ from onnx import compose, parser
 # (left + j + 0.5) · n / m, over a filter that is wider where the picture shrinks.
 _AXIS = """
     {a}_scaled = Mul({a}_length, resize)
-    {a}_all = Div({a}_scaled, shortest)
+    {a}_all = Div({a}_scaled, {shortest})
     {a}_all_float = Cast<to=1>({a}_all)
     {a}_length_float = Cast<to=1>({a}_length)
     {a}_scale = Div({a}_length_float, {a}_all_float)
@@ -121,7 +121,15 @@ def preprocessing_graph(preprocessing, opset=18, ir=10):
             mean=numbers(preprocessing.mean),
             std=numbers(preprocessing.std),
             constants=_BICUBIC_CONSTANTS if kernel is _BICUBIC else "",
-            axes="".join(_AXIS.format(a=a, kernel=kernel.format(a=a)) for a in "hw"),
+            axes="".join(
+                _AXIS.format(
+                    a=a,
+                    kernel=kernel.format(a=a),
+                    # Squashed, each axis becomes `resize` by itself.
+                    shortest=f"{a}_length" if preprocessing.squash else "shortest",
+                )
+                for a in "hw"
+            ),
         )
     )
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from memssl_keras.images import ImageError, list_images
 
-from .folder import find_onnx, read_config
+from .folder import find_onnx, onnx_file, read_config
 from .preprocess import Preprocessing
 
 # Short name → ONNX Runtime's; it takes what a provider cannot run back to the processor.
@@ -61,20 +61,25 @@ class OnnxEncoder:
         threads: int | None = None,
         providers=("cpu",),
         preload: bool = False,
+        **hub,
     ):
-        """Load an exported encoder.
+        """Load an exported encoder. Of a model on the Hub, only `config.json` and the ONNX file are fetched.
 
         Args:
-            name_or_folder: a folder that `export_onnx` wrote, or the name of a bundled model.
+            name_or_folder: a folder that `export_onnx` wrote, a name of `list_models()`, or a repository on the
+                Hub, `owner/name`.
             variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
             threads: processor threads of one call; `None` lets ONNX Runtime take all cores.
             providers: what runs it, the first choice first: `"cpu"`, `"cuda"`, `"tensorrt"`, `"coreml"`, `"openvino"`,
                 `"xnnpack"`, or ONNX Runtime's names. What the first cannot run goes to the next and in the end to
                 the processor.
             preload: run one image at once, so that the first of yours does not wait for memory to be laid out.
+            **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
+                `memssl_keras.zoo.hub.find_folder` takes them.
 
         Raises:
-            UnknownModel: `name_or_folder` is neither a folder nor a bundled model.
+            UnknownModel: `name_or_folder` is neither a folder, nor a model of the zoo, nor a repository's name.
+            HubError: a file could not be fetched.
             FileNotFoundError: the folder lacks `config.json` or the ONNX file.
             ValueError: an argument is out of range, or a file is damaged or of a newer format.
 
@@ -87,11 +92,9 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        folder = Path(name_or_folder)
-        if not folder.is_dir():
-            from memssl_keras.zoo.registry import resolve
+        from memssl_keras.zoo.hub import find_folder
 
-            folder = resolve(str(name_or_folder))
+        folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
         config = read_config(folder)
         encoder = cls(_open_session(find_onnx(folder, variant), threads, _providers(providers)), config)
         if preload:

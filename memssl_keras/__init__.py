@@ -27,6 +27,7 @@ _PUBLIC = {
     "list_recipes": "recipes",
     "from_pretrained": "pretrained",
     "save_pretrained": "pretrained",
+    "push_to_hub": "zoo.publish",
     "OnnxEncoder": "export",
     "export_onnx": "export",
     "list_models": "zoo.registry",

@@ -356,3 +356,40 @@ class MaSSL(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("encoder")), **config)
+
+    def save_pretrained(self, folder):
+        """Write the teacher's encoder, as `memssl_keras.save_pretrained` does, and the training state beside it."""
+        from memssl_keras.convert.training import save_training
+
+        save_training(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_repo_or_folder,
+        *,
+        revision=None,
+        cache_dir=None,
+        local_files_only=False,
+        token=None,
+        force_download=False,
+        **settings,
+    ):
+        """Student, teacher and memory as `save_pretrained` or `memssl convert` wrote them, to continue pretraining.
+
+        The optimiser starts anew: call `compile`, as for a new model.
+
+        Args:
+            name_or_repo_or_folder: As `memssl_keras.from_pretrained` takes it, with the arguments for the Hub.
+            **settings: Arguments of `MaSSL` that leave its shape as it was, such as temperatures, or `block_size`.
+
+        Raises:
+            FileNotFoundError: where a folder has no training state.
+            HubError: where a repository has none, or cannot be fetched.
+            ValueError: where weights do not fit or are damaged.
+        """
+        from memssl_keras.convert.training import load_training
+
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        hub |= {"token": token, "force_download": force_download}
+        return load_training(cls, name_or_repo_or_folder, settings, hub)

@@ -1,7 +1,8 @@
 """Save an encoder as a folder, get it back, and embed images with it.
 
 The folder holds `config.json` (architecture and preprocessing) and `model.safetensors` (a ViT's weights under
-the names that torch's ViTs share, another model's under its Keras paths). `export_onnx` adds `onnx/model.onnx`.
+the names that torch's ViTs share, another model's under its Keras paths). What else other libraries read is described
+in `memssl_keras.zoo.layout`.
 """
 
 import itertools
@@ -37,17 +38,26 @@ def preprocessing_of(encoder):
 
 
 def config_of(encoder, preprocessing=None):
-    """What stands in `config.json` for an encoder."""
-    is_vit = isinstance(encoder, ViT)
-    architecture = encoder.get_config() if is_vit else keras.saving.serialize_keras_object(encoder)
-    return {
-        "format_version": 1,
-        "library_name": "memssl-keras",
-        "model_type": "vit" if is_vit else "keras",
-        "embed_dim": encoder.output_shape[-1],
-        "architecture": {k: v for k, v in architecture.items() if k not in _NOT_ARCHITECTURE or not is_vit},
-        "preprocessing": (preprocessing or preprocessing_of(encoder)).to_dict(),
-    }
+    """What stands in `config.json` for an encoder: our entries, and those of the libraries in `zoo.layout`.
+
+    A ViT's `image_size` is the one that images are preprocessed to, see `memssl_keras.convert.positions`.
+    """
+    from memssl_keras.zoo.layout import timm_config, transformers_config
+
+    preprocessing = preprocessing or preprocessing_of(encoder)
+    config = {"format_version": 1, "library_name": "memssl-keras", "model_type": "keras"}
+    config |= {"embed_dim": encoder.output_shape[-1], "preprocessing": preprocessing.to_dict()}
+    if not isinstance(encoder, ViT):
+        return config | {"keras_config": keras.saving.serialize_keras_object(encoder)}
+    settings = {k: v for k, v in encoder.get_config().items() if k not in _NOT_ARCHITECTURE}
+    settings["image_size"] = native_size(encoder, preprocessing)
+    readers = transformers_config(settings, preprocessing) | timm_config(settings, preprocessing)
+    return config | readers | {"keras_config": settings}
+
+
+def native_size(encoder, preprocessing):
+    """The largest multiple of the patch within the size that images are preprocessed to."""
+    return max(preprocessing.image_size // encoder.patch_size, 1) * encoder.patch_size
 
 
 def replace_file(path, write):
@@ -63,9 +73,33 @@ def replace_file(path, write):
 
 
 def write_config(encoder, folder, preprocessing=None):
-    """Write `folder/config.json`."""
-    text = json.dumps(config_of(encoder, preprocessing), indent=2) + "\n"
-    replace_file(pathlib.Path(folder) / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+    """Write `folder/config.json` and `folder/preprocessor_config.json` beside weights that are there.
+
+    Raises:
+        ValueError: where those weights have their positions at another image size.
+    """
+    folder, preprocessing = pathlib.Path(folder), preprocessing or preprocessing_of(encoder)
+    if isinstance(encoder, ViT) and (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        size = before.get("keras_config", {}).get("image_size")
+        if size != native_size(encoder, preprocessing):
+            raise ValueError(
+                f"preprocessing.image_size={preprocessing.image_size}: the weights in {folder} are for {size} px; "
+                "save_pretrained with that preprocessing first, or choose another folder"
+            )
+    _write_configs(encoder, folder, preprocessing)
+
+
+def _write_configs(encoder, folder, preprocessing):
+    from memssl_keras.zoo.layout import preprocessor_config
+
+    _write_json(folder / "preprocessor_config.json", preprocessor_config(preprocessing))
+    _write_json(folder / "config.json", config_of(encoder, preprocessing))
+
+
+def _write_json(path, content):
+    text = json.dumps(content, indent=2) + "\n"
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _keras_names(encoder):
@@ -77,17 +111,28 @@ def _keras_names(encoder):
     return names
 
 
-def _names(encoder):
+def names_of(encoder):
+    """Name → (variable, layout) of an encoder's weights, as `model.safetensors` has them."""
     return encoder_names(encoder) if isinstance(encoder, ViT) else _keras_names(encoder)
 
 
-def save_pretrained(encoder, folder, *, preprocessing=None):
-    """Write `config.json` and `model.safetensors`.
+def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
+    """Write a folder that `from_pretrained` reads, and timm; with `exports` also others.
+
+    `config.json`, `preprocessor_config.json` and `model.safetensors` are always written. A ViT's positions are
+    written at the size that images are preprocessed to.
 
     Args:
         encoder: A `ViT`, or another Keras model that maps `(B, H, W, 3)` to `(B, D)`.
         folder: Where to; made if missing, other files in it stay.
         preprocessing: A `Preprocessing` in place of the encoder's own.
+        exports: Any of "transformers" (`transformers.safetensors`: the same weights under its names, which it cannot
+            do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.vit`), and
+            "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
+
+    Raises:
+        ValueError: for another export, or "transformers" of what is no `ViT`.
+        ParityError: where an ONNX file does not give what the encoder gives.
 
     Example:
         >>> import tempfile
@@ -98,31 +143,161 @@ def save_pretrained(encoder, folder, *, preprocessing=None):
         >>> from_pretrained(folder).embed_dim
         48
     """
-    state = to_state(_names(encoder))
+    from memssl_keras.zoo.layout import EXPORTS
+
+    exports = [exports] if isinstance(exports, str) else list(exports)
+    if unknown := [name for name in exports if name not in EXPORTS]:
+        raise ValueError(f"exports={unknown[0]!r}: expected some of {', '.join(EXPORTS)}")
+    folder, preprocessing = pathlib.Path(folder), preprocessing or preprocessing_of(encoder)
+    encoder = _native(encoder, preprocessing, whole="keras" in exports)
+    state = to_state(names_of(encoder))
+    if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
+        state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
     content = save(state, metadata={"format": "pt"})
-    replace_file(pathlib.Path(folder) / WEIGHTS, lambda path: path.write_bytes(content))
-    write_config(encoder, folder, preprocessing)
+    replace_file(folder / WEIGHTS, lambda path: path.write_bytes(content))
+    _write_configs(encoder, folder, preprocessing)
+    write_exports(encoder, folder, exports, preprocessing)
 
 
-def from_pretrained(name_or_folder):
-    """The encoder of a bundled model or of a folder that `save_pretrained` wrote.
+def write_exports(encoder, folder, exports, preprocessing=None):
+    """Write some of the `exports` of `save_pretrained` into the folder of a saved encoder."""
+    from memssl_keras.zoo import layout
+
+    folder = pathlib.Path(folder)
+    if "keras" in exports:
+        replace_file(folder / layout.KERAS_MODEL, lambda path: encoder.save(path, overwrite=True))
+    if "transformers" in exports:
+        if not isinstance(encoder, ViT):
+            raise ValueError(
+                f"exports='transformers': {type(encoder).__name__} has no counterpart; expected a ViT"
+            )
+        from memssl_keras.convert.transformers import write
+
+        content = save(
+            write(to_state(encoder_names(encoder)), layout.model_type_of(encoder.get_config())),
+            metadata={"format": "pt"},
+        )
+        replace_file(folder / layout.TRANSFORMERS_WEIGHTS, lambda path: path.write_bytes(content))
+    if variants := [name for name in exports if name not in ("keras", "transformers")]:
+        from memssl_keras.export.onnx import export_onnx
+
+        export_onnx(encoder, folder, variants=variants, preprocessing=preprocessing)
+
+
+def _native(encoder, preprocessing, whole):
+    """A ViT whose positions are at the size that images are preprocessed to: the encoder itself, or a new one.
+
+    With `whole` it holds that preprocessing, too.
+    """
+    if not isinstance(encoder, ViT):
+        return encoder
+    size, settings = native_size(encoder, preprocessing), preprocessing.to_dict()
+    if size == encoder.image_size and not (whole and encoder.preprocessing != settings):
+        return encoder
+    from memssl_keras.convert.positions import resize
+
+    config = encoder.get_config() | {"image_size": size, "preprocessing": settings}
+    native, state = ViT.from_config(config), to_state(encoder_names(encoder))
+    state["pos_embed"] = resize(state["pos_embed"], size // encoder.patch_size)
+    load_state(encoder_names(native), state)
+    return native
+
+
+def from_pretrained(
+    name_or_repo_or_folder,
+    *,
+    revision=None,
+    cache_dir=None,
+    local_files_only=False,
+    token=None,
+    force_download=False,
+    branch="teacher",
+    num_heads=None,
+):
+    """The Keras encoder of a zoo name, a Hub repository, a folder, or a checkpoint file of another library.
+
+    Of a repository only `config.json` and the weights are fetched, into the Hub's cache; a second call touches no
+    network. Repositories of transformers (ViT, ViTMSN, Dinov2, with registers, too) and timm (plain ViTs) give an
+    encoder with their preprocessing; see `memssl_keras.convert` for the checkpoints.
+
+    Args:
+        name_or_repo_or_folder: One of `list_models()`, `owner/name`, a folder that `save_pretrained`, transformers or
+            timm wrote, or a file.
+        revision: Branch, tag or commit of a repository.
+        cache_dir: In place of the Hub's own cache.
+        local_files_only: Never touch the network.
+        token: Access token for the Hub; True for the stored one, False for none.
+        force_download: Fetch again what is cached.
+        branch: Of a training checkpoint in a file, "teacher" or "student".
+        num_heads: Attention heads of a checkpoint in a file, where its width does not tell them.
 
     Raises:
-        ValueError: for an unknown name, a folder without a model, or weights that do not fit or are damaged.
+        UnknownModel: for what is neither a folder, nor a file, nor a name, nor a repository.
+        HubError: where a repository cannot be fetched.
+        ValueError: for a folder without a model, one of a newer format, or weights that do not fit or are damaged.
+
+    Example:
+        >>> from memssl_keras import from_pretrained
+        >>> from_pretrained("massl_vitn4.cifar10").embed_dim
+        128
+    """
+    from memssl_keras import convert
+    from memssl_keras.zoo.hub import find_folder
+
+    if pathlib.Path(name_or_repo_or_folder).is_file():
+        return convert.open_checkpoint(name_or_repo_or_folder, branch, num_heads)[0]
+    folder = find_folder(
+        name_or_repo_or_folder,
+        _weights_of,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+        force_download=force_download,
+    )
+    if _is_foreign(folder):
+        return convert.open_repository(folder, num_heads)
+    return read_encoder(folder)
+
+
+def _weights_of(config):
+    if "format_version" in config:
+        return [(WEIGHTS,)]
+    return [(WEIGHTS, "pytorch_model.bin"), ("preprocessor_config.json", "")]
+
+
+def _is_foreign(folder):
+    """Whether a folder is one of transformers or timm, which lack our entries in `config.json`."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False  # `read_config` says what is wrong
+    ours = ("format_version", "embed_dim", "keras_config")
+    return isinstance(config, dict) and not any(key in config for key in ours) and len(config) > 0
+
+
+def read_encoder(folder):
+    """The encoder of a folder that `save_pretrained` wrote.
+
+    Raises:
+        FileNotFoundError: where there is no `config.json`.
+        ValueError: where it is of a newer format or another kind, or the weights are missing, damaged or do not fit.
     """
     from memssl_keras.export.folder import read_config
-    from memssl_keras.zoo.registry import resolve
+    from memssl_keras.zoo.layout import VIT_TYPES
 
-    folder = pathlib.Path(name_or_folder)
-    folder = folder if folder.is_dir() else resolve(str(name_or_folder))
+    folder = pathlib.Path(folder)
     config = read_config(folder)
-    if config.get("model_type") == "vit":
-        encoder = ViT(**config["architecture"], preprocessing=config["preprocessing"])
-    elif config.get("model_type") == "keras":
-        encoder = keras.saving.deserialize_keras_object(config["architecture"], safe_mode=True)
+    kind, settings = config.get("model_type"), config.get("keras_config")
+    if kind not in (*VIT_TYPES, "keras") or not isinstance(settings, dict):
+        raise ValueError(
+            f"{folder}: model_type={kind!r}; expected 'vit' or 'keras' and the encoder's keras_config"
+        )
+    if kind == "keras":
+        encoder = keras.saving.deserialize_keras_object(settings, safe_mode=True)
         encoder.preprocessing = config["preprocessing"]
     else:
-        raise ValueError(f"{folder}: model_type={config.get('model_type')!r}; expected 'vit' or 'keras'")
+        encoder = ViT(**settings, preprocessing=config["preprocessing"])
     path = folder / WEIGHTS
     try:
         state = load_file(path)
@@ -130,8 +305,10 @@ def from_pretrained(name_or_folder):
         raise ValueError(f"{path}: no such file; the folder holds no Keras weights") from None
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
+    if kind != "keras" and encoder.register_tokens:
+        state.pop("mask_token", None)
     state = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in state.items()}
-    load_state(_names(encoder), state, source=str(path))
+    load_state(names_of(encoder), state, source=str(path))
     return encoder
 
 

@@ -314,11 +314,17 @@ class ViT(keras.Model):
 
         return embed(self, images, batch_size=batch_size)
 
-    def save_pretrained(self, folder):
-        """Write `config.json` and `model.safetensors` into `folder`; see `memssl_keras.save_pretrained`."""
+    def save_pretrained(self, folder, **options):
+        """Write `config.json`, `model.safetensors` and more into `folder`; see `memssl_keras.save_pretrained`."""
         from memssl_keras.pretrained import save_pretrained
 
-        return save_pretrained(self, folder)
+        return save_pretrained(self, folder, **options)
+
+    def push_to_hub(self, repo_id, **options):
+        """Publish the encoder with a model card; see `memssl_keras.push_to_hub`."""
+        from memssl_keras.zoo.publish import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
 
     def get_config(self):
         return {

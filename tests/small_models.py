@@ -58,6 +58,14 @@ def pictures(count=8, size=40, seed=0):
     return np.stack([np.asarray(picture) for picture in smooth])
 
 
+def varied(encoder, seed=0):
+    """The encoder, with weights that are large enough to tell one from another by what comes out."""
+    rng = np.random.default_rng(seed)
+    for variable in encoder.weights:
+        variable.assign(variable.numpy() + rng.normal(0, 0.1, variable.shape))
+    return encoder
+
+
 def same_weights(model, other):
     """Whether every weight of two models is bit-identical."""
     ours, theirs = model.get_weights(), other.get_weights()

@@ -26,7 +26,7 @@ TINY = recipes.Recipe(
     hidden_dim=32,
     output_dim=16,
 )
-COMMANDS = ["pretrain", "evaluate", "export", "embed", "search", "models", "demo"]
+COMMANDS = ["pretrain", "evaluate", "export", "embed", "search", "convert", "push", "models", "demo"]
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,7 @@ def test_a_run_leaves_its_files(trained):
         "model.safetensors",
         "onnx/model.onnx",
         "onnx/model.onnx.verify.json",
+        "preprocessor_config.json",
         "report.md",
         "run.json",
     }
@@ -192,16 +193,22 @@ def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
     ]
     run("evaluate", trained, "--no-baselines", *options)
     entries = json.loads((tmp_path / "weights" / "tiny" / "results.json").read_text())["results"]
-    measured = [entry["scores"]["the encoder"][entry["headline"]] for entry in entries]
+    knn = next(entry["scores"]["the encoder"]["k = 3"] for entry in entries if entry["task"] == "knn")
     monkeypatch.setattr("memssl_keras.zoo.registry._WEIGHTS", tmp_path / "weights")
     monkeypatch.setenv("COLUMNS", "400")
     said = run("models")
-    assert f"knn k = 3: {measured[0]:.1%}" in said and f"clustering NMI: {measured[1]:.1%}" in said
+    assert f"{knn:.1%} –" in said and "32 px" in said and "bundled" in said
+
+
+def test_models_shows_a_card():
+    said = run("models", "massl_vitn4.cifar10")
+    assert "k-NN, T = 0.07" in said and "library_name" not in said and "from_pretrained(" in said
+    assert "Did you mean massl_vitn4.cifar10?" in run("models", "massl_vitn4.cifar", code=1)
 
 
 def test_models_lists_models_and_recipes():
     said = run("models")
-    assert all(name in said for name in ("bundled models", "recipes", *recipes.RECIPES))
+    assert all(name in said for name in ("massl_vitn4.cifar10", "recipes", *recipes.RECIPES))
 
 
 @pytest.mark.parametrize(

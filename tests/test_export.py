@@ -53,6 +53,7 @@ def test_it_is_one_file_without_paths_of_this_machine(folder):
         "config.json",
         "onnx/model.onnx",
         "onnx/model.onnx.verify.json",
+        "preprocessor_config.json",
     ]
     data = (folder / "onnx" / "model.onnx").read_bytes()
     package = module.__file__.rsplit("/", 2)[0].encode()
@@ -86,7 +87,7 @@ def test_both_engines_embed_alike(encoder, folder):
 def test_the_config_says_how_to_preprocess(encoder, folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert config["preprocessing"] == preprocessing_of(encoder).to_dict()
-    assert config["embed_dim"] == 24 and config["model_type"] == "vit"
+    assert config["embed_dim"] == 24 and config["model_type"] == "dinov2_with_registers"
 
 
 def test_another_keras_model_exports_and_embeds(tmp_path):

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from PIL import Image
+from small_models import pictures
 
 from memssl_keras.export import Preprocessing
 
@@ -96,3 +97,34 @@ def test_names_missing_and_unknown_keys():
 def test_refuses_bad_values(settings, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**settings)
+
+
+def test_squashed_pictures_are_whole():
+    settings = Preprocessing(24, 24, "bilinear", squash=True)
+    (picture,) = pictures(1, size=60)
+    wide = picture[:31]
+    resized = Image.fromarray(wide).resize((24, 24), Image.Resampling.BILINEAR)
+    expected = (np.asarray(resized, "float32") / 255 - np.float32(settings.mean)) / np.float32(settings.std)
+    np.testing.assert_array_equal(settings(wide), expected)
+    assert Preprocessing.from_dict(settings.to_dict()) == settings
+    assert "squash" not in Preprocessing().to_dict()
+    with pytest.raises(ValueError, match="resize_size: got 30; with squash expected image_size"):
+        Preprocessing(24, 30, squash=True)
+    with pytest.raises(ValueError, match="squash: got 1; expected true or false"):
+        Preprocessing(24, 24, squash=1)
+
+
+def test_squashed_pictures_in_the_graph(tmp_path):
+    """Within the bounds that hold for pictures that are cropped."""
+    import onnx
+    import onnxruntime
+
+    from memssl_keras.export.raw_pixels import preprocessing_graph
+
+    for settings in (Preprocessing(24, 24, squash=True), Preprocessing(24, 24, "bilinear", squash=True)):
+        onnx.save(preprocessing_graph(settings), tmp_path / "graph.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+        for picture in (pictures(1, size=60)[0][:31], pictures(1, size=16)[0][:, :9]):
+            (given,) = session.run(None, {"image": picture[None]})
+            difference = np.abs(given[0].transpose(1, 2, 0) - settings(picture)) * settings.std * 255
+            assert difference.max() < 2.01 and difference.mean() < 0.2

@@ -117,7 +117,7 @@ def _keras_calls(folder, threads, trained):
 
         return embed_blocks(load(), images, count, patches)
 
-    is_vit = read_config(folder).get("model_type") == "vit"
+    is_vit = read_config(folder).get("model_type") != "keras"
     return {"embed": embed, "scaled": scaled, "blocks": blocks if is_vit else None}
 
 

@@ -1,0 +1,112 @@
+"""Whether the files of a folder are one and the same model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
+
+from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
+
+TOLERANCE = 1e-4  # largest difference of a CLS embedding from one library to another
+
+
+def check_parity(folder) -> dict[str, float]:
+    """Compare every file of a folder with `model.safetensors`.
+
+    Files for Keras and transformers are compared on three smooth random pictures, ONNX files as `export_onnx` does it,
+    with the same bounds (float32 1e-4, float16 5e-3, int8 a mean cosine of .99).
+
+    Returns:
+        File → largest absolute difference of a CLS embedding; for ONNX files one less the mean cosine.
+
+    Raises:
+        ParityError: naming each file that is further away than it may be.
+
+    Example:
+        >>> from memssl_keras.zoo.parity import check_parity
+        >>> from memssl_keras.zoo.registry import resolve
+        >>> max(check_parity(resolve("massl_vitn4.cifar10")).values()) < 0.01
+        True
+    """
+    from memssl_keras.export.verify import ParityError
+    from memssl_keras.pretrained import preprocessing_of, read_encoder
+
+    folder = Path(folder)
+    encoder = read_encoder(folder)
+    pixels = preprocessing_of(encoder).batch(_pictures())
+    expected = encoder.predict_on_batch(pixels)
+    found, wrong = {}, []
+    for file, given in _others(folder, pixels):
+        found[file] = float(np.abs(expected - given).max())
+        if not found[file] <= TOLERANCE:
+            wrong.append(f"{file} differs by {found[file]:.1e}, more than {TOLERANCE:.0e},")
+    for file, verified in _onnx(folder, encoder):
+        found[file] = 1 - verified.mean_cosine
+        if problem := _problem(verified):
+            wrong.append(f"{file} {problem}")
+    if wrong:
+        raise ParityError(f"{folder}: not one model: {'; '.join(wrong)} from model.safetensors")
+    return found
+
+
+def _problem(verified):
+    """In what an ONNX file differs more than it may, in words; None where it does not."""
+    from memssl_keras.export.verify import TOLERANCES
+
+    difference, cosine = TOLERANCES[verified.variant]
+    if difference and not verified.raw_pixels and not verified.largest_difference <= difference:
+        return f"differs by {verified.largest_difference:.1e}, more than {difference:.0e},"
+    if not verified.mean_cosine >= cosine:
+        return f"differs by a mean cosine of {verified.mean_cosine:.4f}, below {cosine},"
+    return None
+
+
+def _pictures():
+    from PIL import Image
+
+    coarse = np.random.default_rng(0).integers(0, 256, (3, 5, 5, 3), np.uint8)
+    return [Image.fromarray(grid).resize((256, 256), Image.Resampling.BICUBIC) for grid in coarse]
+
+
+def _others(folder, pixels):
+    """Each file of another library and the CLS embeddings that it gives."""
+    if (folder / KERAS_MODEL).is_file():
+        import keras
+
+        yield KERAS_MODEL, keras.saving.load_model(folder / KERAS_MODEL).predict_on_batch(pixels)
+    if (folder / TRANSFORMERS_WEIGHTS).is_file():
+        yield TRANSFORMERS_WEIGHTS, _of_transformers(folder).predict_on_batch(pixels)
+
+
+def _onnx(folder, encoder):
+    """Each ONNX file and how it compares."""
+    from memssl_keras.export.verify import compare, compare_raw_pixels, open_session
+    from memssl_keras.pretrained import preprocessing_of
+
+    for variant in VARIANTS:
+        path = folder / "onnx" / VARIANTS[variant]
+        if path.is_file():
+            side = open_session(path).get_inputs()[0].shape[2]
+            yield (
+                f"onnx/{path.name}",
+                compare(path, encoder, variant, side if isinstance(side, int) else None),
+            )
+        path = folder / "onnx" / RAW_PIXELS[variant]
+        if path.is_file():
+            yield f"onnx/{path.name}", compare_raw_pixels(path, encoder, preprocessing_of(encoder), variant)
+
+
+def _of_transformers(folder):
+    from memssl_keras.convert import read_family, to_encoder
+    from memssl_keras.convert.checkpoint import read_checkpoint
+
+    path = folder / TRANSFORMERS_WEIGHTS
+    files = {
+        name: json.loads((folder / f"{file}.json").read_text())
+        for name, file in (("config", "config"), ("preprocessor", "preprocessor_config"))
+    }
+    return to_encoder(read_family(read_checkpoint(path), source=str(path), **files), str(path))

@@ -1,0 +1,145 @@
+"""Publish a model on the Hub: its folder, complete and checked, with a generated card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from .card import FACTS, write_card
+from .hub import HubError, sha256
+from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from .registry import bundled_models, folder_facts, resolve
+
+# What of a folder is the model; a run's checkpoints, metrics and reports are not.
+_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    WEIGHTS,
+    TRANSFORMERS_WEIGHTS,
+    KERAS_MODEL,
+    "onnx/*.onnx",
+    "training/*",
+    "results.json",
+    "run.json",
+    "card.json",
+)
+_ALWAYS = {"transformers": TRANSFORMERS_WEIGHTS, "keras": KERAS_MODEL, "fp32": "onnx/model.onnx"}
+
+
+def push_to_hub(
+    model,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload model",
+    **facts,
+) -> str:
+    """Publish a folder or an encoder as a repository that every library of `zoo.layout` reads.
+
+    Exports that are missing are made, all files are compared with each other, the card is generated, and one commit
+    holds them. Runs in a copy: the folder stays as it is.
+
+    Args:
+        model: An encoder, the folder of one, or the name of a bundled model.
+        repo_id: Repository `owner/name`; made if it is not there.
+        private: Of a new repository; the Hub's own default otherwise.
+        token: Access token that may write; the stored one by default.
+        revision: Branch to commit to, `main` by default.
+        commit_message: Of the commit.
+        **facts: What `card.json` holds, in place of the folder's: `name`, `data`, `hardware`, `license`, `limits`.
+
+    Returns:
+        The commit's id, for the `revision` of `from_pretrained`.
+
+    Raises:
+        ParityError: the files are not one model; nothing is uploaded.
+        HubError: the Hub refuses or cannot be reached.
+        ValueError: a fact of another name, or a folder that holds no model.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    if unknown := [name for name in facts if name not in FACTS]:
+        raise ValueError(f"{unknown[0]}={facts[unknown[0]]!r}: expected some of {', '.join(FACTS)}")
+    with tempfile.TemporaryDirectory() as part:
+        stage(model, part, repo_id, facts)
+        api = hub.HfApi(token=token, library_name="memssl-keras")
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=part, revision=revision, commit_message=commit_message
+            )
+        except errors.HFValidationError as error:
+            raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
+        except errors.HfHubHTTPError as error:
+            status = error.response.status_code
+            hint = (
+                "pass token= of one that may write, or set HF_TOKEN"
+                if status in (401, 403)
+                else "nothing is lost"
+            )
+            raise HubError(f"{repo_id}: the Hub refused with {status}; {hint} ({_line(error)})") from None
+        except (ValueError, HubError):
+            raise
+        except Exception as error:  # of the client's HTTP library
+            raise HubError(
+                f"{repo_id}: the Hub cannot be reached ({type(error).__name__}: {_line(error)})"
+            ) from None
+    return commit.oid
+
+
+def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
+    """Put everything that is published into `folder`; returns what `check_parity` does.
+
+    Raises:
+        ParityError, ValueError: as `push_to_hub` does.
+    """
+    from memssl_keras.pretrained import preprocessing_of, read_encoder, save_pretrained, write_exports
+
+    from .parity import check_parity
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, str | Path):
+        source = (
+            Path(model) if Path(model).is_dir() or str(model) not in bundled_models() else resolve(str(model))
+        )
+        if not (source / WEIGHTS).is_file():
+            raise ValueError(f"model: got {str(model)!r}; expected a folder with config.json and {WEIGHTS}")
+        for path in (path for pattern in _FILES for path in source.glob(pattern)):
+            (folder / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / path.relative_to(source))
+    else:
+        save_pretrained(model, folder)
+    encoder = read_encoder(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    missing = [name for name, file in _ALWAYS.items() if not (folder / file).is_file()]
+    if config["model_type"] == "keras" and "transformers" in missing:
+        missing.remove("transformers")
+    write_exports(encoder, folder, missing, preprocessing_of(encoder))
+    differences = check_parity(folder)
+    write_card(folder, repo_id, **(facts or {}))
+    return differences
+
+
+def zoo_entry(folder, repo_id: str, revision: str) -> dict:
+    """The entry of `models.json` that pins a published folder.
+
+    Args:
+        folder: The folder as it was uploaded, such as `stage` makes it.
+        repo_id: Its repository.
+        revision: The commit.
+    """
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name != "README.md")
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+    return {"repo_id": repo_id, "revision": revision, "sha256": sums, "facts": folder_facts(folder)}
+
+
+def _line(error):
+    return str(error).strip().partition("\n")[0]
