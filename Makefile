@@ -30,11 +30,12 @@ lint: .venv/.test
 	$(call PIP,.venv) --no-deps timm torchvision  # readers in tests; torchvision's wheel asks for a build of torch
 	touch $@ .venv/.demo
 
-# A reader in tests, where npm is; it needs no binary of onnxruntime-node beside the one in its package.
+# What tests run under Node and in the browser, where npm is; no binary beside the one in onnxruntime-node's package.
 .node/.done:
 	mkdir -p .node
 	if command -v npm >/dev/null; then cd .node && ONNXRUNTIME_NODE_INSTALL=skip \
-		npm install --silent --no-audit --no-fund --prefix . @huggingface/transformers@4.3.1; fi
+		npm install --silent --no-audit --no-fund --prefix . @huggingface/transformers@4.3.1 \
+		onnxruntime-node@1.30.0 onnxruntime-web@1.30.0 sharp@0.35.5; fi
 	touch $@
 
 .venv-backends/.done: constraints.txt

@@ -108,7 +108,10 @@ def _fetch_runtime(scratch):
 
 def _copy_model(model, variant, target):
     """The raw-pixels file of the model's folder, or one made from its Keras weights."""
-    held = pathlib.Path(model) / "onnx" / RAW_PIXELS[variant]
+    from memssl_keras.zoo.hub import find_folder
+
+    file = f"onnx/{RAW_PIXELS[variant]}"
+    held = find_folder(model, lambda config: [(file, "")]) / file
     if held.is_file():
         shutil.copyfile(held, target)
         return

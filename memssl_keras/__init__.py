@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ViT": "vit",
-    "resnet": "resnet",
+    "ResNet": "resnet",
     "ProjectionHead": "head",
     "Memory": "memory",
     "MemoryConsistency": "loss",

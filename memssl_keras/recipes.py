@@ -62,11 +62,11 @@ class Recipe:
             raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
 
     def build_encoder(self):
-        """A new encoder of the recipe, a `ViT` or a `resnet`."""
+        """A new encoder of the recipe, a `ViT` or a `ResNet`."""
         if self.family == "resnet":
-            from memssl_keras.resnet import resnet
+            from memssl_keras.resnet import ResNet
 
-            return resnet(**self.encoder, dtype=self.precision)
+            return ResNet(**self.encoder, dtype=self.precision)
         from memssl_keras.vit import ViT
 
         return ViT(**self.encoder, dtype=self.precision)

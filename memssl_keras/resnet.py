@@ -35,7 +35,7 @@ def _block(x, width, stride, dtype, name):
     return layers.ReLU(dtype=dtype, name=f"{name}_relu_2")(x)
 
 
-def resnet(
+def ResNet(
     blocks=(2, 2, 2, 2), width=64, stem="imagenet", preprocessing=None, dtype="float32", name="resnet"
 ):
     """A residual network that maps normalised images `(B, H, W, 3)` of any size to `(B, D)`.
@@ -57,8 +57,8 @@ def resnet(
 
     Example:
         >>> import numpy as np
-        >>> from memssl_keras import resnet
-        >>> encoder = resnet(stem="cifar")
+        >>> from memssl_keras import ResNet
+        >>> encoder = ResNet(stem="cifar")
         >>> encoder.predict(np.zeros((2, 32, 32, 3), "float32"), verbose=0).shape
         (2, 512)
     """
