@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 from onnx_folder import EMBED_DIM, write_encoder
 from PIL import Image
+from small_models import pictures
 
 from memssl_keras.export import OnnxEncoder
 from memssl_keras.images import ImageError
@@ -185,3 +187,45 @@ def test_the_folder_is_what_others_read_too(folder):
     model = onnx.load(folder / "onnx" / "model.onnx")
     assert [node.name for node in model.graph.input] == ["pixel_values"]
     assert json.loads((folder / "config.json").read_text())["library_name"] == "memssl-keras"
+
+
+def test_a_provider_that_is_not_installed_is_named(folder):
+    with pytest.raises(
+        ValueError, match="providers: 'tensorrt' is not installed; this onnxruntime .* has .*'cpu'"
+    ):
+        OnnxEncoder.from_pretrained(folder, providers=["tensorrt", "cpu"])
+    with pytest.raises(ValueError, match="providers: got none"):
+        OnnxEncoder.from_pretrained(folder, providers=[])
+    for spelling in ("cpu", ["CPUExecutionProvider"], ["CPU"]):
+        encoder = OnnxEncoder.from_pretrained(folder, providers=spelling, preload=True)
+        assert encoder._session.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    "kind, shape, message",
+    [
+        (TensorProto.FLOAT, ["n", 3, "pixels"], r"'pixel_values' tensor\(float\) of rank 3"),
+        (TensorProto.UINT8, ["n", 3, "h", "w"], r"'pixel_values' tensor\(uint8\) of rank 4"),
+    ],
+)
+def test_another_rank_or_type_of_input_is_named(tmp_path, kind, shape, message):
+    write_encoder(tmp_path)
+    pixels = helper.make_tensor_value_info("pixel_values", kind, shape)
+    pooled = helper.make_tensor_value_info("pooler_output", kind, shape)
+    node = helper.make_node("Identity", ["pixel_values"], ["pooler_output"])
+    graph = helper.make_graph([node], "odd", [pixels], [pooled])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "onnx" / "model.onnx")
+    with pytest.raises(ValueError, match=message + ".*expected the input 'pixel_values'"):
+        OnnxEncoder.from_pretrained(tmp_path)
+
+
+def test_a_folder_stands_for_its_images(folder, tmp_path):
+    for i, image in enumerate(pictures(3)):
+        (tmp_path / "below").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "below" / f"{i}.png")
+    (tmp_path / "below" / "1.png").write_bytes(b"broken")
+    encoder = OnnxEncoder.from_pretrained(folder)
+    (batch,) = encoder.stream(tmp_path)
+    assert batch.indices == [0, 2] and [i for i, _ in batch.failures] == [1]
+    np.testing.assert_allclose(batch.vectors, encoder.embed(pictures(3)[[0, 2]]), atol=1e-6)
