@@ -21,7 +21,7 @@ from .folder import RAW_PIXELS
 
 PAGE = pathlib.Path(__file__).parent / "page"
 RUNTIME = "onnxruntime-web@1.30.0"  # the version that the page was tested with
-RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 THUMB, COLUMNS, ROWS = 64, 32, 32
 MOST_IMAGES = 20_000
 

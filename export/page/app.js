@@ -1,4 +1,4 @@
-import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+import * as ort from "./ort/ort.wasm.min.mjs";
 
 const SHOWN = 12, MOST_PIXELS = 50e6;
 const status = document.getElementById("status");

@@ -1,0 +1,215 @@
+"""An exported model's variants beside the eager Keras encoder: size, start, latency, throughput, memory, cosine.
+
+Start and peak memory are those of a new process for each; latency and throughput are taken in turns in one process,
+so that whatever else the machine does meets all alike, and given as medians.
+"""
+
+import csv
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+BATCHES = (1, 8, 32)
+COLUMNS = {
+    "variant": "",
+    "file MB": "of the ONNX file, or of the Keras weights",
+    "load s": "from the folder to an encoder, imports excluded",
+    "first embedding s": "from the start of a new process to the first vector",
+    "peak MB": "of that process",
+    "latency ms": "of one image, preprocessed",
+    "images/s at 8": "",
+    "images/s at 32": "",
+    "speed": "latency of Keras / its own",
+    "cosine": "lowest to Keras, of 32 pictures",
+}
+
+_ONNX = """
+import time, json, sys
+begin = time.perf_counter()
+from memssl_keras.export.runtime import OnnxEncoder
+loading = time.perf_counter()
+encoder = OnnxEncoder.from_pretrained(sys.argv[1], variant=sys.argv[2], threads=int(sys.argv[3]) or None)
+loaded, embed = time.perf_counter(), encoder.embed
+"""
+_KERAS = """
+import time, json, sys
+begin = time.perf_counter()
+import torch
+from functools import partial
+from memssl_keras.pretrained import embed, from_pretrained
+if int(sys.argv[3]):
+    torch.set_num_threads(int(sys.argv[3]))
+loading = time.perf_counter()
+encoder = from_pretrained(sys.argv[1])
+loaded, embed = time.perf_counter(), partial(embed, encoder)
+"""
+_EMBED = """
+import numpy as np
+embed(np.full((1, 64, 64, 3), 127, "uint8"))
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({"load": loaded - loading, "peak": int(status["VmHWM"].split()[0]) / 1024}))
+"""
+
+
+def _start(folder, variant, threads):
+    """A new process up to its first embedding: seconds in all, seconds to load, peak memory in MB."""
+    code = _KERAS if variant == "keras" else _ONNX
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code + _EMBED, str(folder), variant, str(threads or 0)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout.splitlines()[-1])
+    return time.perf_counter() - begin, seen["load"], seen["peak"]
+
+
+def _runners(folder, variants, threads):
+    """Name → function from preprocessed images `(N, 3, S, S)` to embeddings `(N, D)`, and S."""
+    import torch
+
+    from memssl_keras.export.runtime import OnnxEncoder
+    from memssl_keras.pretrained import from_pretrained
+
+    if threads:
+        torch.set_num_threads(threads)
+    encoder = from_pretrained(folder)
+
+    def eager(pixels):
+        with torch.no_grad():
+            return encoder(torch.from_numpy(pixels).permute(0, 2, 3, 1), training=False).numpy()
+
+    runners = {"keras": eager}
+    for variant in variants:
+        session = OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads)._session
+        runners[variant] = lambda pixels, session=session: session.run(
+            ["pooler_output"], {"pixel_values": pixels}
+        )[0]
+    return runners, OnnxEncoder.from_pretrained(folder).preprocessing.image_size
+
+
+def _pictures(count, size):
+    """Smooth normalised pictures `(count, 3, size, size)` float32."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    coarse = [Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)) for _ in range(count)]
+    smooth = np.stack([np.asarray(c.resize((size, size), Image.Resampling.BICUBIC)) for c in coarse])
+    return np.ascontiguousarray(((smooth / 255 - 0.45) / 0.225).astype("float32").transpose(0, 3, 1, 2))
+
+
+def _in_turns(runners, pixels, rounds):
+    """Median seconds of each runner, one call of each in turn."""
+    taken = {name: [] for name in runners}
+    for i in range(rounds + 2):
+        for name, run in runners.items():
+            begin = time.perf_counter()
+            run(pixels)
+            if i > 1:  # the first two lay out memory
+                taken[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def measure(folder, variants, threads=None, rounds=20, starts=3):
+    """Rows of the benchmark, as dictionaries with the keys of `COLUMNS`: Keras first, then the variants."""
+    from memssl_keras.export.folder import find_onnx
+
+    folder = pathlib.Path(folder)
+    runners, size = _runners(folder, variants, threads)
+    pixels = _pictures(max(BATCHES), size)
+    seconds = {n: _in_turns(runners, pixels[:n], max(3, rounds // n if n > 1 else rounds)) for n in BATCHES}
+    expected, rows = runners["keras"](pixels), []
+    for name, run in runners.items():
+        begun = [_start(folder, name, threads) for _ in range(starts)]
+        first, load, peak = (statistics.median(values) for values in zip(*begun, strict=True))
+        path = folder / "model.safetensors" if name == "keras" else find_onnx(folder, name)
+        vectors = run(pixels)
+        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
+        rows.append(
+            {
+                "variant": name,
+                "file MB": round(path.stat().st_size / 1e6, 2),
+                "load s": round(load, 3),
+                "first embedding s": round(first, 2),
+                "peak MB": round(peak),
+                "latency ms": round(1000 * seconds[1][name], 2),
+                "images/s at 8": round(8 / seconds[8][name], 1),
+                "images/s at 32": round(32 / seconds[32][name], 1),
+                "speed": round(seconds[1]["keras"] / seconds[1][name], 2),
+                "cosine": round(float(((vectors * expected).sum(1) / norms).min()), 6),
+            }
+        )
+    return rows
+
+
+def exported(model, variants):
+    """A folder with Keras weights and those variants: the model's own, or one made for the purpose.
+
+    Args:
+        model: Bundled model, repository, folder, or a recipe, of which an untrained encoder is taken: its speed and
+            size are those of a trained one.
+        variants: Variants; None for those that the folder holds, or float32, float16 and int8.
+
+    Returns:
+        The folder, its variants, and what to keep alive while it is used.
+    """
+    from memssl_keras.export.folder import VARIANTS, find_onnx
+    from memssl_keras.export.onnx import export_onnx
+    from memssl_keras.pretrained import from_pretrained, save_pretrained
+    from memssl_keras.recipes import RECIPES
+    from memssl_keras.zoo.registry import list_models, resolve
+
+    folder = resolve(model) if model in list_models() else pathlib.Path(model)
+    if folder.is_dir():
+        held = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
+        if held:
+            for variant in variants or ():
+                find_onnx(folder, variant)
+            return folder, list(variants or held), None
+    encoder = RECIPES[model].build_encoder() if model in RECIPES else from_pretrained(model)
+    scratch = tempfile.TemporaryDirectory()
+    made, variants = pathlib.Path(scratch.name) / "model", list(variants or ("fp32", "fp16", "int8"))
+    save_pretrained(encoder, made)
+    export_onnx(encoder, made, variants=variants)
+    return made, variants, scratch
+
+
+def write_csv(rows, path):
+    """The rows as a CSV file."""
+    with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(rows, path, title):
+    """The rows as bars: latency, throughput, size and memory."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = ["latency ms", "images/s at 32", "file MB", "first embedding s", "peak MB"]
+    figure, axes = plt.subplots(1, len(shown), figsize=(13, 2.9), layout="constrained")
+    names = [row["variant"] for row in rows]
+    colours = ["#9aa0a6"] + ["#d9622b"] * (len(rows) - 1)
+    for axis, column in zip(axes, shown, strict=True):
+        bars = axis.barh(names, [row[column] for row in rows], color=colours)
+        axis.bar_label(bars, padding=3, fontsize=8)
+        axis.set_title(
+            column + (" (less is better)" if "images" not in column else " (more is better)"), fontsize=9
+        )
+        axis.invert_yaxis()
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.25)
+        axis.tick_params(labelsize=9)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

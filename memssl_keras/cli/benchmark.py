@@ -1,0 +1,50 @@
+"""`memssl benchmark`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from memssl_keras.cli.common import Threads, app, console, errors_in_words, example
+
+
+@app.command(epilog=example("memssl benchmark runs/photos --out speed/"))
+def benchmark(
+    model: Annotated[
+        str, typer.Argument(help="Bundled model, folder of a model, or a recipe: an untrained encoder of it.")
+    ],
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder for benchmark.csv and benchmark.png.")
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(help="fp32, fp16, int8, int8-static, separated by commas; by default what there is."),
+    ] = None,
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 20,
+):
+    """Measure a model's ONNX variants beside the eager Keras encoder, in one run.
+
+    Size, time to load, time from a new process to its first embedding, peak memory, latency, throughput, and cosine
+    similarity to Keras.
+    """
+    from rich.table import Table
+
+    with errors_in_words():
+        from memssl_keras.benchmark.deployed import COLUMNS, draw, exported, measure, write_csv
+
+        with console.status("exporting") as status:
+            folder, chosen, keep = exported(model, variants.split(",") if variants else None)
+            status.update("measuring")
+            rows = measure(folder, chosen, threads, rounds)
+        table = Table("", *(row["variant"] for row in rows), "")
+        for name, meaning in list(COLUMNS.items())[1:]:
+            table.add_row(name, *(str(row[name]) for row in rows), f"[dim]{meaning}")
+        console.print(table)
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            write_csv(rows, out / "benchmark.csv")
+            draw(rows, out / "benchmark.png", f"{model}, {threads or 'all'} threads")
+            console.print(f"written to {out / 'benchmark.csv'} and {out / 'benchmark.png'}")
+        if keep:
+            keep.cleanup()
