@@ -11,6 +11,7 @@ from PIL import Image
 
 from memssl_keras.images import read_image
 
+_LONGEST = 4  # sides as many times the shortest one are still resized whole, as other libraries do it
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -128,12 +129,15 @@ class Preprocessing:
         left, top = round((wide - size) / 2), round((high - size) / 2)
         if shortest == self.resize_size:
             return image.crop((left, top, left + size, top + size))
-        # Only the part of the source that the crop shows is resized: the whole of a 1 x 4000 image would
-        # become 256 x 1,024,000 first. Pillow still filters across the edges of the box, so that the result
-        # is that of resizing everything.
+        resampling = _INTERPOLATIONS[self.interpolation]
+        if max(wide, high) <= _LONGEST * self.resize_size:
+            return image.resize((wide, high), resampling).crop((left, top, left + size, top + size))
+        # Of a longer image only what the crop shows is resized: the whole of one of 1 x 4000 would become
+        # 256 x 1,024,000 first. Pillow filters across the edges of the box, but has them in single precision: a
+        # value may be rounded otherwise.
         across, down = width / wide, height / high
         box = (left * across, top * down, (left + size) * across, (top + size) * down)
-        return image.resize((size, size), _INTERPOLATIONS[self.interpolation], box=box)
+        return image.resize((size, size), resampling, box=box)
 
 
 def _three_numbers(key: str, value) -> tuple[float, float, float]:

@@ -26,7 +26,18 @@ TINY = recipes.Recipe(
     hidden_dim=32,
     output_dim=16,
 )
-COMMANDS = ["pretrain", "evaluate", "export", "embed", "search", "convert", "push", "models", "demo"]
+COMMANDS = [
+    "pretrain",
+    "evaluate",
+    "export",
+    "embed",
+    "search",
+    "benchmark",
+    "convert",
+    "push",
+    "models",
+    "demo",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -37,11 +37,7 @@ def saved(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Pictures that have to be resized, none of them square.
-
-    At this size the margins that are cut off are even numbers of pixels, and `Preprocessing`, which resizes only what
-    the crop shows, gives the very pixels of resizing everything; at others some of them are a level apart.
-    """
+    """Pictures that have to be resized, none of them square; the margins that are cut off are even numbers."""
     wide = Image.fromarray(pictures(1, size=130)[0]).crop((0, 0, 59, 51))
     return [wide, wide.rotate(90, expand=True)]
 

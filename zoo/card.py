@@ -197,9 +197,10 @@ def _files(folder):
     if (folder / TRANSFORMERS_WEIGHTS).is_file():
         text += (
             "\n\nTwo weight files, because timm holds query, key and value as one array and transformers as three, "
-            "and neither reads the other's names. On images that have to be resized, "
-            '`AutoImageProcessor.from_pretrained(…, backend="pil")` gives the pixels that the model was trained on; '
-            "other backends round differently."
+            "and neither reads the other's names. On images that have to be resized, timm's transform gives the pixels "
+            'that the model was trained on, and so does `AutoImageProcessor.from_pretrained(…, backend="pil")` where '
+            "the margins that are cut off are even numbers of pixels; at odd ones it cuts a pixel further to the left "
+            "or top. Its other backend and transformers.js round differently."
         )
     return text
 

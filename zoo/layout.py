@@ -12,11 +12,11 @@ can read the other's names, and safetensors cannot hold one array under two name
 names of timm, DINO and this package, and `transformers.safetensors` the other ones. `transformers_weights` in
 `config.json` names the latter; versions of transformers before 4.53 do not know that key and must not be used.
 
-`preprocessor_config.json` repeats the preprocessing for transformers and transformers.js. timm's transform gives our
-pixels. So does transformers' `AutoImageProcessor.from_pretrained(…, backend="pil")`, except that it cuts the square out
-half a pixel further to the left and top where the margin is an odd number, and we, like timm and torchvision, half a
-pixel to the right. Its other backend, torchvision, and transformers.js resize with other libraries and round otherwise;
-on images of the model's own size they agree.
+`preprocessor_config.json` repeats the preprocessing for transformers and transformers.js. On images that have to be
+resized, timm's transform gives our pixels. So does transformers' `AutoImageProcessor.from_pretrained(…, backend="pil")`
+where the margins that the crop cuts off are even numbers; an odd one it halves downwards, while we, like timm and
+torchvision, round it, which moves the square by a pixel. Its other backend and transformers.js resize with other
+libraries and round otherwise; on images of the model's own size they all agree.
 """
 
 from __future__ import annotations
