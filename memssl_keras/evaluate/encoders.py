@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import json
 import pathlib
 
 import numpy as np
@@ -14,16 +15,17 @@ from memssl_keras.evaluate.features import unit
 from memssl_keras.evaluate.scales import scaled_preprocessing
 
 BATCH = 64  # more is no faster on processors
-WEIGHTS = "model.safetensors"  # as in memssl_keras.pretrained, which loads keras
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # ours, timm's and transformers'
+_OTHERS = "preprocessor_config.json"
 
 
 def open_embedder(spec, threads=None):
     """What a user names on the command line.
 
     Args:
-        spec: A folder of an encoder or the name of a bundled one: its Keras weights, or its ONNX model where there
-            are none; the same with `@VARIANT`, such as `@fp32`: that ONNX variant; or `module:function`, a function
-            from a list of images to features `(N, D)`.
+        spec: A folder, zoo name or repository that `from_pretrained` takes: its Keras weights, or its ONNX model
+            where there are none; the same with `@VARIANT`, such as `@fp32`: that ONNX variant; or `module:function`,
+            a function from a list of images to features `(N, D)`.
         threads: Processor threads of the encoder; all by default. On a machine that is busy with something else one
             is faster than all.
 
@@ -41,8 +43,8 @@ def open_embedder(spec, threads=None):
         return _function(spec)
     if whole.is_dir() or not name:
         name, variant = spec, ""
-    folder = _folder(name)
-    if not variant and (folder / WEIGHTS).is_file():
+    folder = _folder(name, variant)
+    if not variant and _weights(folder):
         return _keras(spec, folder, threads)
     return _onnx(spec, folder, variant or "fp32", threads)
 
@@ -54,18 +56,36 @@ def untrained(spec, threads=None):
         return None
     name = spec if pathlib.Path(spec).is_dir() else spec.partition("@")[0]
     folder = _folder(name)
-    if not (folder / WEIGHTS).is_file():
+    if not _weights(folder):
         return None
     config = (folder / "config.json").read_bytes()
     key = {"kind": "untrained", "revision": hashlib.sha256(config).hexdigest(), "seed": 0}
     return Embedder("the encoder, untrained", key, **_keras_calls(folder, threads, trained=False))
 
 
-def _folder(name):
-    from memssl_keras.zoo.registry import resolve
+def _folder(name, variant=""):
+    from memssl_keras.export.folder import onnx_file
+    from memssl_keras.zoo.hub import find_folder
 
-    folder = pathlib.Path(name)
-    return folder if folder.is_dir() else resolve(str(name))
+    if variant:
+        return find_folder(name, lambda config: [(f"onnx/{onnx_file(variant)}", "")])
+    return find_folder(name, lambda config: [(*_WEIGHTS, f"onnx/{onnx_file('fp32')}"), (_OTHERS, "")])
+
+
+def _weights(folder):
+    """The Keras or torch weights of a folder, or None."""
+    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+
+
+def _config(folder):
+    """Ours where it is ours, the encoder's preprocessing in another library's words where it is not."""
+    from memssl_keras.export.folder import read_config
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "format_version" in config:
+        return read_config(folder)
+    others = folder / _OTHERS
+    return {"preprocessing": json.loads(others.read_text(encoding="utf-8")) if others.is_file() else config}
 
 
 def _revision(*files):
@@ -78,8 +98,6 @@ def _revision(*files):
 
 
 def _keras_calls(folder, threads, trained):
-    from memssl_keras.export.folder import read_config
-
     @functools.cache
     def load():
         import keras
@@ -117,17 +135,15 @@ def _keras_calls(folder, threads, trained):
 
         return embed_blocks(load(), images, count, patches)
 
-    is_vit = read_config(folder).get("model_type") != "keras"
+    is_vit = _config(folder).get("model_type") != "keras"
     return {"embed": embed, "scaled": scaled, "blocks": blocks if is_vit else None}
 
 
 def _keras(spec, folder, threads):
-    from memssl_keras.export.folder import read_config
-
     key = {
         "kind": "keras",
-        "revision": _revision(folder / "config.json", folder / WEIGHTS),
-        "preprocessing": read_config(folder)["preprocessing"],
+        "revision": _revision(folder / "config.json", _weights(folder)),
+        "preprocessing": _config(folder)["preprocessing"],
     }
     return Embedder(spec, key, **_keras_calls(folder, threads, trained=True))
 
