@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from labelled_images import Counting, coloured, encoded, write
 from onnx_folder import write_encoder
+from other_libraries import need
 from PIL import Image
 from small_models import pictures, small_vit
 
+from memssl_keras import from_pretrained
 from memssl_keras.evaluate import run
 from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
 from memssl_keras.evaluate.data import open_classes
@@ -357,3 +359,18 @@ def test_a_folder_per_class_is_labelled_as_parquet_is(tmp_path, colours):
     assert [f"class{label}" in name for label, name in zip(found.test_labels, names, strict=True)] == [
         True
     ] * 20
+
+
+def test_a_folder_of_transformers_is_scored_with_its_preprocessing(tmp_path):
+    transformers = need("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 48}
+    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=32, patch_size=8)).save_pretrained(
+        tmp_path
+    )
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    images = list(pictures(3))
+    ours = open_embedder(str(tmp_path))
+    np.testing.assert_allclose(ours.embed(images), from_pretrained(tmp_path).embed(images), atol=1e-6)
+    assert np.abs(untrained(str(tmp_path)).embed(images) - ours.embed(images)).max() > 1e-3
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 64}}')
+    assert open_embedder(str(tmp_path)).key != ours.key
