@@ -71,6 +71,7 @@ def pretrain(
     ] = None,
     label: Annotated[str, typer.Option(help="Label column of that Parquet.")] = "label",
     knn_every: Annotated[int, typer.Option(min=1, help="Epochs between two k-NN measurements.")] = 1,
+    knn_k: Annotated[int, typer.Option(min=1, help="Neighbours that vote in it.")] = 20,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
     ] = 500,
@@ -133,7 +134,7 @@ def pretrain(
         kind = "images of a stream" if streaming else "images"
         console.print(f"{recipe}: {len(images):,} {kind}, {settings.epochs} epochs of {steps} steps")
         progress = RichProgress(console)
-        observers = [OnlineKNN(*voters, *held_out, every=knn_every)] if labelled else []
+        observers = [OnlineKNN(*voters, *held_out, every=knn_every, k=knn_k)] if labelled else []
         if tensorboard and main:
             from memssl_keras.tensorboard import TensorBoard
 

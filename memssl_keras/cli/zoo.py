@@ -141,10 +141,14 @@ def _recipes():
     table = Table(*columns, title="recipes")
     for name, recipe in RECIPES.items():
         encoder, views = recipe.encoder, recipe.views
+        if recipe.family == "vit":
+            what = f"ViT {encoder['embed_dim']}×{encoder['depth']}, patch {encoder['patch_size']}"
+        else:
+            what = f"ResNet {'-'.join(map(str, encoder.get('blocks', (2, 2, 2, 2))))}, width {encoder.get('width', 64)}"
         table.add_row(
             name,
-            f"ViT {encoder['embed_dim']}×{encoder['depth']}, patch {encoder['patch_size']}",
-            f"{encoder['image_size']} px",
+            what,
+            f"{views.global_size} px",
             f"2×{views.global_size} + {views.local_views}×{views.local_size}",
             f"{recipe.memory_size:,}",
             f"{recipe.block_size:,}",
