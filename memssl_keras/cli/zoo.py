@@ -133,12 +133,12 @@ def _models():
 
 
 def _recipes():
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from memssl_keras.recipes import RECIPES
 
-    columns = ("recipe", "encoder", "image", "views", "memory", "block", "epochs", "batch")
-    table = Table(*columns, title="recipes")
+    columns = ("encoder", "views", "memory / block", "epochs", "batch")
+    table = Table(Column("recipe", no_wrap=True), *columns, title="recipes")
     for name, recipe in RECIPES.items():
         encoder, views = recipe.encoder, recipe.views
         if recipe.family == "vit":
@@ -148,10 +148,9 @@ def _recipes():
         table.add_row(
             name,
             what,
-            f"{views.global_size} px",
-            f"2×{views.global_size} + {views.local_views}×{views.local_size}",
-            f"{recipe.memory_size:,}",
-            f"{recipe.block_size:,}",
+            f"2 × {views.global_size} px"
+            + (f", {views.local_views} × {views.local_size} px" if views.local_views else ""),
+            f"{recipe.memory_size:,} / {recipe.block_size:,}",
             str(recipe.epochs),
             str(recipe.batch_size),
         )
