@@ -117,17 +117,21 @@ def compare(path, encoder, variant="fp32", image_size=None):
             worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf
         similar.append(np.nan_to_num(cosines(given["pooler_output"], expected[-1]), nan=-1.0))
         inputs.append([len(pixels), *pixels.shape[2:]])
-    similar = np.concatenate(similar)
+    return _verification(path, variant, worst, np.concatenate(similar), inputs)
+
+
+def _verification(path, variant, difference, similar, inputs, raw_pixels=False):
     content = Path(path).read_bytes()
     return Verification(
         Path(path).name,
         variant,
         len(content),
         hashlib.sha256(content).hexdigest(),
-        worst,
+        float(difference) if np.isfinite(difference) else np.inf,
         float(similar.mean()),
         float(similar.min()),
         inputs,
+        raw_pixels=raw_pixels,
     )
 
 
@@ -154,19 +158,8 @@ def compare_raw_pixels(path, encoder, preprocessing, variant="fp32"):
     session, expected = open_session(path), embed(encoder, pictures, preprocessing=preprocessing)
     ours = np.concatenate([embed_raw_pixels(session, picture) for picture in pictures])
     similar = np.nan_to_num(cosines(ours, expected), nan=-1.0)
-    difference = np.abs(ours - expected).max()
-    content = Path(path).read_bytes()
-    return Verification(
-        Path(path).name,
-        variant,
-        len(content),
-        hashlib.sha256(content).hexdigest(),
-        float(difference) if np.isfinite(difference) else np.inf,
-        float(similar.mean()),
-        float(similar.min()),
-        [[1, *picture.shape[:2]] for picture in pictures],
-        raw_pixels=True,
-    )
+    shapes = [[1, *picture.shape[:2]] for picture in pictures]
+    return _verification(path, variant, np.abs(ours - expected).max(), similar, shapes, raw_pixels=True)
 
 
 def on_images(vectors, reference, labels=None):

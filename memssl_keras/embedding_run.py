@@ -69,6 +69,10 @@ class EmbeddingRun:
             plan.write_text(self.plan, encoding="utf-8")
         return [number for number in range(len(self)) if not self.part(number).is_file()]
 
+    def done(self, todo):
+        """Images of the chunks that are not in `todo`."""
+        return len(self.source) - sum(map(self.size, todo))
+
     def write(self, number, encoder, batch_size=32, advance=lambda count: None):
         """Embed a chunk and put its file in place, whole."""
         start = number * self.chunk
@@ -133,7 +137,7 @@ def write_embeddings(
     """
     run = EmbeddingRun(source, path, model, encoder.embed_dim, key, chunk)
     todo = run.start()
-    advance(sum(run.size(number) for number in set(range(len(run))) - set(todo)))
+    advance(run.done(todo))
     for number in todo:
         run.write(number, encoder, batch_size, advance)
     return run.join()

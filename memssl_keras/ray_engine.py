@@ -59,7 +59,7 @@ def embed_with_ray(
     whole = EmbeddingRun(open_source(**data), embed_dim=embed_dim, **run)
     try:
         todo = whole.start()
-        advance(sum(whole.size(number) for number in set(range(len(whole))) - set(todo)))
+        advance(whole.done(todo))
         if todo:
             chunks = ray.data.from_items(
                 [{"chunk": number} for number in todo], override_num_blocks=len(todo)
