@@ -83,9 +83,7 @@ def export(
 
         encoder, folder = from_pretrained(model), out or pathlib.Path(model)
         if not out and not folder.is_dir():
-            raise ValueError(
-                f"model={model!r} is bundled and exported; --out FOLDER writes it elsewhere again"
-            )
+            raise ValueError(f"model={model!r} is no folder of yours; --out FOLDER says where to write")
         source = open_source(images, split=split) if images else None
         with console.status("tracing and comparing"):
             written = export_onnx(

@@ -1,0 +1,88 @@
+"""DINO's head and loss in the same harness, so that a comparison is one of methods.
+
+Encoder, views, optimiser, schedules, teacher and observers are `MaSSL`'s; only what stands in the memory's place
+differs: prototypes behind the head, and a centre that is subtracted from the teacher's logits.
+
+References:
+    Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.14294).
+"""
+
+import torch
+from keras import ops
+
+from memssl_keras.branch import Branch, feature_width
+from memssl_keras.head import ProjectionHead
+from memssl_keras.massl import MaSSL
+
+
+class PrototypeHead(ProjectionHead):
+    """`ProjectionHead`, then cosine similarities to learned prototypes: `(B, D)` → logits `(B, prototypes)`."""
+
+    def __init__(self, hidden_dim, output_dim, batch_norm, prototypes, **kwargs):
+        super().__init__(hidden_dim, output_dim, batch_norm, **kwargs)
+        self.count = prototypes
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.prototypes = self.add_weight(
+            shape=(self.output_dim, self.count), initializer="glorot_normal", name="prototypes"
+        )
+
+    def call(self, features, training=None):
+        units = super().call(features, training=training)
+        return ops.matmul(units, ops.normalize(self.prototypes, axis=0))
+
+    def get_config(self):
+        return {**super().get_config(), "prototypes": self.count}
+
+
+class CentredConsistency:
+    """Cross-entropy between the centred teacher and the student over the prototypes, over pairs of views.
+
+    Args:
+        student_temperature: By which the student's logits are divided.
+        centre_momentum: Of the running mean of the teacher's logits that is subtracted from them.
+    """
+
+    def __init__(self, student_temperature=0.1, centre_momentum=0.9):
+        self.student_temperature, self.centre_momentum = student_temperature, centre_momentum
+        self.centre = None
+
+    def __call__(self, student, teacher, memory, blocks, teacher_temperature):
+        """Mean loss and the teacher's mean entropy; views come one after the other, as in `MemoryConsistency`."""
+        images = len(teacher) // 2
+        mean = teacher.mean(0)
+        self.centre = mean if self.centre is None else self.centre.lerp(mean, 1 - self.centre_momentum)
+        target = torch.softmax((teacher - self.centre) / teacher_temperature, 1).unflatten(0, (2, images))
+        log_student = torch.log_softmax(student / self.student_temperature, 1).unflatten(0, (-1, images))
+        pairs = [(i, j) for j in range(2) for i in range(len(log_student)) if i != j]
+        loss = sum(-(target[j] * log_student[i]).sum(1).mean() for i, j in pairs) / len(pairs)
+        return loss, torch.special.entr(target).sum(2).mean()
+
+
+class DINO(MaSSL):
+    """`MaSSL` with prototypes and a centre in place of the memory.
+
+    Args:
+        encoder: As `MaSSL` takes it.
+        prototypes: Their number.
+        hidden_dim: Width of the head.
+        output_dim: Width in front of the prototypes.
+        batch_norm: Put batch norm into the head.
+        **settings: Others of `MaSSL`.
+    """
+
+    def __init__(self, encoder, prototypes=4096, hidden_dim=512, output_dim=256, batch_norm=True, **settings):
+        settings = {
+            k: v for k, v in settings.items() if k not in ("memory_size", "block_size", "memory_storage")
+        }
+        super().__init__(
+            encoder, 1, 1, hidden_dim, prototypes, batch_norm, **settings
+        )  # a memory of one slot
+        head = PrototypeHead(hidden_dim, output_dim, batch_norm, prototypes)
+        head.build((None, feature_width(encoder)))
+        self.student = Branch(encoder, head, name="student")
+        self.teacher = self.student.copy()
+        for variable, _ in self._followed:
+            variable.trainable = False
+        self.consistency = CentredConsistency(self.consistency.student_temperature)
