@@ -76,9 +76,8 @@ class DINO(MaSSL):
         settings = {
             k: v for k, v in settings.items() if k not in ("memory_size", "block_size", "memory_storage")
         }
-        super().__init__(
-            encoder, 1, 1, hidden_dim, prototypes, batch_norm, **settings
-        )  # a memory of one slot
+        # The memory that comes with it is written and never read.
+        super().__init__(encoder, 1024, 1024, hidden_dim, prototypes, batch_norm, **settings)
         head = PrototypeHead(hidden_dim, output_dim, batch_norm, prototypes)
         head.build((None, feature_width(encoder)))
         self.student = Branch(encoder, head, name="student")
