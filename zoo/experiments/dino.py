@@ -10,6 +10,7 @@ References:
 import torch
 from keras import ops
 
+from memssl_keras import distributed
 from memssl_keras.branch import Branch, feature_width
 from memssl_keras.head import ProjectionHead
 from memssl_keras.massl import MaSSL
@@ -82,6 +83,9 @@ class DINO(MaSSL):
         head.build((None, feature_width(encoder)))
         self.student = Branch(encoder, head, name="student")
         self.teacher = self.student.copy()
+        for name in ("_followed", "_statistics"):  # of the branches that these replace
+            self.__dict__.pop(name, None)
+        self._parallel = distributed.Parallel(self.student)
         for variable, _ in self._followed:
             variable.trainable = False
         self.consistency = CentredConsistency(self.consistency.student_temperature)
