@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from dino import DINO
 from glyphs import held_out
 
-from memssl_keras import get_recipe
+from memssl_keras import AdamW, get_recipe
 from memssl_keras.datasets_source import open_data
 from memssl_keras.evaluate.retrieval import retrieve
-from memssl_keras.observe import MemoryHealth
 from memssl_keras.pretrained import embed
 
 
@@ -56,6 +56,22 @@ def five_shots(encoder, sketches, draws=5, queries=10):
     return float(np.mean(correct))
 
 
+def build_dino(recipe, seed):
+    """DINO with everything of a recipe but its memory."""
+    model = DINO(
+        recipe.build_encoder(),
+        hidden_dim=recipe.hidden_dim,
+        output_dim=recipe.output_dim,
+        batch_norm=recipe.batch_norm,
+        student_temperature=recipe.student_temperature,
+        teacher_temperature=recipe.teacher_temperature[0],
+        teacher_momentum=recipe.momentum,
+        seed=seed,
+    )
+    model.compile(AdamW(recipe.peak_learning_rate, weight_decay=recipe.weight_decay[0], clipnorm=recipe.clip))
+    return model
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -63,6 +79,7 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--recipe", default="vitt8_glyphs")
+    parser.add_argument("--method", choices=["massl", "dino"], default="massl")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE or views.FIELD=VALUE")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
@@ -77,7 +94,7 @@ def main():
         )
     recipe = get_recipe(args.recipe)
     recipe = dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, **views), **changes)
-    model, health = recipe.build(seed=args.seed), MemoryHealth()
+    model = recipe.build(seed=args.seed) if args.method == "massl" else build_dino(recipe, args.seed)
     images = open_data(str(args.data / "glyphs" / "train.parquet"))
     started = time.process_time()
     history = model.fit(
@@ -87,7 +104,7 @@ def main():
         epochs=recipe.epochs,
         seed=args.seed,
         verbose=0,
-        callbacks=[recipe.schedules(), health],
+        callbacks=[recipe.schedules()],
     ).history
     seconds = time.process_time() - started
     emoji = pq.read_table(args.data / "emoji" / "train-00000-of-00001.parquet").to_pydict()
@@ -95,6 +112,7 @@ def main():
     out = np.array([held_out(c) for c in emoji["codepoint"]])
     row = {
         "name": args.name,
+        "method": args.method,
         "changes": " ".join(args.set),
         "seed": args.seed,
         "parameters": model.encoder.count_params(),
