@@ -6,4 +6,5 @@ from memssl_keras.cli import train
 from memssl_keras.cli import evaluate
 from memssl_keras.cli import deploy
 from memssl_keras.cli import show
+from memssl_keras.cli import demo
 from memssl_keras.cli.common import app
