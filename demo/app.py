@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from . import api, retrieve, teach
+from . import api, inside, retrieve, teach
 from .lessons import Lessons
 from .models import open_model
 from .pictures import Pictures
@@ -61,6 +61,8 @@ def build_app(model=None, gallery=None, compare=(), advance=lambda count: None) 
                 retrieve.build_tab(Page(retrieval, others))
             with gr.Tab("Teach it", id="teach"):
                 teach.build_tab(Lessons(retrieval))
+            with gr.Tab("Look inside", id="inside") as tab:
+                inside.build_tab(tab, inside.Inside(retrieval))
         api.add_endpoints(retrieval)
         if gallery is None:
             gr.HTML(_CREDITS, elem_id="credits", **PLAIN)

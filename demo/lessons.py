@@ -86,7 +86,7 @@ class Lessons:
         for number, name in enumerate(names):
             title, rows = escape(name), [i for i, other in enumerate(taught.classes) if other == name]
             pictures = "".join(
-                f'<button type="button" class="example" data-example="{i}" title="Remove this example of {title}" aria-label="Remove example {n} of {title}">'
+                f'<button type="button" class="example" data-example="{i}" title="Remove example {n} of {title}">'
                 f'<img src="{data_uri(taught.pictures[i])}" alt="Example {n} of {title}"></button>'
                 for n, i in enumerate(rows, 1)
             )

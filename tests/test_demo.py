@@ -15,6 +15,8 @@ from PIL import Image
 from memssl_keras.demo.app import launch
 from memssl_keras.demo.gallery import BUNDLED, open_gallery
 from memssl_keras.demo.index import CosineIndex
+from memssl_keras.demo.inside import Inside
+from memssl_keras.demo.map import lay_out, map_rows
 from memssl_keras.demo.models import open_model
 from memssl_keras.demo.pictures import cut
 from memssl_keras.demo.retrieve import Page
@@ -276,3 +278,32 @@ def test_the_digest_of_pixels_depends_on_their_shape():
     assert pixel_digest(np.zeros((2, 3, 3), np.uint8)) != pixel_digest(np.zeros((3, 2, 3), np.uint8))
     with pytest.raises(ImageError):
         read_image(b"no image")
+
+
+def test_the_map_keeps_neighbourhoods_and_is_computed_once(tmp_path):
+    rng = np.random.default_rng(0)
+    groups = np.eye(3, 12, dtype=np.float32).repeat(20, axis=0)
+    vectors = groups + 0.1 * rng.standard_normal((60, 12)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    places = lay_out(vectors, tmp_path)
+    assert places.shape == (60, 2) and places.min() == 0 and places.max() == 1
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2) + np.eye(60) * 9
+    assert (apart.argmin(1) // 20 == np.arange(60) // 20).all()
+    (file,) = tmp_path.iterdir()
+    np.save(file, places[:, ::-1])
+    np.testing.assert_array_equal(lay_out(vectors, tmp_path), places[:, ::-1])
+    file.write_bytes(b"no array")
+    np.testing.assert_array_equal(lay_out(vectors, tmp_path), places)
+    for few in (1, 2, 5):
+        assert np.isfinite(lay_out(vectors[:few])).all()
+
+
+def test_the_map_of_a_large_gallery_is_spread_over_it():
+    rows = map_rows(100_000)
+    assert len(set(rows.tolist())) == 2000 and rows[0] < 50 and rows[-1] >= 99_950
+    assert map_rows(3).tolist() == [0, 1, 2]
+
+
+def test_the_map_names_things_as_they_are(model, colours):
+    html = Inside(load(model, colours)).picture()
+    assert html.count('class="dot"') == 3 and "<b id" not in html

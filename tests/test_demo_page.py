@@ -204,3 +204,30 @@ def test_draws_how_many_examples_are_enough(tmp_path, model, visit):
     page.locator("#measure").click()
     page.locator("#curve-plot").get_by_text("examples per class").first.wait_for(timeout=60_000)
     keep_screenshot(page, tmp_path, "curve")
+
+
+def test_the_map_shows_pictures_and_the_neighbours_of_one(tmp_path, model, emoji, visit):
+    page = visit(model, viewport={"width": 1280, "height": 900})
+    page.get_by_role("tab", name="Look inside").click()
+    page.locator("#map .dot").nth(902).wait_for(timeout=60_000)
+    assert page.locator("#map .legend li").count() == 7
+    dot = page.locator("#map .dot[data-row='450']")
+    dot.hover(force=True)
+    page.locator("#map-hint img").wait_for()
+    under = page.locator("#map-hint").inner_text()
+    assert under in {emoji.gallery.title(row) for row in range(903)}
+    page.wait_for_function("document.querySelector('#map-hint img').naturalWidth > 0")
+    page.locator("#inside-examples .card").nth(6).click()
+    page.locator("#inside-status h2", has_text="Where its look-alikes are").wait_for()
+    assert page.locator("#marks img").count() == 12
+    page.wait_for_function("[...document.querySelectorAll('#marks img')].every(img => img.naturalWidth)")
+    keep_screenshot(page, tmp_path, "inside")
+
+
+def test_shows_what_the_last_block_looks_at(tmp_path, demo_cache, visit):
+    page = visit(None, viewport={"width": 1280, "height": 900})  # the bundled ViT
+    page.get_by_role("tab", name="Look inside").click()
+    page.locator("#inside-examples .card").nth(1).click()
+    page.locator("#attention figure").nth(4).wait_for(timeout=60_000)
+    assert page.locator("#attention figcaption").all_inner_texts()[:2] == ["All heads", "Head 1"]
+    keep_screenshot(page, tmp_path, "attention")
