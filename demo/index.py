@@ -52,9 +52,15 @@ class CosineIndex:
         count = len(self.vectors) if allowed is None else int(np.count_nonzero(allowed))
         if self.graph is not None and count > _FEW * len(self.vectors):
             return self._in_graph(query, min(k, count), allowed)
-        rows = None if allowed is None or count == len(self.vectors) else np.flatnonzero(allowed)
-        similarities = (self.vectors if rows is None else self.vectors[rows]) @ query
-        best = np.argpartition(-similarities, min(k, count - 1))[:k] if count > k else np.arange(count)
+        if allowed is None or count > _FEW * len(self.vectors):  # a copy of so many vectors would cost more
+            rows, similarities = None, self.vectors @ query
+            if allowed is not None:
+                similarities[~allowed] = -np.inf
+        else:
+            rows = np.flatnonzero(allowed)
+            similarities = self.vectors[rows] @ query
+        k = min(k, count)
+        best = np.argpartition(-similarities, k - 1)[:k] if k < len(similarities) else np.arange(k)
         best = np.sort(best)
         order = best[np.argsort(-similarities[best], kind="stable")]
         return order if rows is None else rows[order], similarities[order]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from memssl_keras import OnnxEncoder
 from memssl_keras.export.folder import find_onnx
 
 DEFAULT = "massl_vitn4.cifar10"
+# Of one search: the searches of several visitors side by side use the other half of the cores.
+THREADS = max(1, (os.cpu_count() or 2) // 2)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def open_model(spec: str) -> Model:
         from memssl_keras.zoo.registry import resolve
 
         folder = resolve(name)
-    encoder = OnnxEncoder.from_pretrained(folder, variant=variant or "fp32")
+    encoder = OnnxEncoder.from_pretrained(folder, variant=variant or "fp32", threads=THREADS)
     file = find_onnx(folder, variant or "fp32")
     digest = hashlib.sha256(file.read_bytes())
     digest.update(repr(encoder.preprocessing).encode())
