@@ -136,13 +136,9 @@ def add_endpoints(retrieval: Retrieval) -> None:
             (classify, [image, taught, classifier], data),
             (export, [taught, classifier], file),
         ):
+            at_once = function is not export  # the queue would take longer than the others
             gr.Button(function.__name__).click(
-                function,
-                inputs,
-                output,
-                api_name=function.__name__,
-                concurrency_limit=4,
-                concurrency_id="search",
+                function, inputs, output, api_name=function.__name__, queue=not at_once
             )
 
 

@@ -114,7 +114,9 @@ def launch(
         _uploads.append(tempfile.TemporaryDirectory(prefix="memssl-demo-", ignore_cleanup_errors=True))
     os.environ["GRADIO_TEMP_DIR"] = _uploads[0].name
     app = build_app(model, gallery, compare, advance)
-    threadpool_limits(1, "blas")  # NumPy's own threads wait for each other, at many times the cost of one product
+    threadpool_limits(
+        1, "blas"
+    )  # NumPy's own threads wait for each other, at many times the cost of one product
     try:
         return app.launch(
             server_name=host,

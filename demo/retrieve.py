@@ -13,13 +13,8 @@ from .pictures import cut, data_uri, read_upload
 from .search import Retrieval
 
 PLAIN = {"apply_default_css": False, "padding": False}
-# Searches run side by side up to this many; the rest wait their turn.
-QUIET = {
-    "show_progress": "hidden",
-    "api_visibility": "private",
-    "concurrency_limit": 4,
-    "concurrency_id": "search",
-}
+# Answered at once, side by side: the queue would take longer than the search.
+QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
 # A box drawn with the mouse, a finger or a pen over the picture in #query, as fractions of the picture.
 _DRAG = """
@@ -106,7 +101,6 @@ class Page:
         try:
             pixels = read_upload(path)
         except ImageError as error:
-            gr.Warning(escape(str(error)))
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
         if part is not None:
             pixels = cut(pixels, part)
@@ -158,7 +152,7 @@ def build_tab(page: Page) -> gr.Image:
                 cards.small(retrieval.spread(8)), js_on_load=ON_CLICK % "#query", elem_id="examples", **PLAIN
             )
             most = min(48, len(gallery))
-            k = gr.Slider(1, most, min(12, most), step=1, label="How many", buttons=[])
+            k = gr.Slider(1, max(2, most), min(12, most), step=1, label="How many", buttons=[])
             other = gr.Dropdown(
                 ["nothing", *page.others],
                 value="nothing",

@@ -24,7 +24,7 @@ element.addEventListener('click', (event) => {
 _PICKS = 24
 FIRST = "logistic"
 # What changes a session runs by itself: two clicks at once would lose one.
-ONE_BY_ONE = {**QUIET, "concurrency_limit": 1, "concurrency_id": "teach"}
+ONE_BY_ONE = {**QUIET, "queue": True, "concurrency_limit": 1, "concurrency_id": "teach"}
 
 
 def build_tab(lessons: Lessons) -> None:

@@ -41,15 +41,10 @@ def search(address, picture, session, boundary="memssl"):
     path = json.loads(_post(f"{address}gradio_api/upload", body, kind))[0]
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     query = {"data": [file, 12, None, None], "session_hash": session}
-    call = f"{address}gradio_api/call/search"
-    event = json.loads(_post(call, json.dumps(query).encode(), {"Content-Type": "application/json"}))[
-        "event_id"
-    ]
-    with urllib.request.urlopen(f"{call}/{event}", timeout=60) as stream:
-        answer = stream.read().decode()
-    if "event: complete" not in answer:
-        raise RuntimeError(f"the demo answered {answer[:300]!r}")
-    return len(json.loads(answer.split("data: ", 1)[1].splitlines()[0])[0]["results"])
+    answer = _post(
+        f"{address}gradio_api/run/search", json.dumps(query).encode(), {"Content-Type": "application/json"}
+    )
+    return len(json.loads(answer)["data"][0]["results"])
 
 
 def _post(url, body, headers):
