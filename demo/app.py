@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from . import api, inside, retrieve, teach
 from .lessons import Lessons
-from .models import open_model
+from .models import DEFAULT, beside, open_model, shown_name
 from .pictures import Pictures
 from .retrieve import PLAIN, Page
 from .search import load
@@ -29,14 +29,15 @@ _SESSIONS = 200  # whose classes are kept at once; the least recent is forgotten
 _HOUR = 3600
 
 
-def build_app(model=None, gallery=None, compare=(), advance=lambda count: None) -> gr.Blocks:
+def build_app(model=None, gallery=None, compare=None, advance=lambda count: None) -> gr.Blocks:
     """Build the page without serving it.
 
     Args:
         model: a model folder or name, with `@VARIANT` another one of its ONNX files; by default the one that comes
             with the package.
         gallery: a folder of images, Parquet, or `hub:OWNER/NAME`; by default the bundled emoji.
-        compare: further models, to be asked beside the first. Each embeds the gallery when it is first chosen.
+        compare: further models, to be asked beside the first; by default the model's other variants and the other
+            bundled models. Each is opened, and embeds the gallery, when it is first chosen.
         advance: called with the number of images of the gallery done since the last call.
 
     Returns:
@@ -50,7 +51,10 @@ def build_app(model=None, gallery=None, compare=(), advance=lambda count: None) 
         >>> app = build_app()
     """
     retrieval = load(model, gallery, advance)
-    others = {open_model(str(spec)).name: functools.partial(load, str(spec), gallery) for spec in compare}
+    for spec in compare or ():
+        open_model(str(spec))  # what is not there is said now
+    compare = beside(str(model or DEFAULT)) if compare is None else map(str, compare)
+    others = {shown_name(spec): functools.partial(load, spec, gallery) for spec in compare}
     pictures = Pictures()
     pictures.add(retrieval.gallery)
     with gr.Blocks(
@@ -77,7 +81,7 @@ def launch(
     host="127.0.0.1",
     port=7860,
     open_browser=True,
-    compare=(),
+    compare=None,
     advance=lambda count: None,
     **options,
 ):

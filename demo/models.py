@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memssl_keras import OnnxEncoder
-from memssl_keras.export.folder import find_onnx
+from memssl_keras.export.folder import VARIANTS, find_onnx
 
 DEFAULT = "massl_vitn4.cifar10"
 # Of one search: the searches of several visitors side by side use the other half of the cores.
@@ -50,9 +50,7 @@ def open_model(spec: str) -> Model:
         >>> open_model("massl_vitn4.cifar10@fp32").encoder.embed_dim
         128
     """
-    name, _, variant = spec.rpartition("@")
-    if Path(spec).is_dir() or not name:
-        name, variant = spec, ""
+    name, variant = _split(spec)
     folder = Path(name)
     if not folder.is_dir():
         from memssl_keras.zoo.registry import resolve
@@ -62,5 +60,31 @@ def open_model(spec: str) -> Model:
     file = find_onnx(folder, variant or "fp32")
     digest = hashlib.sha256(file.read_bytes())
     digest.update(repr(encoder.preprocessing).encode())
-    shown = Path(name).resolve().name + (f"@{variant}" if variant else "")
-    return Model(shown, encoder, file, digest.hexdigest()[:32])
+    return Model(shown_name(spec), encoder, file, digest.hexdigest()[:32])
+
+
+def shown_name(spec: str) -> str:
+    """A model's name on the page: of a folder its last part."""
+    return Path(spec).resolve().name
+
+
+def beside(spec: str) -> list[str]:
+    """What a model can be compared with at once: its folder's other variants, and the other bundled models.
+
+    Example:
+        >>> from memssl_keras.demo.models import beside
+        >>> "massl_vitn4.cifar10" in beside("massl_vitn4.cifar10")
+        False
+    """
+    from memssl_keras.zoo.registry import list_models, resolve
+
+    name, variant = _split(spec)
+    folder = Path(name) if Path(name).is_dir() else resolve(name)
+    there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
+    own = [f"{name}@{v}" for v in there if v != (variant or "fp32")]
+    return own + [other for other in list_models() if resolve(other).resolve() != folder.resolve()]
+
+
+def _split(spec):
+    name, _, variant = spec.rpartition("@")
+    return (spec, "") if Path(spec).is_dir() or not name else (name, variant)

@@ -114,7 +114,11 @@ class Page:
         title = f"Nearest to {query}"
         if other not in self.others:
             return headline(title, _times(found)), cards.large(found.rows, found.similarities)
-        second = self.others[other]()
+        try:
+            second = self.others[other]()
+        except (ValueError, OSError) as error:
+            print(f"{other}: {error}")  # with its path, which is for those who run the page
+            return headline("This model cannot be compared", f"{escape(other)} is missing or damaged."), ""
         theirs = second.search(pixels, k, filters)
         common = len(set(found.rows.tolist()) & set(theirs.rows.tolist()))
         about = f"{common} of {len(found.rows)} pictures are found by both models."
@@ -188,8 +192,10 @@ def build_tab(page: Page) -> gr.Image:
     query.change(anew, [query, *settings], everything, trigger_mode="always_last", **QUIET)
     drag.click(anew, [query, *settings], everything, **QUIET)
     drag.select(choose, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+    slow = QUIET | {"queue": True, "show_progress": "full"}  # a model that is first chosen embeds the gallery
+    other.change(page.look, [query, part, *settings], [status, results], trigger_mode="always_last", **slow)
     gr.on(
-        [setting.change for setting in settings],
+        [setting.change for setting in (k, *filters)],
         page.look,
         [query, part, *settings],
         [status, results],

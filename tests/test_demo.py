@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from demo_page import png, save, write_gallery
+from onnx_folder import write_encoder
 from PIL import Image
 
 from memssl_keras.demo.app import launch
@@ -17,12 +18,13 @@ from memssl_keras.demo.gallery import BUNDLED, open_gallery
 from memssl_keras.demo.index import CosineIndex
 from memssl_keras.demo.inside import Inside
 from memssl_keras.demo.map import lay_out, map_rows
-from memssl_keras.demo.models import open_model
+from memssl_keras.demo.models import beside, open_model, shown_name
 from memssl_keras.demo.pictures import cut
 from memssl_keras.demo.retrieve import Page
 from memssl_keras.demo.search import Retrieval, load
 from memssl_keras.demo.vectors import pixel_digest
 from memssl_keras.images import ImageError, read_image
+from memssl_keras.zoo.registry import list_models
 
 pytest_plugins = ["demo_fixtures"]
 
@@ -254,6 +256,24 @@ def test_compares_two_models_on_one_query(tmp_path, emoji):
     assert "5 of 5 pictures are found by both" in headline and results.count("<section>") == 2
     rows = rows_in(results)
     assert rows[:5] == rows[5:]
+
+
+def test_a_model_stands_beside_its_variants_and_the_bundled_ones(tmp_path):
+    folder = write_encoder(tmp_path / "mine")
+    (folder / "onnx" / "model_quantized.onnx").write_bytes((folder / "onnx" / "model.onnx").read_bytes())
+    assert beside(str(folder)) == [f"{folder}@int8", *list_models()]
+    assert beside(f"{folder}@int8")[0] == f"{folder}@fp32"
+    assert shown_name(f"{folder}@int8") == "mine@int8"
+    assert open_model(f"{folder}@int8").name == "mine@int8"
+
+
+def test_a_model_to_compare_with_that_is_damaged_is_said(tmp_path, emoji):
+    def broken():
+        raise ValueError(f"{tmp_path}/model.onnx: not readable")
+
+    page = Page(emoji, {"broken": broken})
+    headline, results = page.look(save(tmp_path, png("red")), None, 5, "broken")
+    assert "broken is missing or damaged" in headline and str(tmp_path) not in headline and not results
 
 
 def test_the_demo_loads_neither_torch_nor_keras(model):

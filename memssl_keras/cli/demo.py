@@ -20,7 +20,10 @@ def demo(
         ),
     ] = None,
     compare: Annotated[
-        list[str] | None, typer.Option(help="Another model to ask beside the first; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Models to ask beside the first; by default its variants and all that are bundled."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -55,4 +58,4 @@ def demo(
             errors.print(f"{len(retrieval.failures):,} left out, which cannot be read:", highlight=False)
             for error in retrieval.failures[:20]:
                 errors.print(f"  {error}", highlight=False, markup=False, soft_wrap=True)
-        launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare or ())
+        launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare)
