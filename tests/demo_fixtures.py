@@ -20,6 +20,8 @@ SWITCHES = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-ui-for-media-stream",  # a webcam of a moving test picture, allowed without asking
+    "--use-fake-device-for-media-stream",
 ]
 
 

@@ -82,6 +82,14 @@ def test_takes_pastes(model, emoji, visit):
     await_headline(page, "Nearest to your picture")
 
 
+def test_takes_a_picture_by_webcam(model, emoji, visit):
+    page = visit(model)
+    page.locator("#query").get_by_label("Capture from camera").click()
+    page.locator("#query").get_by_text("Click to Access Webcam").click()
+    page.locator("#query").get_by_label("capture photo").click()
+    await_headline(page, "Nearest to your picture")
+
+
 def test_takes_uploads_and_explains_bad_ones(tmp_path, model, visit):
     page = visit(model)
     upload = page.locator("#query input[type=file]")

@@ -354,6 +354,20 @@ def test_the_benchmark_measures_a_small_run(model, demo_cache):
     assert len(output.stdout.splitlines()[-1].partition(": ")[2].split()) == 11
 
 
+def test_the_command_says_what_is_wrong_and_writes_spaces(tmp_path, model):
+    from typer.testing import CliRunner
+
+    from memssl_keras.cli import app
+
+    result = CliRunner().invoke(app, ["demo", "--gallery", str(tmp_path / "none")])
+    assert result.exit_code == 1 and "no such file or folder" in result.output
+    result = CliRunner().invoke(app, ["demo", "--model", "no such model"])
+    assert result.exit_code == 1 and "expected the folder of a saved encoder" in result.output
+    space = tmp_path / "space"
+    result = CliRunner().invoke(app, ["demo", "--model", str(model), "--space", str(space)])
+    assert result.exit_code == 0 and (space / "app.py").is_file(), result.output
+
+
 def test_an_unknown_gallery_is_said_before_a_page_opens():
     with pytest.raises(ValueError, match="gallery: .*no such file or folder"):
         open_gallery("nowhere at all")
