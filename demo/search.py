@@ -142,15 +142,13 @@ def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
     from .models import DEFAULT
 
     with _loading:  # two visitors who ask for a model at once wait for one embedding of the gallery
-        return _load(
-            str(model or DEFAULT), _opened(gallery and str(gallery), _modified(gallery)), _Quiet(advance)
-        )
+        return _load(str(model or DEFAULT), opened(gallery), _Quiet(advance))
 
 
-def _modified(gallery):
-    """Changes when a file of images does; a folder is read again only by the next process."""
+def opened(gallery=None) -> Gallery:
+    """`open_gallery`, once per process for a folder, and for a file as long as it does not change."""
     path = Path(gallery) if gallery else None
-    return path.stat().st_mtime_ns if path and path.is_file() else 0
+    return _opened(gallery and str(gallery), path.stat().st_mtime_ns if path and path.is_file() else 0)
 
 
 @functools.lru_cache(maxsize=2)

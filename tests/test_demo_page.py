@@ -86,6 +86,7 @@ def test_takes_a_picture_by_webcam(model, emoji, visit):
     page = visit(model)
     page.locator("#query").get_by_label("Capture from camera").click()
     page.locator("#query").get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#query video')?.videoWidth > 0")
     page.locator("#query").get_by_label("capture photo").click()
     await_headline(page, "Nearest to your picture")
 

@@ -42,7 +42,7 @@ def demo(
     with errors_in_words():
         try:
             from memssl_keras.demo.app import launch
-            from memssl_keras.demo.search import load
+            from memssl_keras.demo.search import load, opened
         except ModuleNotFoundError as error:
             raise ValueError(f"the demo needs {error.name}: pip install 'memssl-keras[demo]'") from None
         if space:
@@ -51,7 +51,7 @@ def demo(
             console.print(f"{write_space(space, model, gallery)}: to try it, python app.py in there")
             return
         with progress_bar("images") as progress:
-            task = progress.add_task("gallery", total=None)
+            task = progress.add_task("gallery", total=len(opened(gallery)))
             retrieval = load(model, gallery, lambda count: progress.advance(task, count))
         console.print(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")
         if retrieval.failures:
