@@ -1,96 +1,28 @@
-"""A gallery of images and the cosine index over their embeddings."""
+"""Nearest neighbours by cosine similarity: exact up to a size, by a graph of neighbours beyond it.
+
+References:
+    Malkov and Yashunin, Hierarchical Navigable Small World graphs, 2016 (arXiv 1603.09320), as faiss has it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
+import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from memssl_keras.images import ImageError, read_image
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images with what is known about them; all lists have one entry per image.
-
-    Attributes:
-        images: contents of the image files.
-        names: what to call each image; empty where the file has no column `name`.
-        vendors, categories: likewise; the page filters by them where they are not empty.
-        digests: `digest` of the decoded pixels.
-    """
-
-    images: list[bytes]
-    names: list[str]
-    vendors: list[str]
-    categories: list[str]
-    digests: list[str]
-
-    def __len__(self):
-        return len(self.images)
-
-
-def digest(pixels: np.ndarray) -> str:
-    """Identify an image by its pixels, whatever file format carries them."""
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-
-
-def read_gallery(path) -> Gallery:
-    """Read a gallery from Parquet.
-
-    The column `image` holds files as bytes or as structs with a field `bytes`, as `datasets` writes them;
-    `name`, `vendor` and `category` are optional strings.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not Parquet, has no rows or no usable column `image`, or a row's image cannot be
-            read.
-
-    Example:
-        >>> from memssl_keras.demo.app import GALLERY
-        >>> from memssl_keras.demo.index import read_gallery
-        >>> gallery = read_gallery(GALLERY)
-        >>> len(gallery) == len(gallery.names)
-        True
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"gallery: {path}: no such file; expected a Parquet file with a column image")
-    try:
-        table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"gallery: {path}: not a Parquet file ({error})") from error
-    columns = table.column_names
-    if "image" not in columns:
-        raise ValueError(f"gallery: {path}: has the columns {', '.join(columns)}; expected a column image")
-    images = [row.get("bytes") if isinstance(row, dict) else row for row in table.column("image").to_pylist()]
-    if not images:
-        raise ValueError(f"gallery: {path}: has no rows; expected at least one image")
-    digests = []
-    for row, image in enumerate(images):
-        if not isinstance(image, bytes):
-            raise ValueError(f"gallery: {path}: row {row} of column image holds no bytes of an image file")
-        try:
-            digests.append(digest(read_image(image)))
-        except ImageError as error:
-            raise ValueError(f"gallery: {path}: row {row}: {error.reason}") from error
-
-    def texts(key):
-        values = table.column(key).to_pylist() if key in columns else [""] * len(images)
-        return ["" if value is None else str(value) for value in values]
-
-    return Gallery(images, texts("name"), texts("vendor"), texts("category"), digests)
+EXACT = 50_000  # images up to which everything is compared
+_FEW = 0.1  # share of allowed images below which comparing all of them is faster, and misses none
+_LINKS, _BUILT_WITH, _SEARCHED_WITH = 32, 80, 128
 
 
 class CosineIndex:
-    """Exact nearest neighbours by cosine similarity.
+    """Nearest neighbours among unit vectors.
 
     Args:
         vectors: float32 `(N, D)` of unit length.
+        exact: size up to which everything is compared.
+        file: where to keep the graph, if there is one: it takes minutes to build for 100,000 vectors.
 
     Example:
         >>> import numpy as np
@@ -100,8 +32,11 @@ class CosineIndex:
         (1, 1.0)
     """
 
-    def __init__(self, vectors: np.ndarray):
-        self.vectors = vectors
+    def __init__(self, vectors: np.ndarray, exact: int = EXACT, file: Path | None = None):
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        self.graph = None
+        if len(vectors) > exact:
+            self.graph = (file and _read(file, self.vectors.shape)) or _build(self.vectors, file)
 
     def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None):
         """Find the `k` nearest.
@@ -114,7 +49,50 @@ class CosineIndex:
         Returns:
             row numbers and similarities, each `(<= k,)`, the most similar first.
         """
-        rows = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
-        similarities = self.vectors[rows] @ query
-        order = np.argsort(-similarities, kind="stable")[:k]
-        return rows[order], similarities[order]
+        count = len(self.vectors) if allowed is None else int(np.count_nonzero(allowed))
+        if self.graph is not None and count > _FEW * len(self.vectors):
+            return self._in_graph(query, min(k, count), allowed)
+        if allowed is None or count > _FEW * len(self.vectors):  # a copy of so many vectors would cost more
+            rows, similarities = None, self.vectors @ query
+            if allowed is not None:
+                similarities[~allowed] = -np.inf
+        else:
+            rows = np.flatnonzero(allowed)
+            similarities = self.vectors[rows] @ query
+        k = min(k, count)
+        best = np.argpartition(-similarities, k - 1)[:k] if k < len(similarities) else np.arange(k)
+        best = np.sort(best)
+        order = best[np.argsort(-similarities[best], kind="stable")]
+        return order if rows is None else rows[order], similarities[order]
+
+    def _in_graph(self, query, k, allowed):
+        options = faiss.SearchParametersHNSW(efSearch=max(_SEARCHED_WITH, 2 * k))
+        if allowed is not None:
+            bits = np.packbits(allowed, bitorder="little")
+            options.sel = faiss.IDSelectorBitmap(bits)
+        similarities, rows = self.graph.search(
+            np.ascontiguousarray(query[None], np.float32), k, params=options
+        )
+        found = rows[0] >= 0
+        return rows[0][found], similarities[0][found]
+
+
+def _build(vectors, file):
+    graph = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = _BUILT_WITH
+    graph.add(vectors)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".writing")
+        faiss.write_index(graph, str(temporary))
+        temporary.replace(file)
+    return graph
+
+
+def _read(file, shape):
+    """A kept graph; None where there is none, or it is damaged."""
+    try:
+        graph = faiss.read_index(str(file)) if file.is_file() else None
+    except RuntimeError:
+        return None
+    return graph if graph is not None and (graph.ntotal, graph.d) == shape else None

@@ -1,7 +1,8 @@
-"""`python -m memssl_keras.benchmark loss | views | step | knn`."""
+"""`python -m memssl_keras.benchmark loss | views | step | knn | demo`."""
 
 import typer
 
+from memssl_keras.benchmark.demo import benchmark_demo
 from memssl_keras.benchmark.knn import benchmark_knn
 from memssl_keras.benchmark.loss import benchmark_loss
 from memssl_keras.benchmark.step import benchmark_step
@@ -12,6 +13,7 @@ app.command("loss")(benchmark_loss)
 app.command("views")(benchmark_views)
 app.command("step")(benchmark_step)
 app.command("knn")(benchmark_knn)
+app.command("demo")(benchmark_demo)
 
 
 @app.callback()

@@ -1,0 +1,154 @@
+"""What the page does as named endpoints, for `gradio_client` and other programs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from memssl_keras.evaluate.lowshot import CLASSIFIERS
+
+from .lessons import Lessons
+from .pictures import address, cut, read_upload
+from .retrieve import picture_input
+from .search import Retrieval
+from .taught import Taught
+from .teach import words
+
+
+def add_endpoints(retrieval: Retrieval) -> None:
+    """Add the endpoints to the page that is being built; nothing of it is seen there.
+
+    Files come in as uploads, which `gradio_client.handle_file` makes of them, never as paths of this computer.
+    """
+    lessons, gallery = Lessons(retrieval), retrieval.gallery
+
+    def search(image, k=12, filters=None, part=None):
+        """Find the pictures of the gallery that are nearest to an image.
+
+        Args:
+            image: the picture.
+            k: how many, 1 to 100.
+            filters: {column: [values to allow]}; no restriction where there are none.
+            part: [left, top, right, bottom] as fractions of the picture, to search for that part alone.
+
+        Returns:
+            {"results": [{"row", "name", "similarity", "picture", "columns"}], "among", "encode_ms", "search_ms"}; a
+            picture's address is relative to the page's.
+        """
+        with words():
+            pixels = _read(image)
+            if part:
+                pixels = cut(pixels, part)
+            if isinstance(k, bool) or not 1 <= k <= 100:
+                raise ValueError(f"k: got {k}; expected 1 to 100")
+            if not isinstance(filters or {}, dict) or not all(
+                isinstance(v, list) for v in (filters or {}).values()
+            ):
+                raise ValueError(f"filters: got {filters!r}; expected {{column: [values]}}")
+            found = retrieval.search(pixels, int(k), filters)
+        if found is None:
+            return {"results": [], "among": 0, "encode_ms": 0.0, "search_ms": 0.0}
+        results = [
+            {
+                "row": int(row),
+                "name": gallery.names[row],
+                "similarity": float(similarity),
+                "picture": address(gallery, row),
+                "columns": {label: gallery.value(row, label) for label in gallery.columns},
+            }
+            for row, similarity in zip(found.rows, found.similarities, strict=True)
+        ]
+        times = {"encode_ms": 1000 * found.encoded, "search_ms": 1000 * found.searched}
+        return {"results": results, "among": found.among, **times}
+
+    def embed(image):
+        """Turn an image into a vector of unit length.
+
+        Args:
+            image: the picture.
+
+        Returns:
+            the vector, as a list of numbers.
+        """
+        with words():
+            return retrieval.encoder.embed(_read(image))[0].tolist()
+
+    def teach(images, classes):
+        """Teach classes by pictures.
+
+        Args:
+            images: the pictures.
+            classes: the class of each, in the same order.
+
+        Returns:
+            a file of what was taught, for `/classify` and for the page.
+        """
+        with words():
+            images = images or []
+            if not isinstance(classes, list) or len(classes) != len(images):
+                raise ValueError(f"classes: expected a list of {len(images)} names, one for each image")
+            taught = Taught()
+            for image, name in zip(images, classes, strict=True):
+                taught, wrong = lessons.add_files(taught, name, [image])
+                if wrong:
+                    raise ValueError(wrong[0])
+            return lessons.save(taught)
+
+    def classify(image, taught, classifier="logistic"):
+        """Say which class an image is of, and which examples spoke for it.
+
+        Args:
+            image: the picture.
+            taught: a file that `/teach` gave or the page saved.
+            classifier: logistic, class mean or k-NN.
+
+        Returns:
+            {"probabilities": {class: probability}, "examples": [{"example", "class", "share"}]}.
+        """
+        with words():
+            known = lessons.load(_file(taught))
+            answers, reasons = lessons.classify(known, classifier, _read(image))
+        examples = [{"example": row, "class": known.classes[row], "share": share} for row, share in reasons]
+        return {"probabilities": answers, "examples": examples}
+
+    def export(taught, classifier="logistic"):
+        """Write what was taught as one ONNX file: `image` uint8 (N, H, W, 3) in, `probabilities` (N, C) out.
+
+        Args:
+            taught: a file that `/teach` gave or the page saved.
+            classifier: logistic, class mean or k-NN.
+
+        Returns:
+            the file.
+        """
+        with words():
+            return lessons.export(lessons.load(_file(taught)), classifier)
+
+    with gr.Column(visible=False):
+        image, taught = picture_input("image", "api-image"), gr.File(type="filepath")
+        images = gr.File(file_count="multiple", type="filepath")
+        k, filters, part = gr.Number(12, precision=0), gr.JSON(), gr.JSON()
+        classes, classifier = gr.JSON(), gr.Radio(list(CLASSIFIERS), value="logistic")
+        data, file = gr.JSON(), gr.File()
+        for function, inputs, output in (
+            (search, [image, k, filters, part], data),
+            (embed, [image], data),
+            (teach, [images, classes], file),
+            (classify, [image, taught, classifier], data),
+            (export, [taught, classifier], file),
+        ):
+            at_once = function is not export  # the queue would take longer than the others
+            gr.Button(function.__name__).click(
+                function, inputs, output, api_name=function.__name__, queue=not at_once
+            )
+
+
+def _read(path):
+    if not path:
+        raise ValueError("image: got none; expected a picture")
+    return read_upload(path)
+
+
+def _file(path):
+    if not path:
+        raise ValueError("taught: got none; expected a file that was saved here")
+    return path

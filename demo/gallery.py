@@ -1,0 +1,131 @@
+"""A gallery: the images to search, what they are called, and the columns that they can be filtered by."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from memssl_keras.images import ImageError, read_image
+from memssl_keras.sources import ImageSource, open_source
+
+BUNDLED = Path(__file__).parent / "gallery" / "emoji.parquet"
+MOST_VALUES = 40  # different values of a column that is offered as a filter
+_MOST_COLUMNS = 4
+
+
+class Gallery:
+    """Images in a fixed order; all lists have one entry per image.
+
+    Args:
+        source: the images.
+        names: what to call each.
+        columns: label of a column → (its values, the position of each image's value among them as int32 `(N,)`, -1
+            where it has none).
+
+    Attributes:
+        key: changes with the images' names and their number; part of the address of a picture.
+    """
+
+    def __init__(self, source: ImageSource, names: list[str], columns: dict):
+        self.source, self.names, self.columns = source, names, columns
+        self.key = hashlib.sha256("\n".join(source.ids).encode(errors="replace")).hexdigest()[:12]
+
+    def __len__(self):
+        return len(self.source)
+
+    def read(self, row: int) -> np.ndarray:
+        """An image, uint8 `(H, W, 3)`.
+
+        Raises:
+            ImageError: its file has gone or changed for the worse.
+        """
+        return read_image(self.source[row])
+
+    def value(self, row: int, label: str) -> str:
+        """What a column says of an image; empty where it says nothing."""
+        values, places = self.columns[label]
+        return values[places[row]] if places[row] >= 0 else ""
+
+    def about(self, row: int) -> str:
+        """What the first column says of an image."""
+        return self.value(row, next(iter(self.columns))) if self.columns else ""
+
+    def title(self, row: int) -> str:
+        """Name and first column, as far as they are known."""
+        return " · ".join(filter(None, (self.names[row], self.about(row))))
+
+    def take(self, rows) -> Gallery:
+        """The images of `rows` alone."""
+        source = ImageSource([self.source.ids[row] for row in rows], [self.source[row] for row in rows])
+        columns = {label: (values, places[rows]) for label, (values, places) in self.columns.items()}
+        return Gallery(source, [self.names[row] for row in rows], columns)
+
+
+def open_gallery(data=None) -> Gallery:
+    """Open a folder of images, Parquet, or a data set on the Hub as a gallery.
+
+    A column `name` names the images, or else their files do. Columns of texts, whole numbers or truths with 2 to 40
+    different values can be filtered by, the first four of them; of a folder, its subfolders.
+
+    Args:
+        data: a folder, a Parquet file or a folder of them, or `hub:OWNER/NAME`; by default the bundled emoji.
+
+    Raises:
+        ValueError: there is nothing there, it holds no image, or is damaged.
+
+    Example:
+        >>> from memssl_keras.demo.gallery import open_gallery
+        >>> gallery = open_gallery()
+        >>> list(gallery.columns)
+        ['Vendor', 'Category']
+    """
+    data = str(data or BUNDLED)
+    if data.startswith("hub:"):
+        from .hub import download
+
+        data = str(download(data))
+    try:
+        source = open_source(data)
+    except (ImageError, ValueError) as error:
+        raise ValueError(f"gallery: {error}") from error
+    if not len(source):
+        raise ValueError(f"gallery: {data}: has no rows; expected at least one image")
+    texts = {name: _texts(source, name) for name in source.columns}
+    if source.columns:
+        names = texts.pop("name", None) or [""] * len(source)
+        names = [name or f"Image {row}" for row, name in enumerate(names)]
+    else:
+        names = [PurePath(name).name for name in source.ids]
+        if Path(data).is_dir():
+            folders = [PurePath(name).relative_to(data).parent.as_posix() for name in source.ids]
+            texts = {"folder": ["" if folder == "." else folder for folder in folders]}
+    columns = {}
+    for name, values in sorted(texts.items(), key=lambda item: item[0] != "vendor"):
+        if values and 2 <= len(set(filter(None, values))) <= MOST_VALUES and len(columns) < _MOST_COLUMNS:
+            columns[name.replace("_", " ").capitalize()] = _coded(values)
+    return Gallery(source, names, columns)
+
+
+def _texts(source, name):
+    """A column as texts; None where it is of another kind."""
+    import pyarrow as pa
+
+    column, kind = source.columns[name], source.columns[name].type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+            or pa.types.is_boolean(kind)):  # fmt: skip
+        return None
+    values, classes = column.to_pylist(), source.names.get(name)
+    if classes:
+        values = [classes[v] if isinstance(v, int) and 0 <= v < len(classes) else v for v in values]
+    return ["" if value is None else str(value) for value in values]
+
+
+def _coded(values):
+    there = sorted(
+        set(filter(None, values)),
+        key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text),
+    )
+    places = {value: place for place, value in enumerate(there)}
+    return there, np.array([places.get(value, -1) for value in values], np.int32)

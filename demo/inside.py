@@ -1,0 +1,184 @@
+"""The tab that looks inside: what the encoder attends to, and the gallery as a map with a picture's neighbours."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from html import escape
+
+import gradio as gr
+
+from memssl_keras.images import ImageError
+
+from .attention import LastAttention, draw
+from .cards import ON_CLICK, Cards, headline, row_of
+from .map import lay_out, map_rows
+from .pictures import address, data_uri, read_upload
+from .retrieve import PLAIN, QUIET, picture_input
+from .search import Retrieval
+from .vectors import default_folder
+
+_COLOURS = (
+    "#6366f1", "#f59e0b", "#10b981", "#ef4444", "#06b6d4", "#ec4899", "#84cc16", "#8b5cf6", "#f97316", "#14b8a6",
+)  # fmt: skip
+_OTHER = "#9ca3af"
+_NEAREST = 12
+
+# A picture beside the dot under the pointer; its address waits in the dot.
+_HOVER = """
+const hint = document.createElement('div');
+hint.id = 'map-hint';
+hint.hidden = true;
+document.body.append(hint);
+const hide = () => { hint.hidden = true; };
+element.addEventListener('pointerover', (event) => {
+    const dot = event.target.closest('.dot');
+    if (!dot) return hide();
+    const image = document.createElement('img');
+    image.src = dot.dataset.picture;
+    image.alt = '';
+    hint.replaceChildren(image, dot.title || dot.getAttribute('aria-label'));
+    hint.hidden = false;
+    const place = dot.getBoundingClientRect();
+    hint.style.left = `${Math.max(8, Math.min(place.left + 14, window.innerWidth - 160))}px`;
+    hint.style.top = `${Math.max(8, Math.min(place.top - 20, window.innerHeight - 180))}px`;
+});
+element.addEventListener('pointerleave', hide);
+window.addEventListener('scroll', hide, {passive: true});
+"""
+
+
+class Inside:
+    """What the tab shows, as HTML.
+
+    Args:
+        retrieval: the page's `Retrieval`.
+    """
+
+    def __init__(self, retrieval: Retrieval):
+        self.retrieval = retrieval
+        self.rows = map_rows(len(retrieval.gallery))
+        self._computing = threading.Lock()
+
+    @functools.cached_property
+    def _laid_out(self):
+        return lay_out(
+            self.retrieval.index.vectors[self.rows], default_folder() / self.retrieval.model.revision
+        )
+
+    @property
+    def places(self):
+        """Where the images `rows` are on the map, float32 `(M, 2)` from 0 to 1; some seconds the first time."""
+        with self._computing:
+            return self._laid_out
+
+    def picture(self) -> str:
+        """The map: a dot for each picture, in the colour of its value of the gallery's last column."""
+        gallery = self.retrieval.gallery
+        label = list(gallery.columns)[-1] if gallery.columns else None
+        values, found = gallery.columns[label] if label else ([], None)
+        colour = lambda place: _COLOURS[place] if 0 <= place < len(_COLOURS) else _OTHER  # noqa: E731
+        dots = []
+        for row, (x, y) in zip(self.rows.tolist(), self.places, strict=True):
+            tint = colour(int(found[row])) if label else _COLOURS[0]
+            dots.append(
+                f'<button type="button" class="dot" tabindex="-1" data-row="{row}" '
+                f'data-picture="{address(gallery, row)}" aria-label="{escape(gallery.title(row))}" '
+                f'style="left:{100 * x:.2f}%;top:{100 * y:.2f}%;background:{tint}"></button>'
+            )
+        legend = "".join(
+            f'<li><span style="background:{colour(place)}"></span>{escape(value)}</li>'
+            for place, value in enumerate(values[: len(_COLOURS)])
+        )
+        if len(values) > len(_COLOURS):
+            legend += f'<li><span style="background:{_OTHER}"></span>others</li>'
+        about = (
+            f"A map of {len(self.rows):,} pictures: those that the encoder finds alike are near each other"
+        )
+        dots = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
+        return f'{dots}<ul class="legend">{legend}</ul>'
+
+    @functools.cached_property
+    def _attention(self):
+        return LastAttention(self.retrieval.model)
+
+    def attention(self, pixels) -> str:
+        """What the last block looks at in a picture: all heads together, and each; or why that cannot be shown."""
+        try:
+            with self._computing:
+                look = self._attention
+        except ValueError as error:
+            return f'<p class="empty">{escape(str(error))}.</p>'
+        seen, weights = look(pixels)
+        shown = [("All heads", weights.mean(0))]
+        shown += [(f"Head {number}", one) for number, one in enumerate(weights[:12], 1)]
+        figures = "".join(
+            f'<figure><img src="{data_uri(draw(seen, one))}" alt="Where {name.lower()} of the last block look">'
+            f"<figcaption>{name}</figcaption></figure>"
+            for name, one in shown
+        )
+        return f'<p class="lead">What the last block looks at</p><div class="attention">{figures}</div>'
+
+    def mark(self, path) -> tuple[str, str, str]:
+        """Headline, the nearest pictures of the gallery at their places on the map, and the attention."""
+        if path is None:
+            return headline("How the encoder sees the gallery", self._about()), "", ""
+        try:
+            pixels = read_upload(path)
+        except ImageError as error:
+            return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), "", ""
+        found = self.retrieval.search(pixels, _NEAREST)
+        gallery, places = self.retrieval.gallery, self.places
+        at = {int(row): place for row, place in zip(self.rows, places, strict=True)}
+        rows = [] if found is None else [int(row) for row in found.rows if int(row) in at]
+        marks = "".join(
+            f'<img src="{address(gallery, row)}" alt="{escape(gallery.title(row))}" '
+            f'style="left:{100 * at[row][0]:.2f}%;top:{100 * at[row][1]:.2f}%">'
+            for row in rows
+        )
+        spread = f"{len(rows)} of the {_NEAREST} nearest are on the map."
+        over = f'<div class="marks">{marks}</div>'
+        return headline("Where its look-alikes are", spread), over, self.attention(pixels)
+
+    def _about(self):
+        whole = len(self.retrieval.gallery)
+        part = "" if len(self.rows) == whole else f" {len(self.rows):,} of {whole:,}, spread evenly."
+        return (
+            f"Each dot is a picture; alike is near, by t-SNE of {self.retrieval.encoder.embed_dim} numbers.{part} "
+            "Point at one to see it, click it to find its look-alikes."
+        )
+
+
+def build_tab(tab: gr.Tab, inside: Inside) -> None:
+    """Lay the tab out; the map is computed when it is first looked at."""
+    retrieval = inside.retrieval
+    cards = Cards(retrieval.gallery)
+    with gr.Row(elem_classes="page"):
+        with gr.Column(scale=4, min_width=300, elem_classes="ask"):
+            query = picture_input("Find a picture on the map", "placed")
+            examples = gr.HTML(
+                cards.small(retrieval.spread(8), "Find"),
+                js_on_load=ON_CLICK % "#map-frame",
+                elem_id="inside-examples",
+                **PLAIN,
+            )
+            attention = gr.HTML("", elem_id="attention", **PLAIN)
+        with gr.Column(scale=8, min_width=300, elem_classes="found"):
+            first, *_ = inside.mark(None)
+            status = gr.HTML(first, elem_id="inside-status", **PLAIN)
+            with gr.Column(elem_id="map-frame"):
+                picture = gr.HTML(
+                    '<p class="empty">The map is being drawn …</p>',
+                    js_on_load=_HOVER + ON_CLICK % "#map-frame",
+                    elem_id="map",
+                    **PLAIN,
+                )
+                marks = gr.HTML("", elem_id="marks", **PLAIN)
+
+    def show(event: gr.EventData):
+        return retrieval.as_query(row_of(event, retrieval.gallery))
+
+    tab.select(inside.picture, None, picture, **QUIET)
+    examples.click(show, None, query, **QUIET)
+    picture.click(show, None, query, **QUIET)
+    query.change(inside.mark, query, [status, marks, attention], trigger_mode="always_last", **QUIET)

@@ -1,0 +1,90 @@
+"""Models of the page: by name, with their revision and their file."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from memssl_keras import OnnxEncoder
+from memssl_keras.export.folder import VARIANTS, find_onnx
+
+DEFAULT = "massl_vitn4.cifar10"
+# Of one search: the searches of several visitors side by side use the other half of the cores.
+THREADS = max(1, (os.cpu_count() or 2) // 2)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An encoder and where it came from.
+
+    Attributes:
+        name: to show: of a folder its last part, with `@VARIANT` where one was asked for.
+        encoder: an `OnnxEncoder`.
+        file: its ONNX file.
+        revision: hash of that file and of the preprocessing: vectors of two revisions do not compare.
+    """
+
+    name: str
+    encoder: OnnxEncoder
+    file: Path
+    revision: str
+
+
+@functools.lru_cache(maxsize=8)
+def open_model(spec: str) -> Model:
+    """Open a model by the spelling of the command line.
+
+    Args:
+        spec: a folder, or a name or repository that `memssl_keras.zoo.registry.resolve` knows; with `@VARIANT`, such
+            as `@int8`, that variant.
+
+    Raises:
+        ValueError: there is no such model or variant.
+        FileNotFoundError: its folder lacks a file.
+
+    Example:
+        >>> from memssl_keras.demo.models import open_model
+        >>> open_model("massl_vitn4.cifar10@fp32").encoder.embed_dim
+        128
+    """
+    name, variant = _split(spec)
+    folder = Path(name)
+    if not folder.is_dir():
+        from memssl_keras.zoo.registry import resolve
+
+        folder = resolve(name)
+    encoder = OnnxEncoder.from_pretrained(folder, variant=variant or "fp32", threads=THREADS)
+    file = find_onnx(folder, variant or "fp32")
+    digest = hashlib.sha256(file.read_bytes())
+    digest.update(repr(encoder.preprocessing).encode())
+    return Model(shown_name(spec), encoder, file, digest.hexdigest()[:32])
+
+
+def shown_name(spec: str) -> str:
+    """A model's name on the page: of a folder its last part."""
+    return Path(spec).resolve().name
+
+
+def beside(spec: str) -> list[str]:
+    """What a model can be compared with at once: its folder's other variants, and the other bundled models.
+
+    Example:
+        >>> from memssl_keras.demo.models import beside
+        >>> "massl_vitn4.cifar10" in beside("massl_vitn4.cifar10")
+        False
+    """
+    from memssl_keras.zoo.registry import list_models, resolve
+
+    name, variant = _split(spec)
+    folder = Path(name) if Path(name).is_dir() else resolve(name)
+    there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
+    own = [f"{name}@{v}" for v in there if v != (variant or "fp32")]
+    return own + [other for other in list_models() if resolve(other).resolve() != folder.resolve()]
+
+
+def _split(spec):
+    name, _, variant = spec.rpartition("@")
+    return (spec, "") if Path(spec).is_dir() or not name else (name, variant)

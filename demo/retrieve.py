@@ -1,0 +1,205 @@
+"""The tab that retrieves from the gallery by example."""
+
+from __future__ import annotations
+
+from html import escape
+
+import gradio as gr
+
+from memssl_keras.images import ImageError
+
+from .cards import ON_CLICK, Cards, headline, row_of
+from .pictures import cut, data_uri, read_upload
+from .search import Retrieval
+
+PLAIN = {"apply_default_css": False, "padding": False}
+# Answered at once, side by side: the queue would take longer than the search.
+QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+
+# A box drawn with the mouse, a finger or a pen over the picture in #query, as fractions of the picture.
+_DRAG = """
+let box = null, start = null, shape = null;
+const place = (event) => {
+    const image = document.querySelector('#query img');
+    const outer = image.getBoundingClientRect();
+    const scale = Math.min(outer.width / image.naturalWidth, outer.height / image.naturalHeight);
+    const width = image.naturalWidth * scale, height = image.naturalHeight * scale;
+    const left = outer.left + (outer.width - width) / 2, top = outer.top + (outer.height - height) / 2;
+    const within = (value) => Math.min(1, Math.max(0, value));
+    return [within((event.clientX - left) / width), within((event.clientY - top) / height), left, top, width, height];
+};
+const clear = () => { box?.remove(); box = start = null; };
+const onPicture = (event) => event.target.matches('#query img');
+document.addEventListener('dragstart', (event) => onPicture(event) && event.preventDefault());
+document.addEventListener('pointerdown', (event) => {
+    if (!onPicture(event) || event.button) return;
+    event.preventDefault();
+    clear();
+    start = place(event);
+    box = document.createElement('div');
+    box.id = 'part-box';
+    document.body.append(box);
+});
+document.addEventListener('pointermove', (event) => {
+    if (!start) return;
+    const [x, y, left, top, width, height] = place(event);
+    shape = [Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1])];
+    Object.assign(box.style, {
+        left: `${left + shape[0] * width}px`, top: `${top + shape[1] * height}px`,
+        width: `${(shape[2] - shape[0]) * width}px`, height: `${(shape[3] - shape[1]) * height}px`,
+    });
+});
+document.addEventListener('pointerup', () => {
+    if (!start) return;
+    const drawn = shape && shape[2] - shape[0] > .03 && shape[3] - shape[1] > .03;
+    const part = shape;
+    clear();
+    shape = null;
+    if (drawn) trigger('select', {part});
+});
+document.addEventListener('keydown', (event) => event.key === 'Escape' && clear());
+document.addEventListener('pointercancel', clear);
+element.addEventListener('click', (event) => event.target.closest('button') && trigger('click'));
+"""
+_DRAG_HINT = '<p class="hint">Drag a box on the picture to search for that part alone.</p>'
+
+
+def picture_input(label: str, elem_id: str) -> gr.Image:
+    """A picture by upload, paste or webcam, as the path of the file as it came."""
+    image = gr.Image(
+        label=label,
+        type="filepath",
+        format="png",  # lossless, so that a picture of the gallery is known again
+        image_mode=None,
+        sources=["upload", "clipboard", "webcam"],
+        height=250,
+        buttons=[],
+        elem_id=elem_id,
+    )
+    # `read_upload` reads more than the component and says what is wrong.
+    image.preprocess = lambda payload: payload and payload.path
+    return image
+
+
+class Page:
+    """What the tab answers, as HTML.
+
+    Args:
+        retrieval: of the page's own model.
+        others: name of a model to compare with → a function that gives its `Retrieval` of the same gallery.
+    """
+
+    def __init__(self, retrieval: Retrieval, others=None):
+        self.retrieval, self.others = retrieval, others or {}
+
+    def look(self, path, part=None, k=12, other=None, *filters) -> tuple[str, str]:
+        """Headline and results for a picture's file, or for the page before a search where it is None."""
+        retrieval, cards = self.retrieval, Cards(self.retrieval.gallery)
+        if path is None:
+            welcome = headline("A look into the gallery", "Pick one to search with it, or bring your own.")
+            return welcome, cards.large(retrieval.spread(24))
+        try:
+            pixels = read_upload(path)
+        except ImageError as error:
+            return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
+        if part is not None:
+            pixels = cut(pixels, part)
+        filters = dict(zip(retrieval.gallery.columns, filters, strict=False))
+        found = retrieval.search(pixels, k, filters)
+        if found is None:
+            return headline("No picture matches these filters", "Untick one of them to see results."), ""
+        query = "the part in the box" if part is not None else "your picture"
+        if found.itself is not None:
+            query = cards.title(found.itself)
+        title = f"Nearest to {query}"
+        if other not in self.others:
+            return headline(title, _times(found)), cards.large(found.rows, found.similarities)
+        try:
+            second = self.others[other]()
+        except (ValueError, OSError) as error:
+            print(f"{other}: {error}")  # with its path, which is for those who run the page
+            return headline("This model cannot be compared", f"{escape(other)} is missing or damaged."), ""
+        theirs = second.search(pixels, k, filters)
+        common = len(set(found.rows.tolist()) & set(theirs.rows.tolist()))
+        about = f"{common} of {len(found.rows)} pictures are found by both models."
+        sides = ((retrieval.model.name, cards, found), (other, Cards(second.gallery), theirs))
+        columns = [
+            f'<section><h3>{escape(name)}</h3><p class="hint">{_times(one)}</p>'
+            f"{side.large(one.rows, one.similarities)}</section>"
+            for name, side, one in sides
+        ]
+        return headline(title, about), f'<div class="sides">{"".join(columns)}</div>'
+
+
+def _times(found):
+    return (
+        f"{len(found.rows):,} of {found.among:,} pictures, by cosine similarity · "
+        f"encoded in {1000 * found.encoded:.1f} ms, searched in {1000 * found.searched:.1f} ms"
+    )
+
+
+def _filter(label: str, values: list[str]) -> gr.CheckboxGroup:
+    return gr.CheckboxGroup(values, label=label, info="All, until some are ticked")
+
+
+def build_tab(page: Page) -> gr.Image:
+    """Lay the tab out; returns the component of the query."""
+    retrieval = page.retrieval
+    gallery, cards = retrieval.gallery, Cards(retrieval.gallery)
+    part = gr.State(None)
+    with gr.Row(elem_classes="page"):
+        with gr.Column(scale=4, min_width=300, elem_classes="ask"):
+            query = picture_input("Your picture", "query")
+            drag = gr.HTML(_DRAG_HINT, js_on_load=_DRAG, elem_id="part", **PLAIN)
+            gr.HTML("<p class=lead>Or start with one of these</p>", **PLAIN)
+            examples = gr.HTML(
+                cards.small(retrieval.spread(8)), js_on_load=ON_CLICK % "#query", elem_id="examples", **PLAIN
+            )
+            most = min(48, len(gallery))
+            k = gr.Slider(1, max(2, most), min(12, most), step=1, label="How many", buttons=[])
+            other = gr.Dropdown(
+                ["nothing", *page.others],
+                value="nothing",
+                label="Compare with",
+                info="The same query, side by side",
+                visible=bool(page.others),
+                elem_id="compare",
+            )
+            filters = [_filter(label, values) for label, (values, _) in gallery.columns.items()]
+        with gr.Column(scale=8, min_width=300, elem_classes="found"):
+            first, pictures = page.look(None)
+            status = gr.HTML(first, elem_id="status", **PLAIN)
+            results = gr.HTML(pictures, js_on_load=ON_CLICK % "#query", elem_id="results", **PLAIN)
+
+    def show(event: gr.EventData):
+        return retrieval.as_query(row_of(event, gallery))
+
+    def anew(path, *rest):
+        return None, _DRAG_HINT, *page.look(path, None, *rest)
+
+    def choose(path, event: gr.EventData, *rest):
+        chosen = cut(read_upload(path), event.part)
+        preview = (
+            f'<p class="part"><img src="{data_uri(chosen)}" alt="The part in the box">'
+            "Searching for this part. <button type=button>The whole picture again</button></p>"
+        )
+        return event.part, preview, *page.look(path, event.part, *rest)
+
+    settings = [k, other, *filters]
+    everything = [part, drag, status, results]
+    examples.click(show, None, query, **QUIET)
+    results.click(show, None, query, **QUIET)
+    query.change(anew, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+    drag.click(anew, [query, *settings], everything, **QUIET)
+    drag.select(choose, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+    slow = QUIET | {"queue": True, "show_progress": "full"}  # a model that is first chosen embeds the gallery
+    other.change(page.look, [query, part, *settings], [status, results], trigger_mode="always_last", **slow)
+    gr.on(
+        [setting.change for setting in (k, *filters)],
+        page.look,
+        [query, part, *settings],
+        [status, results],
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    return query

@@ -1,0 +1,174 @@
+"""A gallery embedded by a model, and the search in it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .gallery import Gallery, open_gallery
+from .index import CosineIndex
+from .models import Model, open_model
+from .pictures import Shown
+from .vectors import default_folder, embed_gallery, pixel_digest
+
+
+class Found(NamedTuple):
+    """What a search gives, the most similar first."""
+
+    rows: np.ndarray  # int64 (<= k,), of the gallery
+    similarities: np.ndarray  # float32 (<= k,): cosine
+    itself: int | None  # the query's row, where it is of the gallery
+    among: int  # how many the filters left
+    encoded: float  # seconds to encode the query
+    searched: float  # seconds to search
+
+
+class Retrieval:
+    """A gallery, its vectors by a model, and the index over them.
+
+    Args:
+        model: a `Model`.
+        gallery: a `Gallery`; images that cannot be read are left out of it.
+        cache: a folder for what is to be kept between runs, or None.
+        advance: called with the number of images done since the last call.
+
+    Attributes:
+        failures: an `ImageError` for each image left out.
+        fresh: how many images had to be embedded.
+
+    Raises:
+        ValueError: no image can be read.
+    """
+
+    def __init__(self, model: Model, gallery: Gallery, cache: Path | None = None, advance=lambda count: None):
+        folder = cache and cache / model.revision
+        embedded = embed_gallery(model.encoder, gallery.source, folder, advance)
+        self.model, self.failures, self.fresh = model, embedded.failures, embedded.fresh
+        if not len(embedded.rows):
+            raise ValueError(f"gallery: none of {len(gallery)} images can be read; {self.failures[0]}")
+        self.gallery = gallery if len(embedded.rows) == len(gallery) else gallery.take(embedded.rows)
+        graph = folder and folder / f"{self.gallery.key}-{pixel_digest(embedded.vectors).hex()}.hnsw"
+        self.index = CosineIndex(embedded.vectors, file=graph)
+        self._pixels = embedded.pixels
+        self._shown = Shown()
+
+    @property
+    def encoder(self):
+        return self.model.encoder
+
+    def as_query(self, row: int):
+        """A picture of the gallery, as a PIL image that `search` knows to be of the gallery."""
+        return self._shown.prepare(self.gallery.read(row), row, pixel_digest)
+
+    def search(self, pixels: np.ndarray, k: int = 12, filters=None) -> Found | None:
+        """Find the images that are nearest to a picture; the picture itself is never among them.
+
+        Args:
+            pixels: the picture, uint8 `(H, W, 3)`.
+            k: how many; at least 1.
+            filters: label of a column → values to allow; no restriction where there are none.
+
+        Returns:
+            what was found; None where the filters leave nothing.
+
+        Raises:
+            ValueError: k is less than 1, or a column or value is unknown.
+        """
+        if k < 1:
+            raise ValueError(f"k: got {k}; expected at least 1")
+        allowed, itself = self._allowed(filters or {}), None
+        digest = pixel_digest(pixels)
+        same = self._pixels == digest
+        if (row := self._shown.get(digest)) is not None:
+            same = self._pixels == self._pixels[row]
+        if same.any():
+            itself = int(np.argmax(same))
+            allowed &= ~same
+        if not (among := int(np.count_nonzero(allowed))):
+            return None
+        started = time.perf_counter()
+        vector = self.encoder.embed(pixels)[0]
+        encoded = time.perf_counter()
+        rows, similarities = self.index.search(vector, int(k), allowed)
+        return Found(rows, similarities, itself, among, encoded - started, time.perf_counter() - encoded)
+
+    def _allowed(self, filters):
+        allowed = np.ones(len(self.gallery), bool)
+        for label, wanted in filters.items():
+            if label not in self.gallery.columns:
+                raise ValueError(
+                    f"filters: got {label!r}; expected {', '.join(self.gallery.columns) or 'none'}"
+                )
+            values, places = self.gallery.columns[label]
+            if unknown := [value for value in wanted if value not in values]:
+                raise ValueError(f"{label}: got {unknown[0]!r}; expected {', '.join(values)}")
+            if wanted:
+                allowed &= np.isin(places, [values.index(value) for value in wanted])
+        return allowed
+
+    def spread(self, count: int) -> list[int]:
+        """Rows spread evenly over the gallery."""
+        size = len(self.gallery)
+        count = min(count, size)
+        return [(2 * step + 1) * size // (2 * count) for step in range(count)]
+
+
+_loading = threading.Lock()
+
+
+def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
+    """Open model and gallery and embed what is new in it; once per process for the same two.
+
+    Args:
+        model: as `open_model` takes it; by default the model that comes with the package.
+        gallery: as `open_gallery` takes it; by default the bundled emoji.
+        advance: called with the number of images done since the last call.
+
+    Raises:
+        ValueError, FileNotFoundError: a model or gallery is missing or damaged.
+
+    Example:
+        >>> from memssl_keras.demo.search import load
+        >>> retrieval = load()
+        >>> found = retrieval.search(retrieval.gallery.read(0), k=3)
+        >>> len(found.rows), found.itself
+        (3, 0)
+    """
+    from .models import DEFAULT
+
+    with _loading:  # two visitors who ask for a model at once wait for one embedding of the gallery
+        return _load(str(model or DEFAULT), opened(gallery), _Quiet(advance))
+
+
+def opened(gallery=None) -> Gallery:
+    """`open_gallery`, once per process for a folder, and for a file as long as it does not change."""
+    path = Path(gallery) if gallery else None
+    return _opened(gallery and str(gallery), path.stat().st_mtime_ns if path and path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(gallery, modified):
+    return open_gallery(gallery)
+
+
+class _Quiet:
+    """A callback that makes no difference to what is remembered."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __eq__(self, other):
+        return isinstance(other, _Quiet)
+
+    def __hash__(self):
+        return 0
+
+
+@functools.lru_cache(maxsize=6)
+def _load(spec, gallery, advance):
+    return Retrieval(open_model(spec), gallery, default_folder(), advance.call)

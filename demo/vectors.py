@@ -1,0 +1,147 @@
+"""The vectors of a gallery: embedded once, kept under the images' contents and the model's revision."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from memssl_keras.images import ImageError, read_image
+
+_CHUNK = 512  # images after which an interruption loses nothing
+_BATCH, _BATCH_BYTES = 32, 2**27  # images that are decoded at once, and their bytes
+
+
+class Embedded(NamedTuple):
+    """What `embed_gallery` gives; the first three have one entry per image that could be read."""
+
+    rows: np.ndarray  # int64 (M,): positions in the source
+    vectors: np.ndarray  # float32 (M, D), of unit length
+    pixels: np.ndarray  # S16 (M,): `pixel_digest` of each
+    failures: list[ImageError]
+    fresh: int  # how many were embedded now
+
+
+def default_folder() -> Path:
+    """`$MEMSSL_CACHE/demo`, or `memssl/demo` in the user's cache folder."""
+    if chosen := os.environ.get("MEMSSL_CACHE"):
+        return Path(chosen) / "demo"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memssl" / "demo"
+
+
+def pixel_digest(pixels: np.ndarray) -> bytes:
+    """Identify an image by its pixels, whatever file format carries them: 16 bytes."""
+    return hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=15).digest() + b"\1"
+
+
+def embed_gallery(encoder, source, folder, advance=lambda count: None) -> Embedded:
+    """Vectors of all images of a source; only what the folder does not hold yet is embedded, and added to it.
+
+    An image is known by the bytes of its file, so that moved and renamed ones are not embedded again. A file of the
+    folder that is damaged counts as missing.
+
+    Args:
+        encoder: an `OnnxEncoder`.
+        source: an `ImageSource`.
+        folder: where to keep vectors of this revision of the model; None keeps nothing.
+        advance: called with the number of images done since the last call.
+    """
+    known = _Known(folder, encoder.embed_dim)
+    contents, todo = [], []
+    for row in range(len(source)):
+        content = _content(source, row)
+        contents.append(content)
+        if content in known:
+            advance(1)
+        else:
+            todo.append(row)
+    reasons, fresh = {}, 0
+    for start in range(0, len(todo), _CHUNK):
+        chunk = todo[start : start + _CHUNK]
+        fresh += known.add(*_embed(encoder, source, chunk, contents, reasons, advance))
+    there = [row for row in range(len(source)) if contents[row] in known]
+    vectors, pixels = known.take([contents[row] for row in there])
+    failures = [ImageError(source.ids[row], reason) for row, reason in sorted(reasons.items())]
+    return Embedded(np.array(there, np.int64), vectors, pixels, failures, fresh)
+
+
+def _content(source, row):
+    item = source[row]
+    if not isinstance(item, bytes):
+        try:
+            item = Path(item).read_bytes()
+        except OSError:
+            item = str(item).encode(errors="replace") + b": cannot be read"
+    return hashlib.blake2b(item, digest_size=15).digest() + b"\1"  # numpy's S16 drops zeros at the end
+
+
+def _embed(encoder, source, rows, contents, reasons, advance):
+    done, vectors, pixels, pictures = [], [np.zeros((0, encoder.embed_dim), np.float32)], [], []
+
+    def run():
+        if pictures:
+            vectors.append(encoder.embed(pictures))
+            pictures.clear()
+
+    for row in rows:
+        try:
+            picture = read_image(source[row])
+        except ImageError as error:
+            reasons[row] = error.reason
+        else:
+            pictures.append(picture)
+            pixels.append(pixel_digest(picture))
+            done.append(contents[row])
+        if len(pictures) == _BATCH or sum(picture.size for picture in pictures) > _BATCH_BYTES:
+            run()
+        advance(1)
+    run()
+    return done, np.concatenate(vectors), pixels
+
+
+class _Known:
+    """What is known by content: one growing table, and the files that it is kept in."""
+
+    def __init__(self, folder, embed_dim):
+        self._folder = None if folder is None else Path(folder)
+        self._rows: dict[bytes, int] = {}
+        self._vectors = [np.zeros((0, embed_dim), np.float32)]
+        self._pixels: list[bytes] = []
+        for path in sorted(self._folder.glob("*.safetensors")) if self._folder else ():
+            with contextlib.suppress(SafetensorError, OSError, KeyError, ValueError):
+                part = load_file(path)
+                contents, vectors, pixels = part["contents"], part["vectors"], part["pixels"]
+                count = len(contents)
+                if vectors.shape == (count, embed_dim) and contents.shape == pixels.shape == (count, 16):
+                    self._append([c.tobytes() for c in contents], vectors, [p.tobytes() for p in pixels])
+
+    def __contains__(self, content):
+        return content in self._rows
+
+    def take(self, contents):
+        rows = [self._rows[content] for content in contents]
+        table = self._vectors = [np.concatenate(self._vectors)]
+        return table[0][rows], np.array([self._pixels[row] for row in rows], "S16")
+
+    def add(self, contents, vectors, pixels):
+        if contents and self._folder:
+            as_bytes = lambda values: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16)  # noqa: E731
+            tensors = {"contents": as_bytes(contents), "vectors": vectors, "pixels": as_bytes(pixels)}
+            self._folder.mkdir(parents=True, exist_ok=True)
+            temporary = self._folder / f"{uuid.uuid4().hex}.writing"
+            temporary.write_bytes(save(tensors))
+            temporary.replace(temporary.with_suffix(".safetensors"))
+        self._append(contents, vectors, pixels)
+        return len(contents)
+
+    def _append(self, contents, vectors, pixels):
+        self._rows.update({content: len(self._pixels) + i for i, content in enumerate(contents)})
+        self._vectors.append(vectors)
+        self._pixels += pixels

@@ -1,0 +1,61 @@
+"""`memssl demo`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from memssl_keras.cli.common import app, console, errors, errors_in_words, example, progress_bar
+
+
+@app.command(epilog=example("memssl demo --gallery photos/ --compare massl_vitn4.cifar10@int8"))
+def demo(
+    model: Annotated[
+        str | None, typer.Option(help="Bundled model or folder of one, as MODEL@VARIANT its ONNX variant.")
+    ] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of images, Parquet, or hub:OWNER/NAME of a data set, in place of the emoji."
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Models to ask beside the first; by default its variants and all that are bundled."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 by default.")
+    ] = None,
+    space: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Instead, write a new folder that a Space on the Hub runs as it is."),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+):
+    """Open the demo in the browser: find look-alikes in a gallery, and teach classes by a few pictures.
+
+    The gallery is embedded once, and kept: the next time only what is new in it is.
+    """
+    with errors_in_words():
+        try:
+            from memssl_keras.demo.app import launch
+            from memssl_keras.demo.search import load, opened
+        except ModuleNotFoundError as error:
+            raise ValueError(f"the demo needs {error.name}: pip install 'memssl-keras[demo]'") from None
+        if space:
+            from memssl_keras.demo.space import write_space
+
+            console.print(f"{write_space(space, model, gallery)}: to try it, python app.py in there")
+            return
+        with progress_bar("images") as progress:
+            task = progress.add_task("gallery", total=len(opened(gallery)))
+            retrieval = load(model, gallery, lambda count: progress.advance(task, count))
+        console.print(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")
+        if retrieval.failures:
+            errors.print(f"{len(retrieval.failures):,} left out, which cannot be read:", highlight=False)
+            for error in retrieval.failures[:20]:
+                errors.print(f"  {error}", highlight=False, markup=False, soft_wrap=True)
+        launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare)
