@@ -244,6 +244,12 @@ def test_models_lists_models_and_recipes():
         (["export", "{photos}"], "config.json: no such file"),
         (["embed", "{photos}", "--model", "nope", "--out", "{new}"], "model: got 'nope'"),
         (["embed", "{new}", "--model", "{trained}", "--out", "{new}"], "no such file or folder"),
+        (
+            ["embed", "{photos}", "--model", "massl_vitn4.cifar10", "--out", "{trained}"],
+            "is a folder; expected the",
+        ),
+        (["convert", "{new}.pth", "--out", "{new}"], "new.pth: no such file"),
+        (["models", "{photos}"], "holds no card"),
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
         (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),

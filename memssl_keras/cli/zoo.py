@@ -139,6 +139,7 @@ def _recipes():
 
     columns = ("recipe", "encoder", "image", "views", "memory", "block", "epochs", "batch")
     table = Table(*columns, title="recipes")
+    table.columns[0].no_wrap = True  # a name is typed again
     for name, recipe in RECIPES.items():
         encoder, views = recipe.encoder, recipe.views
         table.add_row(
