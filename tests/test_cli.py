@@ -222,6 +222,18 @@ def test_models_lists_models_and_recipes():
     assert all(name in said for name in ("massl_vitn4.cifar10", "recipes", *recipes.RECIPES))
 
 
+def test_names_of_recipes_are_whole_in_80_columns():
+    from rich.console import Console
+
+    from memssl_keras.cli.zoo import _recipes
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_recipes())
+    said = console.export_text()
+    published = [name for name in recipes.RECIPES if name != TINY.name]
+    assert all(f"{name} " in said for name in published) and "…" not in said
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -133,20 +133,22 @@ def _models():
 
 
 def _recipes():
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from memssl_keras.recipes import RECIPES
 
     columns = ("recipe", "encoder", "image", "views", "memory", "block", "epochs", "batch")
-    table = Table(*columns, title="recipes")
-    table.columns[0].no_wrap = True  # a name is typed again
+    table = Table(title="recipes", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for name, recipe in RECIPES.items():
         encoder, views = recipe.encoder, recipe.views
         table.add_row(
             name,
-            f"ViT {encoder['embed_dim']}×{encoder['depth']}, patch {encoder['patch_size']}",
+            f"ViT {encoder['embed_dim']}×{encoder['depth']},\npatch {encoder['patch_size']}",
             f"{encoder['image_size']} px",
-            f"2×{views.global_size} + {views.local_views}×{views.local_size}",
+            f"2×{views.global_size} +\n{views.local_views}×{views.local_size}",
             f"{recipe.memory_size:,}",
             f"{recipe.block_size:,}",
             str(recipe.epochs),
