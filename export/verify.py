@@ -205,22 +205,22 @@ def check(verification, tolerance=None):
     if difference is not None and not v.raw_pixels and not v.largest_difference <= difference:
         raise ParityError(
             f"{v.file} differs from the Keras encoder by {v.largest_difference:.1e}, more than {difference:.0e}; "
-            "nothing was written"
+            "it was not written"
         )
     if not v.mean_cosine >= cosine:
         raise ParityError(
-            f"{v.file}: mean cosine {v.mean_cosine:.4f} to the Keras encoder, below {cosine}; nothing was written"
+            f"{v.file}: mean cosine {v.mean_cosine:.4f} to the Keras encoder, below {cosine}; it was not written"
         )
     if not images:
         return
     if images["recall@1"] < 1 - MOST_POINTS_LOST / 100:
         raise ParityError(
             f"{v.file}: by its vectors {images['recall@1']:.2%} of {images['images']} images are found again, fewer "
-            f"than {1 - MOST_POINTS_LOST / 100:.1%}; nothing was written"
+            f"than {1 - MOST_POINTS_LOST / 100:.1%}; it was not written"
         )
     lost = 100 * (images.get("reference_knn", 0) - images.get("knn", 0))
     if lost > MOST_POINTS_LOST:
         raise ParityError(
             f"{v.file}: k-NN loses {lost:.2f} points on {images['images']} images, more than {MOST_POINTS_LOST}; "
-            "nothing was written"
+            "it was not written"
         )

@@ -32,13 +32,15 @@ class EmbeddingRun:
         chunk: Images per chunk.
 
     Raises:
-        ValueError: where the file's folder does not exist.
+        ValueError: where the file's folder does not exist, or there is a folder in its place.
     """
 
     def __init__(self, source, path, model, embed_dim, key="", chunk=1024):
         self.source, self.path, self.chunk = source, pathlib.Path(path), chunk
         if not self.path.parent.is_dir():
             raise ValueError(f"out={str(path)!r}: the folder {self.path.parent} does not exist")
+        if self.path.is_dir():
+            raise ValueError(f"out={str(path)!r} is a folder; expected the Parquet file to write")
         self.others = {name: column for name, column in source.columns.items() if name not in _OWN}
         self.schema = pa.schema(
             [("image", pa.string()), ("embedding", pa.list_(pa.float32(), embed_dim))]

@@ -118,7 +118,10 @@ def pretrain(
         # With another number of steps per epoch, the place within the epoch is kept as a share of it.
         epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
         schedules.offset = epoch * steps + batch - state["step"]
-        say(f"going on at epoch {epoch + 1}, step {batch} of {steps}" + "".join(f"; {c}" for c in changes))
+        where = f"going on at epoch {epoch + 1}, step {batch} of {steps}"
+        if epoch >= recipe.epochs:
+            where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
+        say(where + "".join(f"; {c}" for c in changes))
         differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
         if differs:
             say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")

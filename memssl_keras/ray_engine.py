@@ -4,6 +4,7 @@ Ray Data hands out chunks of an `EmbeddingRun`; each actor opens the images and 
 chunks' files. An actor that dies is replaced and its chunk given out again.
 """
 
+import logging
 import os
 import socket
 
@@ -111,4 +112,5 @@ def _connect(address, actors):
         raise ValueError(f"address={address!r}: no Ray cluster answers there ({error})") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the context, with which Ray sets up its own
     return ray

@@ -222,6 +222,18 @@ def test_models_lists_models_and_recipes():
     assert all(name in said for name in ("massl_vitn4.cifar10", "recipes", *recipes.RECIPES))
 
 
+def test_names_of_recipes_are_whole_in_80_columns():
+    from rich.console import Console
+
+    from memssl_keras.cli.zoo import _recipes
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_recipes())
+    said = console.export_text()
+    published = [name for name in recipes.RECIPES if name != TINY.name]
+    assert all(f"{name} " in said for name in published) and "…" not in said
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -244,6 +256,12 @@ def test_models_lists_models_and_recipes():
         (["export", "{photos}"], "config.json: no such file"),
         (["embed", "{photos}", "--model", "nope", "--out", "{new}"], "model: got 'nope'"),
         (["embed", "{new}", "--model", "{trained}", "--out", "{new}"], "no such file or folder"),
+        (
+            ["embed", "{photos}", "--model", "massl_vitn4.cifar10", "--out", "{trained}"],
+            "is a folder; expected the",
+        ),
+        (["convert", "{new}.pth", "--out", "{new}"], "new.pth: no such file"),
+        (["models", "{photos}"], "holds no card"),
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
         (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),

@@ -161,6 +161,18 @@ def test_a_set_that_is_not_split_is_split_by_class(tmp_path):
     assert np.array_equal(open_classes(tmp_path / "all.parquet", "kind").test.rows, data.test.rows)
 
 
+def test_a_subfolder_per_class_is_a_set_too(tmp_path):
+    for number in range(20):
+        folder = tmp_path / ("cat" if number % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), number, "uint8")).save(folder / f"{number}.png")
+    data = open_classes(tmp_path)
+    assert data.classes == ["cat", "dog"] and "16 train and 4 test images" in data.protocol
+    (tmp_path / "cat" / "1.png").rename(tmp_path / "1.png")
+    with pytest.raises(ValueError, match="column 'label' is missing, and .*1.png is in no subfolder"):
+        open_classes(tmp_path)
+
+
 def test_names_of_classes_come_from_the_file(tmp_path):
     features = {"info": {"features": {"label": {"names": ["zero", "one", "two"], "_type": "ClassLabel"}}}}
     metadata = {"huggingface": json.dumps(features)}

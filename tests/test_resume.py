@@ -36,6 +36,11 @@ def alone(tmp_path_factory):
     return folder
 
 
+def test_a_run_that_is_done_says_so(alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "run")
+    assert run(tmp_path / "run")[1] == ["all 2 epochs are done"]
+
+
 def interrupted(folder, after):
     """A run that was left in the lurch after so many steps, by an error in the step behind them."""
     import keras

@@ -130,6 +130,7 @@ def card(name: str) -> str:
 
     Raises:
         UnknownModel, HubError: as `find_folder` does.
+        FileNotFoundError: it is a folder without a card.
 
     Example:
         >>> from memssl_keras.zoo.registry import card
@@ -138,7 +139,10 @@ def card(name: str) -> str:
     """
     from .hub import find_folder
 
-    text = (find_folder(name, lambda config: [("README.md",)]) / "README.md").read_text(encoding="utf-8")
+    path = find_folder(name, lambda config: [("README.md",)]) / "README.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: holds no card; push_to_hub writes one, as README.md")
+    text = path.read_text(encoding="utf-8")
     return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text
 
 

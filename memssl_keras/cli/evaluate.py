@@ -23,7 +23,8 @@ def evaluate(
     data: Annotated[
         list[str],
         typer.Option(
-            help="Folder with train-*.parquet and test-*.parquet, or Parquet; repeat it for several."
+            help="Folder with train-*.parquet and test-*.parquet, or Parquet, or a folder of a subfolder per class, or "
+            "of train and test of such; repeat it for several."
         ),
     ],
     tasks: Annotated[

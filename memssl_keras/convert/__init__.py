@@ -9,6 +9,7 @@ import json
 import pathlib
 
 FAMILIES = ("massl", "dino", "dinov2", "msn", "mocov3", "transformers", "timm")  # the surest marks first
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # by which a file that is not there is known
 
 
 def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
@@ -123,6 +124,8 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **h
         origin = f"{converted.family} {path.name}"
         if converted.training and branch == "teacher":
             training = of_checkpoint(converted.training)
+    elif not path.exists() and path.suffix in SUFFIXES:
+        raise FileNotFoundError(f"{path}: no such file")
     else:
         encoder, origin = (
             from_pretrained(source, num_heads=num_heads, **hub),

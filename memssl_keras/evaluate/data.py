@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from memssl_keras.evaluate.cache import content_hashes, data_key
-from memssl_keras.sources import class_folders, open_source
+from memssl_keras.sources import class_folders, files_of, open_source
 
 
 @dataclasses.dataclass
@@ -95,11 +95,11 @@ def read_labels(source, column):
 
 
 def open_classes(data, label="label", test_share=0.2, seed=0):
-    """Open images with labels: `train*` and `test*` in a folder, or one set of Parquet that is split here.
+    """Open images with labels: `train*` and `test*` in a folder, or one set that is split here.
 
     Args:
-        data: Folder of Parquet files, or one file; or a folder with folders `train` and `test` of a subfolder per
-            class.
+        data: Folder of Parquet files, or one file; or a folder with a subfolder of images per class, or with
+            folders `train` and `test` of such.
         label: Column of labels, whole numbers or text.
         test_share: Share of each class that becomes the test set where the files are not split, between 0 and 1.
         seed: Of that split.
@@ -128,6 +128,12 @@ def open_classes(data, label="label", test_share=0.2, seed=0):
     else:
         source = open_source(data, split="train" if _has(data, "train") else None)
         sources = [source]
+        folder = pathlib.Path(data)
+        if folder.is_dir() and not files_of(folder, ".parquet"):
+            try:
+                source.columns[label] = pa.chunked_array([class_folders(source, folder)])
+            except ValueError as error:
+                raise ValueError(f"column {label!r} is missing, and {error}") from None
         values, known = read_labels(source, label)
         chosen = _stratified(values, test_share, seed)
         rows, key = np.flatnonzero(known), data_key(source)
