@@ -27,7 +27,8 @@ lint: .venv/.test
 .venv/.test: pyproject.toml constraints.txt | .venv/bin/python
 	$(call PIP,.venv) torch
 	$(call PIP,.venv) --editable '.[test]'
-	$(call PIP,.venv) --no-deps timm torchvision  # readers in tests; torchvision's wheel asks for a build of torch
+	# Readers in tests, apart from what users import: torchvision's wheel does not run beside every build of torch.
+	$(call PIP,.venv) --no-deps --upgrade --target .readers timm torchvision
 	touch $@ .venv/.demo
 
 # What tests run under Node and in the browser, where npm is; no binary beside the one in onnxruntime-node's package.
@@ -44,4 +45,4 @@ lint: .venv/.test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-backends .node build dist *.egg-info
+	rm -rf .venv .venv-backends .node .readers build dist *.egg-info

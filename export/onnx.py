@@ -64,8 +64,8 @@ def export_onnx(
 
     Raises:
         ParityError: naming the files that are further from the encoder than they may be (float32 1e-4, float16
-            5e-3, int8 a mean cosine of .99; on images, more than half a point of recall@1 or k-NN lost). They are
-            not written; the others are.
+            5e-3, int8 a mean cosine of .99; on images, more than half a point of recall@1 or k-NN lost, and more
+            than two images). They are not written; the others are, and the error's `written` names them.
         ValueError: for an argument out of its range, a folder that holds something else, or an operation that
             ONNX lacks; nothing is written.
 
@@ -98,8 +98,7 @@ def export_onnx(
     if job.written:
         write_config(encoder, folder, preprocess)
     if job.failures:
-        kept = f"; written are {', '.join(job.written)}" if job.written else ""
-        raise ParityError("; ".join(job.failures) + kept)
+        raise ParityError("; ".join(job.failures), job.written)
     return job.written
 
 

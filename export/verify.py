@@ -25,10 +25,15 @@ TOLERANCES = {
 }
 BATCHES = (1, 3)
 MOST_POINTS_LOST = 0.5
+FEW = 2  # images that may be lost all the same: of some hundred images, one is more than half a point
 
 
 class ParityError(ArithmeticError):
-    """An exported graph does not give what the Keras encoder gives."""
+    """An exported graph does not give what the Keras encoder gives; `written` are the files that do."""
+
+    def __init__(self, message, written=()):
+        super().__init__(message)
+        self.written = dict(written)
 
 
 @dataclass(frozen=True)
@@ -204,23 +209,29 @@ def check(verification, tolerance=None):
     v, images = verification, verification.images
     if difference is not None and not v.raw_pixels and not v.largest_difference <= difference:
         raise ParityError(
-            f"{v.file} differs from the Keras encoder by {v.largest_difference:.1e}, more than {difference:.0e}; "
-            "it was not written"
+            f"{v.file} ({v.variant}) differs from the Keras encoder by {v.largest_difference:.1e}, more than "
+            f"{difference:.0e}; it was not written"
         )
     if not v.mean_cosine >= cosine:
         raise ParityError(
-            f"{v.file}: mean cosine {v.mean_cosine:.4f} to the Keras encoder, below {cosine}; it was not written"
+            f"{v.file} ({v.variant}): mean cosine {v.mean_cosine:.4f} to the Keras encoder, below {cosine}; it was not "
+            "written"
         )
     if not images:
         return
-    if images["recall@1"] < 1 - MOST_POINTS_LOST / 100:
+    count = images["images"]
+    allowed = max(MOST_POINTS_LOST / 100, FEW / count)
+    if images["recall@1"] < 1 - allowed:
         raise ParityError(
-            f"{v.file}: by its vectors {images['recall@1']:.2%} of {images['images']} images are found again, fewer "
-            f"than {1 - MOST_POINTS_LOST / 100:.1%}; it was not written"
+            f"{v.file} ({v.variant}): by its vectors {images['recall@1']:.2%} of {count} images are found again, fewer "
+            f"than {1 - allowed:.2%}; it was not written"
         )
-    lost = 100 * (images.get("reference_knn", 0) - images.get("knn", 0))
-    if lost > MOST_POINTS_LOST:
+    lost, allowed = (
+        images.get("reference_knn", 0) - images.get("knn", 0),
+        max(allowed, FEW / (count // 2 or 1)),
+    )
+    if lost > allowed:
         raise ParityError(
-            f"{v.file}: k-NN loses {lost:.2f} points on {images['images']} images, more than {MOST_POINTS_LOST}; "
-            "it was not written"
+            f"{v.file} ({v.variant}): k-NN loses {100 * lost:.2f} points on {count // 2} images, more than "
+            f"{100 * allowed:.2f}; it was not written"
         )

@@ -17,7 +17,7 @@ from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
 from memssl_keras.export.quantize import to_float16, to_int8
 from memssl_keras.export.raw_pixels import preprocessing_graph
 from memssl_keras.export.trace import trace
-from memssl_keras.export.verify import on_images
+from memssl_keras.export.verify import Verification, check, on_images
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +153,33 @@ def test_a_variant_that_fails_is_not_written_and_the_others_are(encoder, tmp_pat
 
     monkeypatch.setattr(module, "to_int8", noise)
     with pytest.raises(
-        module.ParityError, match="model_quantized.onnx.*cosine.*written are model.onnx, model_fp16"
-    ):
+        module.ParityError, match=r"model_quantized.onnx \(int8\): mean cosine.*not written"
+    ) as raised:
         export_onnx(encoder, tmp_path, variants=["fp32", "int8", "fp16"])
-    assert {path.name for path in (tmp_path / "onnx").glob("*.onnx")} == {"model.onnx", "model_fp16.onnx"}
+    written = {path.name for path in (tmp_path / "onnx").glob("*.onnx")}
+    assert written == set(raised.value.written) == {"model.onnx", "model_fp16.onnx"}
+
+
+def test_few_images_may_lose_two():
+    def found(images, again, knn, reference):
+        measured = {"images": images, "recall@1": again, "knn": knn, "reference_knn": reference}
+        return Verification("f", "int8", 1, "", 0.1, 0.999, 0.99, [], measured)
+
+    check(found(100, 0.98, 0.46, 0.50))
+    check(found(10_000, 0.9951, 0.4951, 0.50))
+    for few in (found(100, 0.97, 0.50, 0.50), found(100, 1.0, 0.44, 0.50)):
+        with pytest.raises(module.ParityError, match="found again|k-NN loses 6.00 points on 50 images"):
+            check(few)
+    for many in (found(10_000, 0.9949, 0.5, 0.5), found(10_000, 1.0, 0.4949, 0.50)):
+        with pytest.raises(
+            module.ParityError, match="fewer than 99.50%|k-NN loses 0.51 points on 5000 images"
+        ):
+            check(many)
 
 
 def test_what_is_lost_on_images_counts(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "to_float16", lambda model: to_float16(_noisy(model)))
-    with pytest.raises(module.ParityError, match="found again, fewer than 99.5%|differs|cosine"):
+    with pytest.raises(module.ParityError, match="found again, fewer than 99|differs|cosine"):
         export_onnx(encoder, tmp_path, variants=["fp16"], images=pictures(300, seed=5), tolerance=1)
     vectors = np.eye(8, dtype="float32")
     measured = on_images(vectors[[1, 0, *range(2, 8)]], vectors)
