@@ -32,21 +32,23 @@ class LastAttention:
     """
 
     def __init__(self, model):
-        about = model.encoder.config
-        shape = about.get("architecture") or {}
         self._preprocessing = model.encoder.preprocessing
-        if about.get("model_type") != "vit" or "patch_size" not in shape:
-            raise ValueError(f"{model.name}: not a ViT whose attention could be shown")
-        self._grid = self._preprocessing.image_size // int(shape["patch_size"])
-        self._before = 1 + int(shape.get("register_tokens") or 0)
         try:
             import onnx
         except ModuleNotFoundError:
             raise ValueError("showing attention needs onnx: pip install 'memssl-keras[demo]'") from None
         graph = onnx.load(model.file)
         softmax = [node for node in graph.graph.node if node.op_type == "Softmax"]
-        if not softmax:
-            raise ValueError(f"{model.name}: its graph has no softmax whose weights could be shown")
+        strides = [
+            attribute.ints[0]
+            for node in graph.graph.node
+            if node.op_type in ("Conv", "ConvInteger")
+            for attribute in node.attribute
+            if attribute.name == "strides"
+        ]
+        if not softmax or not strides:
+            raise ValueError(f"{model.name}: not a ViT, whose attention could be shown")
+        self._grid = self._preprocessing.image_size // strides[0]  # the first convolution cuts the patches
         del graph.graph.output[:]
         self._name = softmax[-1].output[0]
         graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(self._name))
@@ -55,7 +57,9 @@ class LastAttention:
         self._session = onnxruntime.InferenceSession(
             graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        if self._run(np.zeros((8, 8, 3), np.uint8)).shape[-1] != self._before + self._grid**2:
+        tokens = self._run(np.zeros((8, 8, 3), np.uint8)).shape[-1]
+        self._before = tokens - self._grid**2  # CLS and registers
+        if not 1 <= self._before <= 32:
             raise ValueError(
                 f"{model.name}: its last softmax is not over its {self._grid} × {self._grid} patches"
             )

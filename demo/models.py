@@ -51,11 +51,7 @@ def open_model(spec: str) -> Model:
         128
     """
     name, variant = _split(spec)
-    folder = Path(name)
-    if not folder.is_dir():
-        from memssl_keras.zoo.registry import resolve
-
-        folder = resolve(name)
+    folder = _folder(name)
     encoder = OnnxEncoder.from_pretrained(folder, variant=variant or "fp32", threads=THREADS)
     file = find_onnx(folder, variant or "fp32")
     digest = hashlib.sha256(file.read_bytes())
@@ -79,10 +75,16 @@ def beside(spec: str) -> list[str]:
     from memssl_keras.zoo.registry import list_models, resolve
 
     name, variant = _split(spec)
-    folder = Path(name) if Path(name).is_dir() else resolve(name)
+    folder = _folder(name)
     there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
     own = [f"{name}@{v}" for v in there if v != (variant or "fp32")]
     return own + [other for other in list_models() if resolve(other).resolve() != folder.resolve()]
+
+
+def _folder(name):
+    from memssl_keras.zoo.registry import resolve
+
+    return Path(name) if Path(name).is_dir() else resolve(name)
 
 
 def _split(spec):
