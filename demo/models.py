@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memssl_keras import OnnxEncoder
-from memssl_keras.export.folder import VARIANTS, find_onnx
+from memssl_keras.export.folder import VARIANTS, find_onnx, onnx_file
+from memssl_keras.zoo.hub import find_folder
+from memssl_keras.zoo.registry import bundled_models, resolve
 
 DEFAULT = "massl_vitn4.cifar10"
 # Of one search: the searches of several visitors side by side use the other half of the cores.
@@ -38,8 +40,8 @@ def open_model(spec: str) -> Model:
     """Open a model by the spelling of the command line.
 
     Args:
-        spec: a folder, or a name or repository that `memssl_keras.zoo.registry.resolve` knows; with `@VARIANT`, such
-            as `@int8`, that variant.
+        spec: a folder, a name of the zoo, or a repository on the Hub as `owner/name`; with `@VARIANT`, such as `@int8`,
+            that variant.
 
     Raises:
         ValueError: there is no such model or variant.
@@ -51,9 +53,10 @@ def open_model(spec: str) -> Model:
         128
     """
     name, variant = _split(spec)
-    folder = _folder(name)
-    encoder = OnnxEncoder.from_pretrained(folder, variant=variant or "fp32", threads=THREADS)
-    file = find_onnx(folder, variant or "fp32")
+    variant = variant or "fp32"
+    folder = find_folder(name, lambda config: [(f"onnx/{onnx_file(variant)}",)])
+    encoder = OnnxEncoder.from_pretrained(folder, variant=variant, threads=THREADS)
+    file = find_onnx(folder, variant)
     digest = hashlib.sha256(file.read_bytes())
     digest.update(repr(encoder.preprocessing).encode())
     return Model(shown_name(spec), encoder, file, digest.hexdigest()[:32])
@@ -72,19 +75,11 @@ def beside(spec: str) -> list[str]:
         >>> "massl_vitn4.cifar10" in beside("massl_vitn4.cifar10")
         False
     """
-    from memssl_keras.zoo.registry import list_models, resolve
-
     name, variant = _split(spec)
-    folder = _folder(name)
+    folder = find_folder(name, lambda config: [])
     there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
     own = [f"{name}@{v}" for v in there if v != (variant or "fp32")]
-    return own + [other for other in list_models() if resolve(other).resolve() != folder.resolve()]
-
-
-def _folder(name):
-    from memssl_keras.zoo.registry import resolve
-
-    return Path(name) if Path(name).is_dir() else resolve(name)
+    return own + [other for other in bundled_models() if resolve(other).resolve() != folder.resolve()]
 
 
 def _split(spec):

@@ -24,7 +24,7 @@ from memssl_keras.demo.retrieve import Page
 from memssl_keras.demo.search import Retrieval, load
 from memssl_keras.demo.vectors import pixel_digest
 from memssl_keras.images import ImageError, read_image
-from memssl_keras.zoo.registry import list_models
+from memssl_keras.zoo.registry import bundled_models
 
 pytest_plugins = ["demo_fixtures"]
 
@@ -261,7 +261,7 @@ def test_compares_two_models_on_one_query(tmp_path, emoji):
 def test_a_model_stands_beside_its_variants_and_the_bundled_ones(tmp_path):
     folder = write_encoder(tmp_path / "mine")
     (folder / "onnx" / "model_quantized.onnx").write_bytes((folder / "onnx" / "model.onnx").read_bytes())
-    assert beside(str(folder)) == [f"{folder}@int8", *list_models()]
+    assert beside(str(folder)) == [f"{folder}@int8", *bundled_models()]
     assert beside(f"{folder}@int8")[0] == f"{folder}@fp32"
     assert shown_name(f"{folder}@int8") == "mine@int8"
     assert open_model(f"{folder}@int8").name == "mine@int8"

@@ -362,7 +362,9 @@ def test_the_command_says_what_is_wrong_and_writes_spaces(tmp_path, model):
     result = CliRunner().invoke(app, ["demo", "--gallery", str(tmp_path / "none")])
     assert result.exit_code == 1 and "no such file or folder" in result.output
     result = CliRunner().invoke(app, ["demo", "--model", "no such model"])
-    assert result.exit_code == 1 and "expected the folder of a saved encoder" in result.output
+    assert result.exit_code == 1 and "expected the folder of a saved encoder" in " ".join(
+        result.output.split()
+    )
     space = tmp_path / "space"
     result = CliRunner().invoke(app, ["demo", "--model", str(model), "--space", str(space)])
     assert result.exit_code == 0 and (space / "app.py").is_file(), result.output
