@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 BATCHES = (1, 8, 32)
+CALLS = 3  # counted of one runner in a row
 COLUMNS = {
     "variant": "",
     "file MB": "of the ONNX file, or of the Keras weights",
@@ -106,15 +107,22 @@ def _pictures(count, size):
 
 
 def _in_turns(runners, pixels, rounds):
-    """Median seconds of each runner, one call of each in turn."""
+    """Median seconds of each runner, a few calls of each in turn.
+
+    The first call of a turn is not counted: the threads of the runner before still wait for work, busily.
+    """
     taken = {name: [] for name in runners}
-    for i in range(rounds + 2):
+    for _ in range(-(-rounds // CALLS) + 1):
         for name, run in runners.items():
-            begin = time.perf_counter()
-            run(pixels)
-            if i > 1:  # the first two lay out memory
-                taken[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+            time.sleep(0.05)
+            for call in range(CALLS + 1):
+                begin = time.perf_counter()
+                run(pixels)
+                if call:
+                    taken[name].append(time.perf_counter() - begin)
+    return {
+        name: statistics.median(seconds[CALLS:]) for name, seconds in taken.items()
+    }  # less the first turn
 
 
 def measure(folder, variants, threads=None, rounds=20, starts=3):
