@@ -12,7 +12,7 @@ from kill_and_resume import differences
 
 from memssl_keras import distributed
 from memssl_keras.checkpoints import Checkpoints
-from memssl_keras.demo.app import GALLERY
+from memssl_keras.demo. import GALLERY
 
 TESTS = pathlib.Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
