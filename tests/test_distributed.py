@@ -12,7 +12,7 @@ from kill_and_resume import differences
 
 from memssl_keras import distributed
 from memssl_keras.checkpoints import Checkpoints
-from memssl_keras.demo. import GALLERY
+from memssl_keras.demo.gallery import BUNDLED
 
 TESTS = pathlib.Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -32,7 +32,7 @@ def run(processes, script, *arguments):
 def steps(folder, processes, *options):
     """Losses, memories and weights of 20 steps on real pictures."""
     path = folder / f"{processes}{''.join(options)}.npz"
-    run(processes, "distributed_run.py", path, "--images", GALLERY, *options)
+    run(processes, "distributed_run.py", path, "--images", BUNDLED, *options)
     return np.load(path)
 
 
@@ -102,7 +102,7 @@ def test_sigterm_ends_all_processes_after_the_same_step(tmp_path):
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
     done = subprocess.run(
-        command(2, "distributed_run.py", tmp_path / "x.npz", "--images", GALLERY, "--batch", "15"),
+        command(2, "distributed_run.py", tmp_path / "x.npz", "--images", BUNDLED, "--batch", "15"),
         capture_output=True,
         text=True,
         timeout=300,
