@@ -57,7 +57,7 @@ def colours(tmp_path):
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, its event loop runs in this thread
 def browser():
     if not os.path.exists(CHROMIUM):
         message = f"the page is tested in {CHROMIUM}, which is not installed"
