@@ -8,6 +8,7 @@ from html import escape
 
 import gradio as gr
 
+from memssl_keras.evaluate.cache import cache_folder
 from memssl_keras.images import ImageError
 
 from .attention import LastAttention, draw
@@ -16,7 +17,6 @@ from .map import lay_out, map_rows
 from .pictures import address, data_uri, read_upload
 from .retrieve import PLAIN, QUIET, picture_input
 from .search import Retrieval
-from .vectors import default_folder
 
 _COLOURS = (
     "#6366f1", "#f59e0b", "#10b981", "#ef4444", "#06b6d4", "#ec4899", "#84cc16", "#8b5cf6", "#f97316", "#14b8a6",
@@ -63,7 +63,7 @@ class Inside:
     @functools.cached_property
     def _laid_out(self):
         return lay_out(
-            self.retrieval.index.vectors[self.rows], default_folder() / self.retrieval.model.revision
+            self.retrieval.index.vectors[self.rows], cache_folder("demo") / self.retrieval.model.revision
         )
 
     @property

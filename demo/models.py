@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from memssl_keras import OnnxEncoder
-from memssl_keras.export.folder import VARIANTS, find_onnx, onnx_file
+from memssl_keras.export.folder import VARIANTS, split_variant
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.registry import bundled_models, resolve
 
@@ -52,14 +51,9 @@ def open_model(spec: str) -> Model:
         >>> open_model("massl_vitn4.cifar10@fp32").encoder.embed_dim
         128
     """
-    name, variant = _split(spec)
-    variant = variant or "fp32"
-    folder = find_folder(name, lambda config: [(f"onnx/{onnx_file(variant)}",)])
-    encoder = OnnxEncoder.from_pretrained(folder, variant=variant, threads=THREADS)
-    file = find_onnx(folder, variant)
-    digest = hashlib.sha256(file.read_bytes())
-    digest.update(repr(encoder.preprocessing).encode())
-    return Model(shown_name(spec), encoder, file, digest.hexdigest()[:32])
+    name, variant = split_variant(spec)
+    encoder = OnnxEncoder.from_pretrained(name, variant=variant or "fp32", threads=THREADS)
+    return Model(shown_name(spec), encoder, encoder.file, encoder.revision()[:32])
 
 
 def shown_name(spec: str) -> str:
@@ -75,13 +69,8 @@ def beside(spec: str) -> list[str]:
         >>> "massl_vitn4.cifar10" in beside("massl_vitn4.cifar10")
         False
     """
-    name, variant = _split(spec)
+    name, variant = split_variant(spec)
     folder = find_folder(name, lambda config: [])
     there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
     own = [f"{name}@{v}" for v in there if v != (variant or "fp32")]
     return own + [other for other in bundled_models() if resolve(other).resolve() != folder.resolve()]
-
-
-def _split(spec):
-    name, _, variant = spec.rpartition("@")
-    return (spec, "") if Path(spec).is_dir() or not name else (name, variant)

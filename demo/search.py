@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memssl_keras.evaluate.cache import cache_folder
+
 from .gallery import Gallery, open_gallery
 from .index import CosineIndex
 from .models import Model, open_model
 from .pictures import Shown
-from .vectors import default_folder, embed_gallery, pixel_digest
+from .vectors import embed_gallery, pixel_digest
 
 
 class Found(NamedTuple):
@@ -119,6 +121,8 @@ class Retrieval:
 
 
 _loading = threading.Lock()
+_loaded: dict[tuple[str, Gallery], Retrieval] = {}
+_MOST_LOADED = 6
 
 
 def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
@@ -142,7 +146,12 @@ def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
     from .models import DEFAULT
 
     with _loading:  # two visitors who ask for a model at once wait for one embedding of the gallery
-        return _load(str(model or DEFAULT), opened(gallery), _Quiet(advance))
+        key = (str(model or DEFAULT), opened(gallery))
+        found = _loaded.pop(key, None) or Retrieval(open_model(key[0]), key[1], cache_folder("demo"), advance)
+        _loaded[key] = found  # the last one used is the last to be forgotten
+        if len(_loaded) > _MOST_LOADED:
+            del _loaded[next(iter(_loaded))]
+        return found
 
 
 def opened(gallery=None) -> Gallery:
@@ -154,21 +163,3 @@ def opened(gallery=None) -> Gallery:
 @functools.lru_cache(maxsize=2)
 def _opened(gallery, modified):
     return open_gallery(gallery)
-
-
-class _Quiet:
-    """A callback that makes no difference to what is remembered."""
-
-    def __init__(self, call):
-        self.call = call
-
-    def __eq__(self, other):
-        return isinstance(other, _Quiet)
-
-    def __hash__(self):
-        return 0
-
-
-@functools.lru_cache(maxsize=6)
-def _load(spec, gallery, advance):
-    return Retrieval(open_model(spec), gallery, default_folder(), advance.call)

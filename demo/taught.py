@@ -6,7 +6,8 @@ import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+
+from memssl_keras.images import thumbnail
 
 SIDE = 64  # pixels of the small copy of an example that is kept to show it again
 LONGEST_NAME = 60
@@ -59,7 +60,7 @@ class Taught:
             )
         if not len(vectors):
             return self
-        small = np.stack([thumbnail(picture) for picture in pictures])
+        small = np.stack([np.asarray(thumbnail(picture, SIDE)) for picture in pictures])
         before = self.vectors if len(self) else vectors[:0]
         return Taught(
             (*self.classes, *[name] * len(vectors)),
@@ -95,12 +96,3 @@ def class_name(text) -> str:
             f"class name: got {name[:80]!r}; expected 1 to {LONGEST_NAME} letters, digits, signs or spaces"
         )
     return name
-
-
-def thumbnail(pixels) -> np.ndarray:
-    """An image `(H, W, 3)` uint8 in a white square of `SIDE` pixels."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((SIDE, SIDE))
-    square = Image.new("RGB", (SIDE, SIDE), "white")
-    square.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
-    return np.asarray(square)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -27,13 +26,6 @@ class Embedded(NamedTuple):
     pixels: np.ndarray  # S16 (M,): `pixel_digest` of each
     failures: list[ImageError]
     fresh: int  # how many were embedded now
-
-
-def default_folder() -> Path:
-    """`$MEMSSL_CACHE/demo`, or `memssl/demo` in the user's cache folder."""
-    if chosen := os.environ.get("MEMSSL_CACHE"):
-        return Path(chosen) / "demo"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memssl" / "demo"
 
 
 def pixel_digest(pixels: np.ndarray) -> bytes:

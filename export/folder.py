@@ -56,6 +56,18 @@ def read_config(folder) -> dict:
     return config
 
 
+def split_variant(spec) -> tuple[str, str]:
+    """Split `NAME@VARIANT` into both; of a folder, or a name alone, the variant is empty.
+
+    Example:
+        >>> from memssl_keras.export.folder import split_variant
+        >>> split_variant("massl_vitn4.cifar10@int8")
+        ('massl_vitn4.cifar10', 'int8')
+    """
+    name, _, variant = str(spec).rpartition("@")
+    return (str(spec), "") if Path(spec).is_dir() or not name else (name, variant)
+
+
 def find_onnx(folder, variant: str) -> Path:
     """Return the ONNX file of a variant.
 

@@ -15,6 +15,7 @@ from . import verify
 from .folder import RAW_PIXELS, VARIANTS, read_config
 from .quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
 from .raw_pixels import with_raw_pixels
+from .runtime import OnnxEncoder
 from .trace import OPSETS, check_size, trace
 from .verify import ParityError, Verification
 
@@ -124,7 +125,7 @@ def _check_folder(folder, preprocess):
             )
         return
     theirs = read_config(folder)["preprocessing"]
-    if theirs != json.loads(json.dumps(preprocess.to_dict())):
+    if theirs != preprocess.to_dict():
         raise ValueError(
             f"folder={str(folder)!r} holds a model with another preprocessing ({theirs}, here {preprocess.to_dict()}); "
             "expected another folder"
@@ -203,14 +204,12 @@ class _Job:
             self._reference = embed(self.encoder, self.images, preprocessing=self.preprocess)
         return verify.on_images(self._embed(path, raw), self._reference, self.labels)
 
-    def _embed(self, path, raw, batch=32):
+    def _embed(self, path, raw):
         session = verify.open_session(path)
         if raw:
             return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
-        parts = [self.images[i : i + batch] for i in range(0, len(self.images), batch)]
-        vectors = [session.run(["pooler_output"], {"pixel_values": self._pixels(part)})[0] for part in parts]
-        vectors = np.concatenate(vectors)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
+        return OnnxEncoder(session, config).embed(self.images)
 
     def _pixels(self, images):
         return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -44,10 +45,11 @@ class OnnxEncoder:
         config: the folder's `config.json` as a dict.
         preprocessing: the `Preprocessing` that the encoder was trained with.
         embed_dim: D, the length of its vectors.
+        file: its ONNX file.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, config: dict):
-        self._session = session
+    def __init__(self, session: onnxruntime.InferenceSession, config: dict, file: Path | None = None):
+        self._session, self.file = session, file
         self.config = config
         self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
         self.embed_dim = int(config["embed_dim"])
@@ -96,11 +98,17 @@ class OnnxEncoder:
 
         folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
         config = read_config(folder)
-        encoder = cls(_open_session(find_onnx(folder, variant), threads, _providers(providers)), config)
+        file = find_onnx(folder, variant)
+        encoder = cls(_open_session(file, threads, _providers(providers)), config, file)
         if preload:
             side = encoder.preprocessing.image_size
             encoder._run(np.zeros((1, side, side, 3), np.float32))
         return encoder
+
+    def revision(self) -> str:
+        """SHA-256 of the ONNX file and the preprocessing: vectors of two revisions do not compare."""
+        content = self.file.read_bytes() + repr(self.preprocessing).encode()
+        return hashlib.sha256(content).hexdigest()
 
     def embed(self, images, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
         """Embed images into unit vectors: their cosine similarity is their dot product.

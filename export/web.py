@@ -14,7 +14,7 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images import ImageError, read_image, thumbnail
 
 from . import verify
 from .folder import RAW_PIXELS
@@ -26,7 +26,7 @@ THUMB, COLUMNS, ROWS = 64, 32, 32
 MOST_IMAGES = 20_000
 
 
-def export_web(model, folder, images=None, *, names=None, title=None, variant="fp32", runtime=None):
+def export_web(model, folder, images, *, names=None, title=None, variant="fp32", runtime=None):
     """Write a page, the model, ONNX Runtime for browsers, and a gallery embedded with that model.
 
     Any server of static files shows it, such as `python -m http.server -d FOLDER`; a browser does not load
@@ -53,7 +53,7 @@ def export_web(model, folder, images=None, *, names=None, title=None, variant="f
         raise ValueError(f"web={str(folder)!r} is not empty; expected a new folder")
     if variant not in RAW_PIXELS:
         raise ValueError(f"variant={variant!r}: expected one of {', '.join(RAW_PIXELS)}")
-    images = list(images if images is not None else ())
+    images = list(images)
     if not 0 < len(images) <= MOST_IMAGES:
         raise ValueError(f"images: got {len(images):,}; expected 1 to {MOST_IMAGES:,} for the page's gallery")
     names = [str(name) for name in (names if names is not None else range(1, len(images) + 1))]
@@ -135,7 +135,7 @@ def _write_gallery(folder, images, names):
             continue
         vectors.append(verify.embed_raw_pixels(session, pixels)[0])
         kept.append(name)
-        tiles.append(_thumbnail(pixels))
+        tiles.append(thumbnail(pixels, THUMB))
     if not kept:
         raise ValueError("images: none of them can be read")
     np.stack(vectors).astype("<f4").tofile(folder / "gallery.bin")
@@ -158,11 +158,3 @@ def _write_gallery(folder, images, names):
         "columns": COLUMNS,
         "rows": ROWS,
     }
-
-
-def _thumbnail(pixels):
-    tile = Image.fromarray(pixels)
-    tile.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
-    square = Image.new("RGB", (THUMB, THUMB), "white")
-    square.paste(tile, ((THUMB - tile.width) // 2, (THUMB - tile.height) // 2))
-    return square

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from memssl_keras.embedding_run import MODEL
-from memssl_keras.images import read_image
+from memssl_keras.images import read_image, thumbnail
 
 _COLUMNS = ["image", "embedding"]
 
@@ -101,13 +101,8 @@ def draw_rows(rows, path, tile=96, gap=6):
     pen = ImageDraw.Draw(sheet)
 
     def place(image, column, row, caption):
-        picture = Image.fromarray(read_image(image))
-        scale = tile / max(picture.size)
-        size = [max(1, round(side * scale)) for side in picture.size]
-        # Pixels of small pictures stay visible as such.
-        picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
         left, top = gap + column * (tile + gap) + (2 * gap if column else 0), gap + row * line
-        sheet.paste(picture, (left + (tile - size[0]) // 2, top + (tile - size[1]) // 2))
+        sheet.paste(thumbnail(read_image(image), tile), (left, top))
         pen.text((left + tile / 2, top + tile + 1), caption, fill="#555555", anchor="ma")
 
     for row, (query, neighbours) in enumerate(rows):

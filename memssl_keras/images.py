@@ -207,3 +207,21 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
     if array.shape[-1] == 4:
         return _to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name)
     return array
+
+
+def thumbnail(pixels, side: int) -> Image.Image:
+    """Fit an image `(H, W, 3)` uint8 into a white square of `side` pixels; those of small pictures stay visible.
+
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras.images import thumbnail
+        >>> thumbnail(np.zeros((10, 40, 3), "uint8"), 64).getpixel((32, 0))
+        (255, 255, 255)
+    """
+    picture = Image.fromarray(pixels)
+    scale = side / max(picture.size)
+    size = [max(1, round(edge * scale)) for edge in picture.size]
+    picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square

@@ -20,9 +20,7 @@ class Embedder:
         from memssl_keras.export.runtime import OnnxEncoder
         from memssl_keras.sources import open_source
 
-        self.encoder = OnnxEncoder.from_pretrained(
-            model["name"], variant=model["variant"], threads=model["threads"]
-        )
+        self.encoder = OnnxEncoder.from_pretrained(**model)
         self.run = EmbeddingRun(open_source(**data), embed_dim=self.encoder.embed_dim, **run)
         self.batch_size = batch_size
 
@@ -40,11 +38,12 @@ def embed_with_ray(
 
     Args:
         data: Arguments of `open_source`; its paths are read by every actor.
-        model: `name`, `variant` and `threads` per actor, as `OnnxEncoder.from_pretrained` takes them.
+        model: Arguments of `OnnxEncoder.from_pretrained`, the threads per actor.
         run: `path`, `model`, `key` and `chunk`, as `EmbeddingRun` takes them.
         batch_size: Images that run at once.
         actors: Processes of the pool.
-        address: Of a running cluster, such as `"auto"`; by default Ray is started on this machine and stopped.
+        address: Of a running cluster, such as `"auto"`; by default the one that this process is connected to, or
+            Ray is started on this machine and stopped.
         embed_dim: D.
         advance: Called with the number of images done since the last call.
 
@@ -54,10 +53,10 @@ def embed_with_ray(
     Raises:
         ValueError: where Ray is not installed or no cluster answers at `address`.
     """
-    ray = _connect(address, actors)
     from memssl_keras.sources import open_source
 
     whole = EmbeddingRun(open_source(**data), embed_dim=embed_dim, **run)
+    ray, started = _connect(address, actors)
     try:
         todo = whole.start()
         advance(whole.done(todo))
@@ -76,7 +75,7 @@ def embed_with_ray(
                 advance(whole.size(int(row["chunk"])))
         return whole.join()
     finally:
-        if address is None:
+        if started:
             ray.shutdown()
 
 
@@ -92,14 +91,15 @@ def _check_address(address, timeout=5.0):
 
 
 def _connect(address, actors):
+    """Ray, and whether it was started or connected to for this run."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
         import ray.data
     except ImportError:
         raise ValueError("engine='ray': Ray is not installed; pip install 'memssl-keras[ray]'") from None
     if ray.is_initialized():
-        return ray
+        return ray, False
     _check_address(address)
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:
@@ -113,4 +113,4 @@ def _connect(address, actors):
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the context, with which Ray sets up its own
-    return ray
+    return ray, True

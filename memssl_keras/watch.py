@@ -27,7 +27,7 @@ def _there(folder):
     return found
 
 
-def watch(encoder, folder, out, model, *, batch_size=32, interval=1.0, key="", say=print, stop=lambda: False):
+def watch(encoder, folder, out, model, *, batch_size=32, interval=1.0, say=print, stop=lambda: False):
     """Embed the images of a folder and those that arrive, each once it has stopped growing.
 
     Args:
@@ -38,7 +38,6 @@ def watch(encoder, folder, out, model, *, batch_size=32, interval=1.0, key="", s
         model: Name of the model, kept in the files.
         batch_size: Images that run at once.
         interval: Seconds between two looks.
-        key: What else decides about the vectors.
         say: Called with a line for each file written and each image that cannot be read.
         stop: Called between two looks; true ends.
 
@@ -59,7 +58,7 @@ def watch(encoder, folder, out, model, *, batch_size=32, interval=1.0, key="", s
                 f"out={str(out)!r} holds embeddings of {stored.model}, here {model}; expected another"
             )
         done = set(stored.images)
-    number = len(list(out.glob("*.parquet")))
+    number = max((int(file.stem) for file in out.glob("*.parquet") if file.stem.isdigit()), default=0)
     while not stop():
         now = _there(folder)
         ready = [path for path, state in now.items() if path not in done and before.get(path) == state]
@@ -70,7 +69,7 @@ def watch(encoder, folder, out, model, *, batch_size=32, interval=1.0, key="", s
         number += 1
         path = out / f"{number:06d}.parquet"
         source = ImageSource(ready, [pathlib.Path(name) for name in ready])
-        failures = write_embeddings(encoder, source, path, model, batch_size, key=key)
+        failures = write_embeddings(encoder, source, path, model, batch_size, key=encoder.revision())
         done.update(ready)
         say(f"{path.name}: {len(pq.read_table(path, columns=['image'])):,} images")
         for _, error in failures:

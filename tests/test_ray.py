@@ -55,9 +55,8 @@ def cluster():
 def _embed(model, folder, out, **changes):
     return embed_with_ray(
         {"data": str(folder)},
-        {"name": str(model), "variant": "fp32", "threads": 1},
+        {"name_or_folder": str(model), "threads": 1},
         {"path": str(out), "model": "m", "chunk": CHUNK},
-        address="here",  # Ray is running: it is neither started nor stopped
         embed_dim=24,
         **changes,
     )
@@ -68,6 +67,7 @@ def test_two_actors_write_the_rows_of_the_local_engine(cluster, model, folder, l
     failures = _embed(model, folder, tmp_path / "ray.parquet", advance=done.append)
     assert pq.read_table(tmp_path / "ray.parquet").equals(pq.read_table(local[0]), check_metadata=True)
     assert [(position, str(error)) for position, error in failures] == local[1] and len(failures) == 1
+    assert ray.is_initialized()  # it was there before and is left running
     assert sum(done) == COUNT and [path.name for path in tmp_path.iterdir()] == ["ray.parquet"]
 
 

@@ -9,11 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from onnx_folder import EMBED_DIM, write_encoder
+from onnx_folder import EMBED_DIM, PREPROCESSING, write_encoder
 from PIL import Image
 from small_models import pictures
 
 from memssl_keras.export import OnnxEncoder
+from memssl_keras.export.folder import split_variant
 from memssl_keras.images import ImageError
 
 
@@ -229,3 +230,22 @@ def test_a_folder_stands_for_its_images(folder, tmp_path):
     (batch,) = encoder.stream(tmp_path)
     assert batch.indices == [0, 2] and [i for i, _ in batch.failures] == [1]
     np.testing.assert_allclose(batch.vectors, encoder.embed(pictures(3)[[0, 2]]), atol=1e-6)
+
+
+def test_another_file_or_preprocessing_is_another_revision(folder, tmp_path):
+    ours = OnnxEncoder.from_pretrained(folder).revision()
+    assert ours == OnnxEncoder.from_pretrained(write_encoder(tmp_path / "same")).revision()
+    other = write_encoder(tmp_path / "other", preprocessing={**PREPROCESSING, "interpolation": "bilinear"})
+    assert ours != OnnxEncoder.from_pretrained(other).revision()
+    changed = write_encoder(tmp_path / "changed")
+    model = onnx.load(changed / "onnx" / "model.onnx")
+    model.producer_name = "another"
+    onnx.save(model, changed / "onnx" / "model.onnx")
+    assert ours != OnnxEncoder.from_pretrained(changed).revision()
+
+
+def test_names_with_and_without_a_variant(tmp_path):
+    assert split_variant("zoo@int8") == ("zoo", "int8") and split_variant("zoo") == ("zoo", "")
+    (tmp_path / "me@home").mkdir()
+    assert split_variant(tmp_path / "me@home") == (str(tmp_path / "me@home"), "")
+    assert split_variant(f"{tmp_path / 'me@home'}@fp16") == (str(tmp_path / "me@home"), "fp16")

@@ -53,6 +53,12 @@ def test_what_arrives_is_embedded_once_and_found(tmp_path, encoder):
     for i, found in enumerate(nearest(stored, encoder.embed(images), 1)):
         assert stored.images[found[0][0]].endswith(f"{i}.png")
     assert np.isfinite(stored.vectors).all()
+    assert sorted(file.name for file in out.iterdir())[0] == "000001.parquet"
+    (out / "000001.parquet").unlink()  # what is embedded anew overwrites no other file
+    files = set(out.glob("*.parquet"))
+    watch(encoder, folder, out, "m", interval=0, say=said.append, stop=_script(idle, idle))
+    assert files < set(out.glob("*.parquet"))
+    assert sorted(read_embeddings(out).images) == [str(folder / f"{i}.png") for i in range(4)]
     assert any("bad.png" in line and line.startswith("left out") for line in said)
 
 

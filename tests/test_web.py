@@ -81,11 +81,12 @@ def expected(images):
 
 
 def test_chromium_gives_the_vectors_of_python(browser_page, images):
+    ask = """async bytes => {
+        const { embed } = await import('./app.js');
+        return Array.from(await embed(new Blob([new Uint8Array(bytes)])));
+    }"""
     for path, vector in zip(images, expected(images), strict=True):
-        content = list(path.read_bytes())
-        theirs = browser_page.evaluate(
-            "bytes => window.embed(new Blob([new Uint8Array(bytes)])).then(v => Array.from(v))", content
-        )
+        theirs = browser_page.evaluate(ask, list(path.read_bytes()))
         np.testing.assert_allclose(theirs, vector, atol=1e-4)
 
 

@@ -32,7 +32,7 @@ def check_parity(folder) -> dict[str, float]:
         >>> max(check_parity(resolve("massl_vitn4.cifar10")).values()) < 0.01
         True
     """
-    from memssl_keras.export.verify import ParityError
+    from memssl_keras.export.verify import ParityError, problem
     from memssl_keras.pretrained import preprocessing_of, read_encoder
 
     folder = Path(folder)
@@ -43,26 +43,14 @@ def check_parity(folder) -> dict[str, float]:
     for file, given in _others(folder, pixels):
         found[file] = float(np.abs(expected - given).max())
         if not found[file] <= TOLERANCE:
-            wrong.append(f"{file} differs by {found[file]:.1e}, more than {TOLERANCE:.0e},")
+            wrong.append(f"{file} differs by {found[file]:.1e}, more than {TOLERANCE:.0e}")
     for file, verified in _onnx(folder, encoder):
         found[file] = 1 - verified.mean_cosine
-        if problem := _problem(verified):
-            wrong.append(f"{file} {problem}")
+        if words := problem(verified):
+            wrong.append(f"{file} {words}")
     if wrong:
-        raise ParityError(f"{folder}: not one model: {'; '.join(wrong)} from model.safetensors")
+        raise ParityError(f"{folder}: not the model of model.safetensors: {'; '.join(wrong)}")
     return found
-
-
-def _problem(verified):
-    """In what an ONNX file differs more than it may, in words; None where it does not."""
-    from memssl_keras.export.verify import TOLERANCES
-
-    difference, cosine = TOLERANCES[verified.variant]
-    if difference and not verified.raw_pixels and not verified.largest_difference <= difference:
-        return f"differs by {verified.largest_difference:.1e}, more than {difference:.0e},"
-    if not verified.mean_cosine >= cosine:
-        return f"differs by a mean cosine of {verified.mean_cosine:.4f}, below {cosine},"
-    return None
 
 
 def _pictures():

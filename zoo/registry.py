@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from pathlib import Path
 
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -181,10 +182,4 @@ def _parameters(path):
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     header.pop("__metadata__", None)
-    total = 0
-    for entry in header.values():
-        count = 1
-        for length in entry["shape"]:
-            count *= length
-        total += count
-    return total
+    return sum(math.prod(entry["shape"]) for entry in header.values())

@@ -120,7 +120,6 @@ document.addEventListener("dragleave", () => drop.classList.remove("over"));
 document.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); searchAll(event.dataTransfer.files); });
 document.addEventListener("paste", (event) => searchAll(event.clipboardData.files));
 
-window.embed = embed;
 try {
   const loaded = await ready;
   document.title = `Search by picture · ${loaded.gallery.title}`;

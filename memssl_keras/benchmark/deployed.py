@@ -32,7 +32,6 @@ COLUMNS = {
 
 _ONNX = """
 import time, json, sys
-begin = time.perf_counter()
 from memssl_keras.export.runtime import OnnxEncoder
 loading = time.perf_counter()
 encoder = OnnxEncoder.from_pretrained(sys.argv[1], variant=sys.argv[2], threads=int(sys.argv[3]) or None)
@@ -40,7 +39,6 @@ loaded, embed = time.perf_counter(), encoder.embed
 """
 _KERAS = """
 import time, json, sys
-begin = time.perf_counter()
 import torch
 from functools import partial
 from memssl_keras.pretrained import embed, from_pretrained
@@ -120,9 +118,8 @@ def _in_turns(runners, pixels, rounds):
                 run(pixels)
                 if call:
                     taken[name].append(time.perf_counter() - begin)
-    return {
-        name: statistics.median(seconds[CALLS:]) for name, seconds in taken.items()
-    }  # less the first turn
+    # Less the first turn, which lays out memory.
+    return {name: statistics.median(seconds[CALLS:]) for name, seconds in taken.items()}
 
 
 def measure(folder, variants, threads=None, rounds=20, starts=3):
@@ -132,7 +129,7 @@ def measure(folder, variants, threads=None, rounds=20, starts=3):
     folder = pathlib.Path(folder)
     runners, size = _runners(folder, variants, threads)
     pixels = _pictures(max(BATCHES), size)
-    seconds = {n: _in_turns(runners, pixels[:n], max(3, rounds // n if n > 1 else rounds)) for n in BATCHES}
+    seconds = {n: _in_turns(runners, pixels[:n], max(3, rounds // n)) for n in BATCHES}
     expected, rows = runners["keras"](pixels), []
     for name, run in runners.items():
         begun = [_start(folder, name, threads) for _ in range(starts)]

@@ -124,12 +124,12 @@ def _export_web(model, web, images, split, variants):
 
     if images:
         source = open_source(images, split=split)
-        gallery, names = source, [pathlib.PurePath(name).name for name in source.ids]
+        names = [pathlib.PurePath(name).name for name in source.ids]
     else:
         source = open_source(resources.files("memssl_keras.demo") / "gallery" / "emoji.parquet")
-        gallery, names = source, source.columns["name"].to_pylist()
+        names = source.columns["name"].to_pylist()
     with console.status("gathering the page"):
-        count = export_web(model, web, gallery, names=names, variant=variants)
+        count = export_web(model, web, source, names=names, variant=variants)
     console.print(
         f"{web}: a page with {count:,} pictures to search. To look at it: python -m http.server -d {web}"
     )
@@ -168,9 +168,8 @@ def embed(
         if engine not in ("local", "ray"):
             raise ValueError(f"engine={engine!r}: expected 'local' or 'ray'")
         name = str(model) if variant == "fp32" else f"{model}@{variant}"
-        encoder = OnnxEncoder.from_pretrained(
-            model, variant=variant, threads=threads, providers=providers.split(",")
-        )
+        settings = {"variant": variant, "threads": threads, "providers": providers.split(",")}
+        encoder = OnnxEncoder.from_pretrained(model, **settings)
         if watch:
             _watch(encoder, data, out, name, batch_size)
             return
@@ -179,14 +178,16 @@ def embed(
             task = progress.add_task("embedding", total=len(source))
             advance = lambda count: progress.advance(task, count)  # noqa: E731
             if engine == "local":
-                failures = write_embeddings(encoder, source, out, name, batch_size, advance)
+                failures = write_embeddings(
+                    encoder, source, out, name, batch_size, advance, encoder.revision()
+                )
             else:
                 from memssl_keras.ray_engine import embed_with_ray
 
                 failures = embed_with_ray(
                     {"data": data, "split": split, "column": column},
-                    {"name": model, "variant": variant, "threads": threads or 1},
-                    {"path": str(out), "model": name},
+                    {"name_or_folder": model, **settings, "threads": threads or 1},
+                    {"path": str(out), "model": name, "key": encoder.revision()},
                     batch_size=batch_size,
                     actors=actors,
                     address=address,
@@ -228,10 +229,11 @@ def search(
 
     with errors_in_words():
         from memssl_keras.embeddings import draw_sheet, nearest, read_embeddings
+        from memssl_keras.export.folder import split_variant
         from memssl_keras.export.runtime import OnnxEncoder
 
         stored = read_embeddings(index)
-        name, _, variant = stored.model.partition("@")
+        name, variant = split_variant(stored.model)
         encoder = OnnxEncoder.from_pretrained(model or name, variant=variant or "fp32")
         found = nearest(stored, encoder.embed(image), k)
         for query, rows in zip(image, found, strict=True):

@@ -133,7 +133,7 @@ def evaluate(
                 distractors=distractors,
                 test_share=test_share,
                 settings=settings,
-                cache=caches.FeatureCache(caches.default_folder() if keep else None),
+                cache=caches.FeatureCache(caches.cache_folder("features") if keep else None),
                 track=lambda values, words: progress.track(values, description=words),
             )
         results = run.results(evaluated, reference)

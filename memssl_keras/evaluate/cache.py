@@ -12,15 +12,11 @@ from memssl_keras.images import ImageError, read_image
 VERSION = 1  # of what is kept; another one is made anew
 
 
-def default_folder():
-    """`$MEMSSL_CACHE`, or `memssl/features` in the user's cache folder."""
+def cache_folder(kind):
+    """`$MEMSSL_CACHE/kind`, or `memssl/kind` in the user's cache folder."""
     if chosen := os.environ.get("MEMSSL_CACHE"):
-        return pathlib.Path(chosen)
-    return (
-        pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-        / "memssl"
-        / "features"
-    )
+        return pathlib.Path(chosen) / kind
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "memssl" / kind
 
 
 def content_hashes(source):

@@ -37,12 +37,12 @@ def open_embedder(spec, threads=None):
         >>> open_embedder("numpy:asarray").key["kind"]
         'function'
     """
+    from memssl_keras.export.folder import split_variant
+
     spec = str(spec)
-    whole, (name, _, variant) = pathlib.Path(spec), spec.rpartition("@")
-    if ":" in spec and not whole.exists() and "/" not in spec:
+    if ":" in spec and not pathlib.Path(spec).exists() and "/" not in spec:
         return _function(spec)
-    if whole.is_dir() or not name:
-        name, variant = spec, ""
+    name, variant = split_variant(spec)
     folder = _folder(name, variant)
     if not variant and _weights(folder):
         return _keras(spec, folder, threads)
@@ -51,11 +51,12 @@ def open_embedder(spec, threads=None):
 
 def untrained(spec, threads=None):
     """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
+    from memssl_keras.export.folder import split_variant
+
     spec = str(spec)
     if ":" in spec and not pathlib.Path(spec).exists():
         return None
-    name = spec if pathlib.Path(spec).is_dir() else spec.partition("@")[0]
-    folder = _folder(name)
+    folder = _folder(split_variant(spec)[0])
     if not _weights(folder):
         return None
     config = (folder / "config.json").read_bytes()

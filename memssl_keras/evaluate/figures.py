@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from memssl_keras.evaluate.retrieval import RECALL_LEVELS
-from memssl_keras.images import read_image
+from memssl_keras.images import read_image, thumbnail
 
 CONFUSED = 30  # classes in a confusion matrix, at most
 RIGHT, WRONG = "#15803d", "#b91c1c"
@@ -117,17 +117,6 @@ def confusion_matrix(counts, classes, limit=CONFUSED):
     return _png(figure)
 
 
-def thumbnail(image, side):
-    """An image fitted into a square of `side` pixels, on white; pixels of small pictures stay visible."""
-    picture = Image.fromarray(read_image(image))
-    scale = side / max(picture.size)
-    size = [max(1, round(edge * scale)) for edge in picture.size]
-    picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
-    return square
-
-
 def neighbour_page(rows, side=64, gap=5):
     """Queries on the left, beside each what came first, framed green where right and red where wrong.
 
@@ -139,11 +128,11 @@ def neighbour_page(rows, side=64, gap=5):
     sheet = Image.new("RGB", (columns * cell + 4 * gap, len(rows) * cell + gap), "white")
     for line, (queries, query, gallery, found, right) in enumerate(rows):
         top = gap + line * cell
-        sheet.paste(thumbnail(queries[query], side), (gap + border, top + border))
+        sheet.paste(thumbnail(read_image(queries[query]), side), (gap + border, top + border))
         for column, (row, is_right) in enumerate(zip(found, right, strict=True), 1):
             left = 4 * gap + column * cell
             frame = Image.new("RGB", (side + 2 * border,) * 2, RIGHT if is_right else WRONG)
-            frame.paste(thumbnail(gallery[int(row)], side), (border, border))
+            frame.paste(thumbnail(read_image(gallery[int(row)]), side), (border, border))
             sheet.paste(frame, (left, top))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
@@ -177,7 +166,7 @@ def embedding_map(features, images, width=1100, seed=0):
     cell = min(width // columns, 76)
     sheet = Image.new("RGB", (columns * cell, rows * cell), "white")
     for (column, row), image in zip(grid[cells], images, strict=True):
-        sheet.paste(thumbnail(image, cell - 2), (int(column) * cell + 1, int(row) * cell + 1))
+        sheet.paste(thumbnail(read_image(image), cell - 2), (int(column) * cell + 1, int(row) * cell + 1))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
