@@ -67,3 +67,61 @@ def attention(query, key, value):
     else:
         attended = ops.dot_product_attention(query, key, value)
     return ops.reshape(attended, (-1, ops.shape(query)[1], query.shape[2] * query.shape[3]))
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class Convolution(layers.Conv2D):
+    """`Conv2D` of NHWC maps without bias, padded by `size // 2` on every side, as torch does at any stride."""
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        kwargs = {"data_format": "channels_last", "use_bias": False, **kwargs}
+        super().__init__(filters, kernel_size, **kwargs)
+
+    def call(self, inputs):
+        margins = [size // 2 for size in self.kernel_size]
+        if keras.backend.backend() != "torch":
+            inputs = ops.pad(inputs, [(0, 0), *((margin, margin) for margin in margins), (0, 0)])
+            return super().call(inputs)
+        from torch.nn.functional import conv2d
+
+        kernel = ops.convert_to_tensor(self.kernel, self.compute_dtype)
+        outputs = conv2d(
+            inputs.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), stride=self.strides, padding=margins
+        )
+        return outputs.permute(0, 2, 3, 1)
+
+    def compute_output_shape(self, shape):
+        sizes = [
+            side if side is None else (side + 2 * (size // 2) - size) // stride + 1
+            for side, size, stride in zip(shape[1:3], self.kernel_size, self.strides, strict=True)
+        ]
+        return (shape[0], *sizes, self.filters)
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class MapNorm(layers.BatchNormalization):
+    """Batch norm of NHWC maps; on torch in one pass over the map, where Keras takes five."""
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None):
+        if keras.backend.backend() != "torch":
+            return super().call(inputs, training=training)
+        import torch
+
+        maps = inputs.permute(0, 3, 1, 2)
+        gamma, beta, mean, variance = (
+            ops.convert_to_tensor(weight)
+            for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+        if not (training and self.trainable):
+            outputs = torch.nn.functional.batch_norm(maps, mean, variance, gamma, beta, eps=self.epsilon)
+            return outputs.permute(0, 2, 3, 1)
+        outputs, centre, inverse = torch.native_batch_norm(
+            maps, gamma, beta, None, None, True, 0.0, self.epsilon
+        )
+        with torch.no_grad():
+            self.moving_mean.assign(mean.lerp(centre, 1 - self.momentum))
+            self.moving_variance.assign(variance.lerp(inverse**-2 - self.epsilon, 1 - self.momentum))
+        return outputs.permute(0, 2, 3, 1)

@@ -4,24 +4,45 @@ References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
 """
 
-from keras import Input, Model, initializers, layers
+import keras
+from keras import Input, Model, initializers, layers, ops
+
+from memssl_keras.lean import Convolution, MapNorm
+
+
+def _shares(length, cells, dtype):
+    """How much of each of `cells` equal parts of an axis each of `length` pixels fills: `(cells, length)`."""
+    pixels = ops.cast(ops.arange(length), dtype) / ops.cast(length, dtype)
+    starts = ops.expand_dims(ops.cast(ops.arange(cells), dtype) / cells, 1)
+    ends = ops.minimum(starts + 1 / cells, pixels + 1 / ops.cast(length, dtype))
+    return ops.maximum(ends - ops.maximum(starts, pixels), 0) * cells
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class GridPooling2D(layers.Layer):
+    """Means over `cells` × `cells` equal parts of a map of any size: `(B, H, W, C)` → `(B, cells² · C)`."""
+
+    def __init__(self, cells, **kwargs):
+        super().__init__(**kwargs)
+        self.cells = cells
+
+    def call(self, x):
+        height, width = ops.shape(x)[1:3]
+        rows, columns = (_shares(n, self.cells, x.dtype) for n in (height, width))
+        x = ops.einsum("bhwc,ih,jw->bijc", x, rows, columns)
+        return ops.reshape(x, (-1, self.cells * self.cells * x.shape[-1]))
+
+    def compute_output_shape(self, shape):
+        return (shape[0], self.cells**2 * shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "cells": self.cells}
 
 
 def _convolution(x, width, size, stride, dtype, name):
-    """Convolution padded alike on both sides, as torch does, without bias; then batch norm."""
-    if size > 1:
-        x = layers.ZeroPadding2D(size // 2, "channels_last", dtype=dtype, name=f"{name}_pad")(x)
-    x = layers.Conv2D(
-        width,
-        size,
-        strides=stride,
-        use_bias=False,
-        data_format="channels_last",
-        kernel_initializer=initializers.VarianceScaling(2.0, "fan_out"),
-        dtype=dtype,
-        name=name,
-    )(x)
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, name=f"{name}_norm")(x)
+    he = initializers.VarianceScaling(2.0, "fan_out")
+    x = Convolution(width, size, strides=stride, kernel_initializer=he, dtype=dtype, name=name)(x)
+    return MapNorm(dtype=dtype, name=f"{name}_norm")(x)
 
 
 def _block(x, width, stride, dtype, name):
@@ -36,7 +57,13 @@ def _block(x, width, stride, dtype, name):
 
 
 def ResNet(
-    blocks=(2, 2, 2, 2), width=64, stem="imagenet", preprocessing=None, dtype="float32", name="resnet"
+    blocks=(2, 2, 2, 2),
+    width=64,
+    stem="imagenet",
+    cells=1,
+    preprocessing=None,
+    dtype="float32",
+    name="resnet",
 ):
     """A residual network that maps normalised images `(B, H, W, 3)` of any size to `(B, D)`.
 
@@ -44,9 +71,11 @@ def ResNet(
 
     Args:
         blocks: Basic blocks per stage. Each stage after the first halves height and width and doubles the channels.
-        width: Channels of the first stage; D is `width · 2 ** (len(blocks) - 1)`.
+        width: Channels of the first stage; D is `width · 2 ** (len(blocks) - 1) · cells²`.
         stem: `"imagenet"` (7×7 of stride 2, then max pool of stride 2), `"cifar"` (3×3 of stride 1, for images of
             about 32 px) or `"half"` (3×3 of stride 2, for about 64 px).
+        cells: The last map is averaged over `cells` × `cells` equal parts of the image, row by row. With 1 the
+            features say what there is in a picture, with more also where.
         preprocessing: What turns a picture into this encoder's input, as a dict; see
             `memssl_keras.export.Preprocessing`.
         dtype: Keras dtype policy of all layers.
@@ -64,19 +93,22 @@ def ResNet(
     """
     if stem not in ("imagenet", "cifar", "half"):
         raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar' or 'half'")
-    if not blocks or min(*blocks, width, width) < 1:
-        raise ValueError(f"blocks={blocks}, width={width}: expected numbers of at least 1")
+    if not blocks or min(*blocks, width, cells) < 1:
+        raise ValueError(f"blocks={blocks}, width={width}, cells={cells}: expected numbers of at least 1")
     images = Input((None, None, 3), name="images")
     size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "half": (3, 2)}[stem]
     x = _convolution(images, width, size, stride, dtype, "stem")
     x = layers.ReLU(dtype=dtype, name="stem_relu")(x)
-    if stem == "imagenet":
+    if stem == "imagenet":  # what comes out of ReLU is never below the zeros that it is padded with
         x = layers.ZeroPadding2D(1, "channels_last", dtype=dtype, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, data_format="channels_last", dtype=dtype, name="stem_pool")(x)
     for stage, count in enumerate(blocks):
         for i in range(count):
             x = _block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
-    x = layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name="pool")(x)
+    if cells > 1:
+        x = GridPooling2D(cells, dtype=dtype, name="pool")(x)
+    else:
+        x = layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name="pool")(x)
     model = Model(images, x, name=name)
     model.preprocessing = preprocessing
     return model

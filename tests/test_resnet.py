@@ -1,12 +1,15 @@
 """The residual networks: sizes, shapes, what is refused, saving, and a recipe's encoder."""
 
+import keras
 import numpy as np
 import pytest
 import torch
 from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import Recipe, ResNet, from_pretrained, save_pretrained
+from memssl_keras.lean import Convolution, MapNorm
 from memssl_keras.pretrained import embed
+from memssl_keras.resnet import GridPooling2D
 
 
 @pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("imagenet", 5)])
@@ -30,7 +33,8 @@ def test_it_is_the_published_eighteen_layers(stem, halvings):
         ({"stem": "square"}, "stem='square': expected 'imagenet', 'cifar' or 'half'"),
         ({"blocks": ()}, "expected numbers of at least 1"),
         ({"blocks": (1, 0)}, "expected numbers of at least 1"),
-        ({"width": 0}, "width=0: expected numbers of at least 1"),
+        ({"width": 0}, "width=0, cells=1: expected numbers of at least 1"),
+        ({"cells": 0}, "width=64, cells=0: expected numbers of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(settings, message):
@@ -57,3 +61,44 @@ def test_it_trains_and_comes_back_from_its_folder(tmp_path):
     np.testing.assert_array_equal(embed(again, pictures(3)), embed(model.encoder, pictures(3)))
     with pytest.raises(ValueError, match="family='cnn': expected 'vit' or 'resnet'"):
         Recipe("r", {}, family="cnn")
+
+
+@pytest.mark.parametrize("height, width, cells", [(6, 6, 3), (8, 8, 3), (5, 7, 2), (2, 3, 4)])
+def test_cells_are_means_over_equal_parts(height, width, cells):
+    """Each pixel is cut into squares so small that every one lies in one cell."""
+    maps = np.random.default_rng(0).normal(size=(2, height, width, 5)).astype("float32")
+    fine = maps.repeat(cells, 1).repeat(cells, 2).reshape(2, cells, height, cells, width, 5)
+    expected = fine.mean((2, 4)).reshape(2, -1)
+    np.testing.assert_allclose(GridPooling2D(cells)(maps).cpu().numpy(), expected, atol=1e-6)
+    encoder = ResNet((1, 1), 8, "cifar", cells=cells)
+    assert encoder.output_shape == (None, 16 * cells**2)
+    with torch.no_grad():
+        assert encoder(np.zeros((2, 4 * height, 4 * width, 3), "float32")).shape == (2, 16 * cells**2)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_its_layers_are_those_of_keras(training):
+    """Output, gradients and moving statistics of the layers that it is made of, beside Keras's own."""
+    images = torch.tensor(np.random.default_rng(0).normal(1, 2, (3, 9, 8, 4)).astype("float32"))
+    own = [Convolution(8, 3, strides=2), MapNorm()]
+    keras_own = [
+        keras.layers.Conv2D(8, 3, 2, use_bias=False, data_format="channels_last"),
+        keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+    ]
+    padded = torch.nn.functional.pad(images, (0, 0, 1, 1, 1, 1))
+    for layers in (own, keras_own):
+        for layer, shape in zip(layers, [images.shape, (None, 5, 4, 8)], strict=True):
+            layer.build(shape)
+    for weight, values in (("gamma", (0.5, 2)), ("beta", (-1, 1)), ("moving_mean", (-1, 1))):
+        getattr(own[1], weight).assign(np.linspace(*values, 8))
+    results = []
+    for mine, theirs in zip(own, keras_own, strict=True):
+        theirs.set_weights(mine.get_weights())
+    for (convolution, norm), x in ((own, images), (keras_own, padded)):
+        out = norm(convolution(x), training=training)
+        weights = [convolution.kernel.value, norm.gamma.value, norm.beta.value]
+        gradients = torch.autograd.grad((out**3).sum(), weights)
+        moving = norm.moving_mean.value, norm.moving_variance.value
+        results.append([value.detach() for value in (out, *gradients, *moving)])
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5 * float(theirs.abs().max()), rtol=1e-4)
