@@ -10,7 +10,7 @@ References:
 import torch
 from keras import ops
 
-from memssl_keras import distributed
+from memssl_keras import AdamW, distributed
 from memssl_keras.branch import Branch, feature_width
 from memssl_keras.head import ProjectionHead
 from memssl_keras.massl import MaSSL
@@ -89,3 +89,19 @@ class DINO(MaSSL):
         for variable, _ in self._followed:
             variable.trainable = False
         self.consistency = CentredConsistency(self.consistency.student_temperature)
+
+
+def build_dino(recipe, seed):
+    """DINO with everything of a recipe but its memory."""
+    model = DINO(
+        recipe.build_encoder(),
+        hidden_dim=recipe.hidden_dim,
+        output_dim=recipe.output_dim,
+        batch_norm=recipe.batch_norm,
+        student_temperature=recipe.student_temperature,
+        teacher_temperature=recipe.teacher_temperature[0],
+        teacher_momentum=recipe.momentum,
+        seed=seed,
+    )
+    model.compile(AdamW(recipe.peak_learning_rate, weight_decay=recipe.weight_decay[0], clipnorm=recipe.clip))
+    return model

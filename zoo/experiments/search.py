@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from dino import DINO
+from dino import build_dino
 from glyphs import held_out
 
-from memssl_keras import AdamW, get_recipe
+from memssl_keras import get_recipe
 from memssl_keras.datasets_source import open_data
 from memssl_keras.evaluate.retrieval import retrieve
 from memssl_keras.pretrained import embed
@@ -54,22 +54,6 @@ def five_shots(encoder, sketches, draws=5, queries=10):
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         correct.append((test @ means.T).argmax(1) == np.repeat(np.arange(len(rows)), queries))
     return float(np.mean(correct))
-
-
-def build_dino(recipe, seed):
-    """DINO with everything of a recipe but its memory."""
-    model = DINO(
-        recipe.build_encoder(),
-        hidden_dim=recipe.hidden_dim,
-        output_dim=recipe.output_dim,
-        batch_norm=recipe.batch_norm,
-        student_temperature=recipe.student_temperature,
-        teacher_temperature=recipe.teacher_temperature[0],
-        teacher_momentum=recipe.momentum,
-        seed=seed,
-    )
-    model.compile(AdamW(recipe.peak_learning_rate, weight_decay=recipe.weight_decay[0], clipnorm=recipe.clip))
-    return model
 
 
 def main():
