@@ -12,12 +12,12 @@ from memssl_keras.pretrained import embed
 from memssl_keras.resnet import GridPooling2D
 
 
-@pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("imagenet", 5)])
+@pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("quarter", 5), ("imagenet", 5)])
 def test_it_is_the_published_eighteen_layers(stem, halvings):
     encoder = ResNet(stem=stem)
     weights = [w for w in encoder.trainable_weights if w.ndim == 4]
     assert len(weights) == 17 + 3  # the eighteenth is the classifier; three shortcuts change the width
-    first = {"cifar": 3, "half": 3, "imagenet": 7}[stem]
+    first = {"cifar": 3, "half": 3, "quarter": 7, "imagenet": 7}[stem]
     of_torchvision = 11_689_512 - 513_000 - 7 * 7 * 3 * 64  # without its classifier and its stem
     assert sum(int(np.prod(w.shape)) for w in encoder.trainable_weights) == of_torchvision + first**2 * 3 * 64
     assert encoder.output_shape == (None, 512)
@@ -30,7 +30,7 @@ def test_it_is_the_published_eighteen_layers(stem, halvings):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"stem": "square"}, "stem='square': expected 'imagenet', 'cifar' or 'half'"),
+        ({"stem": "square"}, "stem='square': expected 'imagenet', 'cifar', 'half' or 'quarter'"),
         ({"blocks": ()}, "expected numbers of at least 1"),
         ({"blocks": (1, 0)}, "expected numbers of at least 1"),
         ({"width": 0}, "width=0, cells=1: expected numbers of at least 1"),
