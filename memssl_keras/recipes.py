@@ -1,7 +1,7 @@
 """Recipes: named, complete settings of a pretraining run.
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
-project's, for small images: `vitn4_cifar10` is for a processor core and an hour or two;
+project's, for small images: `vitn4_cifar10` and `resnet12_glyphs` are for a processor core and an hour or two;
 `vitt4_cifar10`, `vitt8_glyphs` and `resnet18_cifar10` are for a GPU and have not been run to their end yet. The last
 has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512, no blur; with
 `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
@@ -191,6 +191,27 @@ RECIPES = {
             warmup_epochs=10,
             family="resnet",
             **{**_LITTLE, "batch_size": 512},
+        ),
+        Recipe(
+            "resnet12_glyphs",
+            # Where things are in a picture tells one glyph from another: cells keep it, mild views leave it alone.
+            {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 3, "preprocessing": _pixels(48)},
+            views=MultiCrop(
+                48,
+                24,
+                0,
+                global_scale=(0.4, 1.0),
+                flip=0.0,
+                jitter_strength=(0.4, 0.4, 0.2, 0.05),
+                grey=0.05,
+                blur=(0.2, 0.1, 0.1),
+                solarize=0.0,
+            ),
+            epochs=13,
+            learning_rate=4e-3,
+            warmup_epochs=0.3,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 64},
         ),
         Recipe(
             "vitn4_cifar10",

@@ -3,7 +3,8 @@
     python zoo/experiments/glyphs.py .data --openclipart usr/share/openclipart/png
 
 reads `.data/emoji`, `.data/quickdraw` and `.data/fashion_mnist` and writes `.data/glyphs/train.parquet` (column
-`image`) and `.data/glyphs/held_out/train.parquet`, the emoji of the other half of the codepoints.
+`image`), `.data/glyphs/held_out/train.parquet`, the emoji of the other half of the codepoints, and
+`.data/glyphs/sketches`, labelled sketches that are not among those trained on.
 
 Licences: emoji Noto (Apache-2.0), Twemoji (CC BY 4.0), Fluent (MIT); QuickDraw CC BY 4.0; Fashion-MNIST MIT;
 openclipart public domain, as Debian's package `openclipart-png` states.
@@ -49,11 +50,21 @@ def encoded(image, size=96):
     return out.getvalue()
 
 
-def columns(folder, share, rng):
-    """PNG bytes of a random share of a data set's training images."""
+def share_of(folder, share, rng):
+    """A random share of a data set's training images: PNG bytes, and the rows that were not drawn."""
     table = pq.read_table(next(folder.glob("train*.parquet")))
-    rows = rng.permutation(len(table))[: round(share * len(table))]
-    return [row["bytes"] for row in table.column(0).take(sorted(rows)).to_pylist()]
+    order, count = rng.permutation(len(table)), round(share * len(table))
+    rows, others = sorted(order[:count]), sorted(order[count:])
+    return [row["bytes"] for row in table.column(0).take(rows).to_pylist()], table.take(others)
+
+
+def write_sketches(table, folder, voters=20, tested=5):
+    """Some sketches of each class as `train` and `test`, for k-NN while a model is trained."""
+    labels = np.array(table["label"].to_pylist())
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in (("train", slice(voters)), ("test", slice(voters, voters + tested))):
+        rows = np.concatenate([np.flatnonzero(labels == label)[part] for label in np.unique(labels)])
+        pq.write_table(table.take(rows), folder / f"{split}-00000-of-00001.parquet")
 
 
 def main():
@@ -74,7 +85,9 @@ def main():
             images.append(encoded(Image.open(path)))
         except (OSError, Image.DecompressionBombError) as error:
             print(f"left out: {path.name} ({error})")
-    images += columns(args.data / "quickdraw", 1 / 4, rng) + columns(args.data / "fashion_mnist", 1 / 12, rng)
+    sketches, others = share_of(args.data / "quickdraw", 1 / 4, rng)
+    write_sketches(others, args.data / "glyphs" / "sketches")
+    images += sketches + share_of(args.data / "fashion_mnist", 1 / 12, rng)[0]
     held = pa.array([{"bytes": image, "path": None} for image in images])
     pq.write_table(pa.table({"image": held}), args.data / "glyphs" / "train.parquet")
     print(
