@@ -17,6 +17,7 @@ _PUBLIC = {
     "MemoryConsistency": "loss",
     "koleo": "loss",
     "MaSSL": "massl",
+    "whiten": "white",
     "AdamW": "optimizer",
     "MultiCrop": "views",
     "Stream": "datasets_source",

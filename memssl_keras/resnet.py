@@ -4,39 +4,9 @@ References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
 """
 
-import keras
-from keras import Input, Model, initializers, layers, ops
+from keras import Input, Model, initializers, layers
 
-from memssl_keras.lean import Convolution, MapNorm
-
-
-def _shares(length, cells, dtype):
-    """How much of each of `cells` equal parts of an axis each of `length` pixels fills: `(cells, length)`."""
-    pixels = ops.cast(ops.arange(length), dtype) / ops.cast(length, dtype)
-    starts = ops.expand_dims(ops.cast(ops.arange(cells), dtype) / cells, 1)
-    ends = ops.minimum(starts + 1 / cells, pixels + 1 / ops.cast(length, dtype))
-    return ops.maximum(ends - ops.maximum(starts, pixels), 0) * cells
-
-
-@keras.saving.register_keras_serializable("memssl_keras")
-class GridPooling2D(layers.Layer):
-    """Means over `cells` × `cells` equal parts of a map of any size: `(B, H, W, C)` → `(B, cells² · C)`."""
-
-    def __init__(self, cells, **kwargs):
-        super().__init__(**kwargs)
-        self.cells = cells
-
-    def call(self, x):
-        height, width = ops.shape(x)[1:3]
-        rows, columns = (_shares(n, self.cells, x.dtype) for n in (height, width))
-        x = ops.einsum("bhwc,ih,jw->bijc", x, rows, columns)
-        return ops.reshape(x, (-1, self.cells * self.cells * x.shape[-1]))
-
-    def compute_output_shape(self, shape):
-        return (shape[0], self.cells**2 * shape[-1])
-
-    def get_config(self):
-        return {**super().get_config(), "cells": self.cells}
+from memssl_keras.lean import Convolution, GridPooling2D, MapNorm
 
 
 def _convolution(x, width, size, stride, dtype, name):

@@ -7,9 +7,8 @@ import torch
 from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import Recipe, ResNet, from_pretrained, save_pretrained
-from memssl_keras.lean import Convolution, MapNorm
+from memssl_keras.lean import Convolution, GridPooling2D, MapNorm
 from memssl_keras.pretrained import embed
-from memssl_keras.resnet import GridPooling2D
 
 
 @pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("quarter", 5), ("imagenet", 5)])

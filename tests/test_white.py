@@ -1,0 +1,74 @@
+"""White features: what they are, and that a whitened model is the same one otherwise."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from small_models import pictures, small_crops, small_massl
+
+from memssl_keras import ResNet, ViT, from_pretrained, whiten
+from memssl_keras.massl import MaSSL
+from memssl_keras.white import raw_features, whitening
+
+
+def uneven(count=400, width=6):
+    """Features of which one direction is a thousand times as strong as another, away from zero."""
+    rng = np.random.default_rng(0)
+    mixed = np.linalg.qr(rng.normal(size=(width, width)))[0] * np.geomspace(10, 0.01, width)[:, None]
+    return (rng.normal(size=(count, width)) @ mixed + 3).astype("float32")
+
+
+def trained(batch_norm=True):
+    encoder = ResNet((1, 1), 8, "cifar", cells=2)
+    encoder.preprocessing = {"image_size": 32, "resize_size": 32, "interpolation": "bicubic"}
+    encoder.preprocessing |= {"mean": [0.5] * 3, "std": [0.25] * 3}
+    model = small_massl(encoder, batch_norm=batch_norm)
+    model.fit(pictures(32), views=small_crops(), batch_size=8, epochs=2, verbose=0)
+    return model
+
+
+def test_features_become_white():
+    features = uneven()
+    mean, matrix = whitening(features, shrinkage=1e-9)
+    white = (features - mean) @ matrix
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.cov(white, rowvar=False), np.eye(6), atol=1e-3)
+    np.testing.assert_allclose(matrix, matrix.T, rtol=1e-9)
+    strong, weak = np.linalg.eigvalsh(whitening(features, shrinkage=1e6)[1])[[0, -1]]
+    assert weak / strong < 1.001  # so much shrinkage that nothing is left to whiten
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
+    model, images = trained(batch_norm), pictures(48)
+    white = whiten(model, images, shrinkage=0.5, batch_size=20)
+    features = raw_features(white.encoder, images)
+    np.testing.assert_allclose(features.mean(0), 0, atol=1e-4)
+    variances = np.linalg.eigvalsh(np.cov(features, rowvar=False))
+    assert variances.max() <= 1.0001 and variances.max() > 0.9
+    views = [torch.rand(4, 32, 32, 3) for _ in range(2)]
+    for name in ("student", "teacher"):
+        before, after = (getattr(part, name)(views, training=False) for part in (model, white))
+        np.testing.assert_allclose(after.detach(), before.detach(), atol=1e-5)
+    np.testing.assert_array_equal(white.memory.vectors.numpy(), model.memory.vectors.numpy())
+    assert int(white.memory.written.value) == int(model.memory.written.value)
+    white.save_pretrained(tmp_path)
+    np.testing.assert_allclose(raw_features(from_pretrained(tmp_path), images), features, atol=1e-6)
+    again = MaSSL.from_pretrained(tmp_path)
+    again.compile(keras.optimizers.SGD(0.01))
+    again.fit(images, views=small_crops(), batch_size=8, epochs=1, verbose=0)
+    with pytest.raises(ValueError, match="white already"):
+        whiten(white, images)
+
+
+def test_what_cannot_be_whitened():
+    vit = ViT(embed_dim=24, depth=1, num_heads=2, patch_size=8, image_size=32)
+    with pytest.raises(ValueError, match="encoder=ViT: expected a functional model, such as a ResNet"):
+        whiten(small_massl(vit), pictures(4))
+    model = trained()
+    with pytest.raises(ValueError, match="shrinkage=0: expected a number above 0"):
+        whiten(model, pictures(4), shrinkage=0)
+    with pytest.raises(ValueError, match="features: got 1; expected two or more"):
+        whiten(model, pictures(1))
+    with pytest.raises(ValueError, match="all of them are alike"):
+        whitening(np.zeros((5, 3), "float32"))
