@@ -10,6 +10,7 @@ from pathlib import Path
 from .card import FACTS, write_card
 from .hub import HubError, sha256
 from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from .memory import PICTURES, VECTORS
 from .registry import bundled_models, folder_facts, resolve
 
 # What of a folder is the model; a run's checkpoints, metrics and reports are not.
@@ -21,6 +22,8 @@ _FILES = (
     KERAS_MODEL,
     "onnx/*.onnx",
     "training/*",
+    VECTORS,
+    PICTURES,
     "results.json",
     "run.json",
     "card.json",
