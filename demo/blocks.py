@@ -18,18 +18,33 @@ NONE = headline(
 )
 
 
-def introduction(recall: Recall) -> str:
-    """What the memory is, for a page without a query."""
-    return _head(recall) + (
-        '<p class="empty">Find a picture on the map, or bring one: then the nearest of each block stand here.</p>'
+WAITING = (
+    '<p class="empty">Find a picture on the map, or bring one: then the nearest of each block stand here.</p>'
+)
+
+
+def about(recall: Recall) -> str:
+    """What the memory is, and what a step of training does with it."""
+    memory = recall.memory
+    return headline(
+        TITLE,
+        f"The last {len(memory):,} pictures of training are its memory. Each step cuts it at random into "
+        f"{recall.blocks:,} blocks of {memory.block_size:,}; in every block, the teacher shares out 100 % among the "
+        "pictures by how alike they are to the one it sees, and the student learns to share out as it does.",
     )
 
 
-def show(recall: Recall, blocks: list[Block]) -> str:
+def show(recall: Recall, found: list[Block]) -> str:
     """The nearest pictures of each block, with similarity and share."""
-    sections = "".join(_block(recall, block, number) for number, block in enumerate(blocks[:MOST], 1))
-    more = f'<p class="hint">{MOST} of {len(blocks):,} blocks.</p>' if len(blocks) > MOST else ""
-    return f'{_head(recall)}<div class="blocks">{sections}</div>{more}{_credits(recall)}'
+    sections = "".join(_block(recall, block, number) for number, block in enumerate(found[:MOST], 1))
+    notes = [f"The first {MOST} of {len(found):,} blocks."] if len(found) > MOST else []
+    notes.append(
+        "In the corner of a picture is its cosine similarity, behind the projection head; below it its share, by a "
+        f"softmax at the teacher’s temperature, {recall.memory.temperature:.3g}."
+    )
+    if recall.memory.credits:
+        notes.append(f"Pictures: {escape(recall.memory.credits)}")
+    return f'<div class="blocks">{sections}</div><p class="hint notes">{"<br>".join(notes)}</p>'
 
 
 def title(recall: Recall, slot: int) -> str:
@@ -41,26 +56,14 @@ def title(recall: Recall, slot: int) -> str:
     return escape(name) if name else f"Training picture {memory.indices[slot]:,}"
 
 
-def _head(recall):
-    memory = recall.memory
-    return headline(
-        TITLE,
-        f"Its memory holds {len(memory):,} pictures, the last that training showed it. A step of training cuts them at "
-        f"random into {recall.blocks:,} blocks of {memory.block_size:,}; in each, teacher and student say how alike a "
-        "picture is to every one of them, as shares of 100 %, and the student learns to say what the teacher says.",
-    )
-
-
 def _block(recall, block, number):
-    size = recall.memory.block_size
     cards = [
         _card(recall, int(slot), float(similarity), float(share))
         for slot, similarity, share in zip(*block, strict=True)
     ]
-    rest = size - len(cards)
-    about = f"{_share(float(block.shares.sum()))} for these {len(cards)}"
-    about += f", {_share(max(0.0, 1 - float(block.shares.sum())))} for the {rest:,} others" if rest else ""
-    return f'<section><h3>Block {number}</h3><p class="hint">{about}</p>{grid("recalled", cards)}</section>'
+    size = recall.memory.block_size
+    held = f"{_share(float(block.shares.sum()))} is held by these {len(cards)} of {size:,}"
+    return f'<section><h3>Block {number}</h3><p class="hint">{held}</p>{grid("recalled", cards)}</section>'
 
 
 def _card(recall, slot, similarity, share):
@@ -69,7 +72,7 @@ def _card(recall, slot, similarity, share):
     if recall.memory.indices[slot] < 0:
         picture = '<span class="nothing">random start</span>'
     return (
-        f'<figure class="card" title="{name}">{picture}<span class="similarity">{similarity:.2f}</span>'
+        f'<figure class="card" title="{name}">{picture}<span class="similarity">{_minus(similarity)}</span>'
         f'<figcaption class="share"><span style="width:{100 * share:.1f}%"></span>{_share(share)}</figcaption></figure>'
     )
 
@@ -78,6 +81,5 @@ def _share(share):
     return "&lt; 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
-def _credits(recall):
-    credits = recall.memory.credits
-    return f'<p class="hint credits">Pictures: {escape(credits)}</p>' if credits else ""
+def _minus(number):
+    return f"{number:.2f}".replace("-", "−")

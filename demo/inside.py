@@ -116,24 +116,28 @@ class Inside:
         with self._computing:
             return self._recall
 
-    def remember(self, path=None, draw: int = 0) -> tuple[str, bool]:
-        """What the memory holds that is like a picture, block by block; and whether other blocks can be drawn."""
+    def remember(self, path=None, draw: int = 0) -> tuple[str, str, bool]:
+        """What the memory is, its blocks' nearest to a picture, and whether other blocks can be drawn."""
         try:
             recall = self.recall
         except (ValueError, OSError) as error:
             print(
                 f"{self.retrieval.model.name}: {error}"
             )  # with its path, which is for those who run the page
-            return headline(blocks.TITLE, "The memory of this model is damaged or cannot be fetched."), False
+            return (
+                headline(blocks.TITLE, "The memory of this model is damaged or cannot be fetched."),
+                "",
+                False,
+            )
         if recall is None:
-            return blocks.NONE, False
+            return blocks.NONE, "", False
         try:
             pixels = path and read_upload(path)
         except ImageError:
             pixels = None  # said where the look-alikes would be
         if pixels is None:
-            return blocks.introduction(recall), False
-        return blocks.show(recall, recall.look_up(pixels, draw)), True
+            return blocks.about(recall), blocks.WAITING, False
+        return blocks.about(recall), blocks.show(recall, recall.look_up(pixels, draw)), True
 
     def mark(self, path) -> tuple[str, str, str]:
         """Headline, the nearest pictures of the gallery at their places on the map, and the attention."""
@@ -193,10 +197,11 @@ def build_tab(tab: gr.Tab, inside: Inside) -> None:
     draw = gr.State(0)
     memory = gr.HTML("", elem_id="memory", **PLAIN)
     again = gr.Button("Draw other blocks", visible=False, elem_id="draw", size="sm")
+    nearest = gr.HTML("", elem_id="blocks", **PLAIN)
 
     def remember(path, draw):
-        shown, more = inside.remember(path, draw)
-        return shown, gr.Button(visible=more)
+        about, shown, more = inside.remember(path, draw)
+        return about, shown, gr.Button(visible=more)
 
     def draw_again(path, draw):
         return (draw + 1, *remember(path, draw + 1))
@@ -205,9 +210,11 @@ def build_tab(tab: gr.Tab, inside: Inside) -> None:
         return retrieval.as_query(row_of(event, retrieval.gallery))
 
     tab.select(inside.picture, None, picture, **QUIET)
-    tab.select(remember, [query, draw], [memory, again], **QUIET)
-    again.click(draw_again, [query, draw], [draw, memory, again], trigger_mode="always_last", **QUIET)
+    tab.select(remember, [query, draw], [memory, nearest, again], **QUIET)
+    again.click(
+        draw_again, [query, draw], [draw, memory, nearest, again], trigger_mode="always_last", **QUIET
+    )
     examples.click(show, None, query, **QUIET)
     picture.click(show, None, query, **QUIET)
     query.change(inside.mark, query, [status, marks, attention], trigger_mode="always_last", **QUIET)
-    query.change(remember, [query, draw], [memory, again], trigger_mode="always_last", **QUIET)
+    query.change(remember, [query, draw], [memory, nearest, again], trigger_mode="always_last", **QUIET)

@@ -78,11 +78,13 @@ def test_vectors_are_those_of_the_teacher(folder, images):
 
 
 def test_says_so_where_there_is_no_memory_or_a_damaged_one(folder, model, colours, tmp_path, capsys):
-    said, more = Inside(load(model, colours)).remember(None)
-    assert "This model does not ship its memory" in said and "memssl convert" in said and not more
+    said, shown, more = Inside(load(model, colours)).remember(None)
+    assert (
+        "This model does not ship its memory" in said and "memssl convert" in said and not more and not shown
+    )
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "memory" / "vectors.safetensors").write_bytes(b"nothing")
-    said, more = Inside(load(broken, colours)).remember(None)
+    said, _, more = Inside(load(broken, colours)).remember(None)
     assert "is damaged or cannot be fetched" in said and str(tmp_path) not in said and not more
     assert str(broken) in capsys.readouterr().out
     other = shutil.copytree(folder, tmp_path / "other")
@@ -137,26 +139,26 @@ def test_the_page_shows_the_blocks_and_draws_others(folder, tmp_path, visit, wid
     page = visit(folder, viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.get_by_role("tab", name="Look inside").click()
     page.locator("#memory h2", has_text="What the training memory saw").wait_for()
-    assert "64 pictures" in page.inner_text("#memory") and "4 blocks of 16" in page.inner_text("#memory")
+    assert "last 64 pictures" in page.inner_text("#memory") and "4 blocks of 16" in page.inner_text("#memory")
     assert not page.locator("#draw").is_visible()
     page.locator("#map .dot").nth(902).wait_for(timeout=60_000)
     page.locator("#inside-examples .card").nth(3).click()
-    page.locator("#memory .blocks section").nth(3).wait_for()
-    assert page.locator("#memory figure.card").count() == 24
-    cards = page.locator("#memory figure img")
+    page.locator("#blocks .blocks section").nth(3).wait_for()
+    assert page.locator("#blocks figure.card").count() == 24
+    cards = page.locator("#blocks figure img")
     cards.last.scroll_into_view_if_needed()
     page.wait_for_function(
-        "[...document.querySelectorAll('#memory img')].every(img => img.naturalWidth && img.alt)"
+        "[...document.querySelectorAll('#blocks img')].every(img => img.naturalWidth && img.alt)"
     )
     assert page.locator("#injected").count() == 0
-    before = page.locator("#memory .blocks").inner_html()
+    before = page.locator("#blocks .blocks").inner_html()
     page.locator("#draw").focus()
     page.keyboard.press("Enter")
     page.wait_for_function(
-        "before => document.querySelector('#memory .blocks').innerHTML != before", arg=before
+        "before => document.querySelector('#blocks .blocks').innerHTML != before", arg=before
     )
-    page.wait_for_function("[...document.querySelectorAll('#memory img')].every(img => img.naturalWidth)")
-    assert NASTY in page.locator("#memory .credits").inner_text()
+    page.wait_for_function("[...document.querySelectorAll('#blocks img')].every(img => img.naturalWidth)")
+    assert NASTY in page.locator("#blocks .notes").inner_text()
     keep_screenshot(page, tmp_path, f"memory-{scheme}")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
