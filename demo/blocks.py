@@ -14,7 +14,7 @@ MOST = 8  # blocks that are shown
 NONE = headline(
     TITLE,
     "This model does not ship its memory, so the pictures that it was compared with cannot be shown. "
-    "<code>memssl convert RUN --out FOLDER --memory PICTURES</code> adds the memory of a run to its model.",
+    "<code>memssl convert --memory</code> adds that of a run to its model.",
 )
 
 
@@ -43,7 +43,7 @@ def show(recall: Recall, found: list[Block]) -> str:
         f"softmax at the teacher’s temperature, {recall.memory.temperature:.3g}."
     )
     if recall.memory.credits:
-        notes.append(f"Pictures: {escape(recall.memory.credits)}")
+        notes.append(f"Pictures in memory: {escape(recall.memory.credits)}")
     return f'<div class="blocks">{sections}</div><p class="hint notes">{"<br>".join(notes)}</p>'
 
 
@@ -62,7 +62,7 @@ def _block(recall, block, number):
         for slot, similarity, share in zip(*block, strict=True)
     ]
     size = recall.memory.block_size
-    held = f"{_share(float(block.shares.sum()))} is held by these {len(cards)} of {size:,}"
+    held = f"These {len(cards)} of {size:,} hold {_share(float(block.shares.sum()))}"
     return f'<section><h3>Block {number}</h3><p class="hint">{held}</p>{grid("recalled", cards)}</section>'
 
 

@@ -20,7 +20,8 @@ QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 _DRAG = (Path(__file__).parent / "part.js").read_text(encoding="utf-8")
 _DRAG_HINT = (
     '<p class="hint">Drag a box on the picture to search for that part alone<span class="keys">, or '
-    '<button type="button" data-keys>place one with the arrow keys</button></span>.</p>'
+    '<button type="button" data-keys>place one with the arrow keys</button></span>.'
+    '<span class="help"> Arrow keys move it, with Shift they resize it; Enter searches, Escape leaves.</span></p>'
 )
 
 
