@@ -36,7 +36,8 @@ def about(recall: Recall) -> str:
 
 def show(recall: Recall, found: list[Block]) -> str:
     """The nearest pictures of each block, with similarity and share."""
-    sections = "".join(_block(recall, block, number) for number, block in enumerate(found[:MOST], 1))
+    largest = max(float(block.shares[0]) for block in found[:MOST])  # the one that fills its bar
+    sections = "".join(_block(recall, block, number, largest) for number, block in enumerate(found[:MOST], 1))
     notes = [f"The first {MOST} of {len(found):,} blocks."] if len(found) > MOST else []
     notes.append(
         "In the corner of a picture is its cosine similarity, behind the projection head; below it its share, by a "
@@ -56,9 +57,9 @@ def title(recall: Recall, slot: int) -> str:
     return escape(name) if name else f"Training picture {memory.indices[slot]:,}"
 
 
-def _block(recall, block, number):
+def _block(recall, block, number, largest):
     cards = [
-        _card(recall, int(slot), float(similarity), float(share))
+        _card(recall, int(slot), float(similarity), float(share), largest)
         for slot, similarity, share in zip(*block, strict=True)
     ]
     size = recall.memory.block_size
@@ -66,14 +67,15 @@ def _block(recall, block, number):
     return f'<section><h3>Block {number}</h3><p class="hint">{held}</p>{grid("recalled", cards)}</section>'
 
 
-def _card(recall, slot, similarity, share):
+def _card(recall, slot, similarity, share, largest):
     name = title(recall, slot)
     picture = f'<img src="{address(recall.memory, slot)}" alt="{name}" loading="lazy" decoding="async">'
     if recall.memory.indices[slot] < 0:
         picture = '<span class="nothing">random start</span>'
+    bar = f'<span style="width:{100 * share / largest:.1f}%"></span>'
     return (
         f'<figure class="card" title="{name}">{picture}<span class="similarity">{_minus(similarity)}</span>'
-        f'<figcaption class="share"><span style="width:{100 * share:.1f}%"></span>{_share(share)}</figcaption></figure>'
+        f'<figcaption class="share">{bar}{_share(share)}</figcaption></figure>'
     )
 
 

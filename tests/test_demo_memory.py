@@ -1,5 +1,6 @@
 """The blocks of the training memory: looked up, on the page, over the network, and where a model ships none."""
 
+import dataclasses
 import io
 import shutil
 
@@ -98,6 +99,18 @@ def test_texts_from_outside_are_escaped(folder, images):
     html = show(recall, recall.look_up(images[0], k=16))
     assert "<b id=injected>" not in html and "&lt;b id=injected&gt;" in html
     assert html.count("<figure") == 64 and html.count('class="nothing"') == 0
+
+
+def test_slots_without_a_picture_and_many_blocks_are_said(folder, images):
+    recall = open_recall(open_model(str(folder)))
+    empty = dataclasses.replace(recall.memory, indices=np.full(64, -1), names=None, block_size=4)
+    recall.memory = dataclasses.replace(empty, indices=np.arange(64) % 9 - 1)
+    html = show(recall, recall.look_up(images[0], k=4))
+    assert html.count("<section>") == 8 and "The first 8 of 16 blocks." in html
+    assert 'class="nothing">random start<' in html and 'alt="Training picture 3"' in html
+    recall.memory = empty
+    html = show(recall, recall.look_up(images[0], k=4))
+    assert html.count('class="nothing"') == 32 and "<img" not in html
 
 
 def test_pictures_come_by_slot_and_nothing_else_does(folder, serve, colours, tmp_path):

@@ -17,6 +17,7 @@ from test_cli import run
 from tiny_run import pictures
 
 from memssl_keras import OnnxEncoder, from_pretrained, push_to_hub
+from memssl_keras.datasets_source import Stream
 from memssl_keras.export.onnx import ParityError
 from memssl_keras.export.verify import open_session
 from memssl_keras.replay import images_in_memory
@@ -188,6 +189,14 @@ def test_other_pictures_are_refused(finished, tmp_path, images, message):
     arguments = ("--memory", other, "--memory-credits", CREDITS)
     said = run("convert", finished[0], "--out", tmp_path / "no", *arguments, code=1)
     assert "error: memory:" in said and not (tmp_path / "no").exists()
+
+
+def test_a_stream_is_refused(finished):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"image": [b"x"] * 50}, datasets.Features({"image": datasets.Image()}))
+    with pytest.raises(ValueError, match="memory: a stream keeps no order that could be replayed"):
+        memory_of_run(finished[0], Stream(rows.to_iterable_dataset(), 50))
 
 
 def test_the_command_says_what_is_wrong(finished, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 from .card import FACTS, write_card
@@ -75,9 +76,11 @@ def push_to_hub(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id, folder_path=part, revision=revision, commit_message=commit_message
-            )
+            with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
+                warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+                commit = api.upload_folder(
+                    repo_id=repo_id, folder_path=part, revision=revision, commit_message=commit_message
+                )
         except errors.HFValidationError as error:
             raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
         except errors.HfHubHTTPError as error:
