@@ -6,15 +6,17 @@ import gradio as gr
 
 from memssl_keras.evaluate.lowshot import CLASSIFIERS
 
+from .inside import Inside
 from .lessons import Lessons
 from .pictures import address, cut, read_upload
+from .recall import NEAREST
 from .retrieve import picture_input
 from .search import Retrieval
 from .taught import Taught
 from .teach import words
 
 
-def add_endpoints(retrieval: Retrieval) -> None:
+def add_endpoints(retrieval: Retrieval, inside: Inside) -> None:
     """Add the endpoints to the page that is being built; nothing of it is seen there.
 
     Files come in as uploads, which `gradio_client.handle_file` makes of them, never as paths of this computer.
@@ -123,15 +125,58 @@ def add_endpoints(retrieval: Retrieval) -> None:
         with words():
             return lessons.export(lessons.load(_file(taught)), classifier)
 
+    def memory(image, draw=0, k=NEAREST):
+        """Find the pictures of the training memory that are nearest to an image, block by block.
+
+        The memory is cut into random blocks, as in a step of training; similarities within a block become shares by a
+        softmax at the teacher's temperature.
+
+        Args:
+            image: the picture.
+            draw: number of the permutation, from 0 on; the same number cuts the same blocks.
+            k: how many of each block, 1 to 100.
+
+        Returns:
+            {"blocks": [[{"slot", "index", "name", "similarity", "share", "picture"}]], "block_size", "temperature",
+            "credits"}; `index` is the picture's place in the training data, -1 where a slot has its random start, and
+            its address is relative to the page's.
+        """
+        with words():
+            recall = inside.recall
+            if recall is None:
+                raise ValueError("this model does not ship its memory")
+            for name, number in (("draw", draw), ("k", k)):
+                if isinstance(number, bool) or not isinstance(number, int):
+                    raise ValueError(f"{name}: got {number!r}; expected a whole number")
+            found, shipped = recall.look_up(_read(image), draw, k), recall.memory
+        blocks = [
+            [
+                {
+                    "slot": int(slot),
+                    "index": int(shipped.indices[slot]),
+                    "name": shipped.names[slot] if shipped.names else None,
+                    "similarity": float(similarity),
+                    "share": float(share),
+                    "picture": address(shipped, slot) if shipped.indices[slot] >= 0 else None,
+                }
+                for slot, similarity, share in zip(*block, strict=True)
+            ]
+            for block in found
+        ]
+        about = {"block_size": shipped.block_size, "temperature": shipped.temperature}
+        return {"blocks": blocks, **about, "credits": shipped.credits}
+
     with gr.Column(visible=False):
         image, taught = picture_input("image", "api-image"), gr.File(type="filepath")
         images = gr.File(file_count="multiple", type="filepath")
         k, filters, part = gr.Number(12, precision=0), gr.JSON(), gr.JSON()
+        draw, nearest = gr.Number(0, precision=0), gr.Number(NEAREST, precision=0)
         classes, classifier = gr.JSON(), gr.Radio(list(CLASSIFIERS), value="logistic")
         data, file = gr.JSON(), gr.File()
         for function, inputs, output in (
             (search, [image, k, filters, part], data),
             (embed, [image], data),
+            (memory, [image, draw, nearest], data),
             (teach, [images, classes], file),
             (classify, [image, taught, classifier], data),
             (export, [taught, classifier], file),

@@ -67,8 +67,9 @@ def build_app(model=None, gallery=None, compare=None, advance=lambda count: None
             with gr.Tab("Teach it", id="teach"):
                 teach.build_tab(Lessons(retrieval))
             with gr.Tab("Look inside", id="inside") as tab:
-                inside.build_tab(tab, inside.Inside(retrieval))
-        api.add_endpoints(retrieval)
+                look = inside.Inside(retrieval, pictures.add)
+                inside.build_tab(tab, look)
+        api.add_endpoints(retrieval, look)
         if gallery is None:
             gr.HTML(_CREDITS, elem_id="credits", **PLAIN)
     app.pictures = pictures

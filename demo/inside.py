@@ -1,20 +1,23 @@
-"""The tab that looks inside: what the encoder attends to, and the gallery as a map with a picture's neighbours."""
+"""The tab that looks inside: the gallery as a map, what the encoder attends to, and what its training memory saw."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from html import escape
+from pathlib import Path
 
 import gradio as gr
 
 from memssl_keras.evaluate.cache import cache_folder
 from memssl_keras.images import ImageError
 
+from . import blocks
 from .attention import LastAttention, draw
 from .cards import ON_CLICK, Cards, headline, row_of
 from .map import lay_out, map_rows
 from .pictures import address, data_uri, read_upload
+from .recall import open_recall
 from .retrieve import PLAIN, QUIET, picture_input
 from .search import Retrieval
 
@@ -24,28 +27,7 @@ _COLOURS = (
 _OTHER = "#9ca3af"
 _NEAREST = 12
 
-# A picture beside the dot under the pointer; its address waits in the dot.
-_HOVER = """
-const hint = document.createElement('div');
-hint.id = 'map-hint';
-hint.hidden = true;
-document.body.append(hint);
-const hide = () => { hint.hidden = true; };
-element.addEventListener('pointerover', (event) => {
-    const dot = event.target.closest('.dot');
-    if (!dot) return hide();
-    const image = document.createElement('img');
-    image.src = dot.dataset.picture;
-    image.alt = '';
-    hint.replaceChildren(image, dot.title || dot.getAttribute('aria-label'));
-    hint.hidden = false;
-    const place = dot.getBoundingClientRect();
-    hint.style.left = `${Math.max(8, Math.min(place.left + 14, window.innerWidth - 160))}px`;
-    hint.style.top = `${Math.max(8, Math.min(place.top - 20, window.innerHeight - 180))}px`;
-});
-element.addEventListener('pointerleave', hide);
-window.addEventListener('scroll', hide, {passive: true});
-"""
+_DOTS = (Path(__file__).parent / "dots.js").read_text(encoding="utf-8")
 
 
 class Inside:
@@ -53,10 +35,11 @@ class Inside:
 
     Args:
         retrieval: the page's `Retrieval`.
+        serve: called with the memory that the model ships, before its pictures are shown.
     """
 
-    def __init__(self, retrieval: Retrieval):
-        self.retrieval = retrieval
+    def __init__(self, retrieval: Retrieval, serve=lambda memory: None):
+        self.retrieval, self._serve = retrieval, serve
         self.rows = map_rows(len(retrieval.gallery))
         self._computing = threading.Lock()
 
@@ -79,10 +62,10 @@ class Inside:
         values, found = gallery.columns[label] if label else ([], None)
         colour = lambda place: _COLOURS[place] if 0 <= place < len(_COLOURS) else _OTHER  # noqa: E731
         dots = []
-        for row, (x, y) in zip(self.rows.tolist(), self.places, strict=True):
+        for first, (row, (x, y)) in enumerate(zip(self.rows.tolist(), self.places, strict=True)):
             tint = colour(int(found[row])) if label else _COLOURS[0]
             dots.append(
-                f'<button type="button" class="dot" tabindex="-1" data-row="{row}" '
+                f'<button type="button" class="dot" tabindex="{-1 if first else 0}" data-row="{row}" '
                 f'data-picture="{address(gallery, row)}" aria-label="{escape(gallery.title(row))}" '
                 f'style="left:{100 * x:.2f}%;top:{100 * y:.2f}%;background:{tint}"></button>'
             )
@@ -93,7 +76,8 @@ class Inside:
         if len(values) > len(_COLOURS):
             legend += f'<li><span style="background:{_OTHER}"></span>others</li>'
         about = (
-            f"A map of {len(self.rows):,} pictures: those that the encoder finds alike are near each other"
+            f"A map of {len(self.rows):,} pictures: those that the encoder finds alike are near each other. "
+            "Arrow keys go from one to the next, Enter finds its look-alikes"
         )
         dots = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
         return f'{dots}<ul class="legend">{legend}</ul>'
@@ -118,6 +102,42 @@ class Inside:
             for name, one in shown
         )
         return f'<p class="lead">What the last block looks at</p><div class="attention">{figures}</div>'
+
+    @functools.cached_property
+    def _recall(self):
+        recall = open_recall(self.retrieval.model)
+        if recall:
+            self._serve(recall.memory)
+        return recall
+
+    @property
+    def recall(self):
+        """The memory that the model ships, a `Recall`, or None; ValueError or OSError where it cannot be had."""
+        with self._computing:
+            return self._recall
+
+    def remember(self, path=None, draw: int = 0) -> tuple[str, str, bool]:
+        """What the memory is, its blocks' nearest to a picture, and whether other blocks can be drawn."""
+        try:
+            recall = self.recall
+        except (ValueError, OSError) as error:
+            print(
+                f"{self.retrieval.model.name}: {error}"
+            )  # with its path, which is for those who run the page
+            return (
+                headline(blocks.TITLE, "The memory of this model is damaged or cannot be fetched."),
+                "",
+                False,
+            )
+        if recall is None:
+            return blocks.NONE, "", False
+        try:
+            pixels = path and read_upload(path)
+        except ImageError:
+            pixels = None  # said where the look-alikes would be
+        if pixels is None:
+            return blocks.about(recall), blocks.WAITING, False
+        return blocks.about(recall), blocks.show(recall, recall.look_up(pixels, draw)), True
 
     def mark(self, path) -> tuple[str, str, str]:
         """Headline, the nearest pictures of the gallery at their places on the map, and the attention."""
@@ -145,7 +165,7 @@ class Inside:
         part = "" if len(self.rows) == whole else f" {len(self.rows):,} of {whole:,}, spread evenly."
         return (
             f"Each dot is a picture; alike is near, by t-SNE of {self.retrieval.encoder.embed_dim} numbers.{part} "
-            "Point at one to see it, click it to find its look-alikes."
+            "Point at one to see it, or go there with the arrow keys; click it to find its look-alikes."
         )
 
 
@@ -169,16 +189,32 @@ def build_tab(tab: gr.Tab, inside: Inside) -> None:
             with gr.Column(elem_id="map-frame"):
                 picture = gr.HTML(
                     '<p class="empty">The map is being drawn …</p>',
-                    js_on_load=_HOVER + ON_CLICK % "#map-frame",
+                    js_on_load=_DOTS + ON_CLICK % "#map-frame",
                     elem_id="map",
                     **PLAIN,
                 )
                 marks = gr.HTML("", elem_id="marks", **PLAIN)
+    draw = gr.State(0)
+    memory = gr.HTML("", elem_id="memory", **PLAIN)
+    again = gr.Button("Draw other blocks", visible=False, elem_id="draw", size="sm")
+    nearest = gr.HTML("", elem_id="blocks", **PLAIN)
+
+    def remember(path, draw):
+        about, shown, more = inside.remember(path, draw)
+        return about, shown, gr.Button(visible=more)
+
+    def draw_again(path, draw):
+        return (draw + 1, *remember(path, draw + 1))
 
     def show(event: gr.EventData):
         return retrieval.as_query(row_of(event, retrieval.gallery))
 
     tab.select(inside.picture, None, picture, **QUIET)
+    tab.select(remember, [query, draw], [memory, nearest, again], **QUIET)
+    again.click(
+        draw_again, [query, draw], [draw, memory, nearest, again], trigger_mode="always_last", **QUIET
+    )
     examples.click(show, None, query, **QUIET)
     picture.click(show, None, query, **QUIET)
     query.change(inside.mark, query, [status, marks, attention], trigger_mode="always_last", **QUIET)
+    query.change(remember, [query, draw], [memory, nearest, again], trigger_mode="always_last", **QUIET)

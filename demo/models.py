@@ -25,12 +25,14 @@ class Model:
         name: to show: of a folder its last part, with `@VARIANT` where one was asked for.
         encoder: an `OnnxEncoder`.
         file: its ONNX file.
+        source: the folder or name that it was opened by, without its variant.
         revision: hash of that file and of the preprocessing: vectors of two revisions do not compare.
     """
 
     name: str
     encoder: OnnxEncoder
     file: Path
+    source: str
     revision: str
 
 
@@ -53,7 +55,7 @@ def open_model(spec: str) -> Model:
     """
     name, variant = split_variant(spec)
     encoder = OnnxEncoder.from_pretrained(name, variant=variant or "fp32", threads=THREADS)
-    return Model(shown_name(spec), encoder, encoder.file, encoder.revision()[:32])
+    return Model(shown_name(spec), encoder, encoder.file, name, encoder.revision()[:32])
 
 
 def shown_name(spec: str) -> str:

@@ -88,7 +88,7 @@ class Pictures:
         self.route = Route("/gallery/{key}/{row:int}.webp", self._serve)
 
     def add(self, gallery) -> None:
-        """Serve this gallery's pictures at `address(gallery, row)`."""
+        """Serve the pictures of a gallery, or of a memory, at `address(gallery, row)`."""
         self._galleries[gallery.key] = gallery
 
     def _make(self, key, row):

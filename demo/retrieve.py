@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
 import gradio as gr
 
@@ -16,52 +17,12 @@ PLAIN = {"apply_default_css": False, "padding": False}
 # Answered at once, side by side: the queue would take longer than the search.
 QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
-# A box drawn with the mouse, a finger or a pen over the picture in #query, as fractions of the picture.
-_DRAG = """
-let box = null, start = null, shape = null;
-const place = (event) => {
-    const image = document.querySelector('#query img');
-    const outer = image.getBoundingClientRect();
-    const scale = Math.min(outer.width / image.naturalWidth, outer.height / image.naturalHeight);
-    const width = image.naturalWidth * scale, height = image.naturalHeight * scale;
-    const left = outer.left + (outer.width - width) / 2, top = outer.top + (outer.height - height) / 2;
-    const within = (value) => Math.min(1, Math.max(0, value));
-    return [within((event.clientX - left) / width), within((event.clientY - top) / height), left, top, width, height];
-};
-const clear = () => { box?.remove(); box = start = null; };
-const onPicture = (event) => event.target.matches('#query img');
-document.addEventListener('dragstart', (event) => onPicture(event) && event.preventDefault());
-document.addEventListener('pointerdown', (event) => {
-    if (!onPicture(event) || event.button) return;
-    event.preventDefault();
-    clear();
-    start = place(event);
-    box = document.createElement('div');
-    box.id = 'part-box';
-    document.body.append(box);
-});
-document.addEventListener('pointermove', (event) => {
-    if (!start) return;
-    const [x, y, left, top, width, height] = place(event);
-    shape = [Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1])];
-    Object.assign(box.style, {
-        left: `${left + shape[0] * width}px`, top: `${top + shape[1] * height}px`,
-        width: `${(shape[2] - shape[0]) * width}px`, height: `${(shape[3] - shape[1]) * height}px`,
-    });
-});
-document.addEventListener('pointerup', () => {
-    if (!start) return;
-    const drawn = shape && shape[2] - shape[0] > .03 && shape[3] - shape[1] > .03;
-    const part = shape;
-    clear();
-    shape = null;
-    if (drawn) trigger('select', {part});
-});
-document.addEventListener('keydown', (event) => event.key === 'Escape' && clear());
-document.addEventListener('pointercancel', clear);
-element.addEventListener('click', (event) => event.target.closest('button') && trigger('click'));
-"""
-_DRAG_HINT = '<p class="hint">Drag a box on the picture to search for that part alone.</p>'
+_DRAG = (Path(__file__).parent / "part.js").read_text(encoding="utf-8")
+_DRAG_HINT = (
+    '<p class="hint">Drag a box on the picture to search for that part alone<span class="keys">, or '
+    '<button type="button" data-keys>place one with the arrow keys</button></span>.'
+    '<span class="help"> Arrow keys move it, with Shift they resize it; Enter searches, Escape leaves.</span></p>'
+)
 
 
 def picture_input(label: str, elem_id: str) -> gr.Image:

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import memssl_keras
+from memssl_keras.zoo.hub import find_folder
+from memssl_keras.zoo.memory import PARTS, read_memory
 
 from .models import open_model
 
@@ -38,7 +40,7 @@ from one to five pictures each. It runs on ONNX Runtime, on a processor. What vi
 is removed after an hour.
 
 Every function is an endpoint as well, documented under "Use via API" at the foot of the page.
-"""
+{credits}"""
 
 
 def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
@@ -74,6 +76,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
     (folder / "model" / "onnx").mkdir(parents=True)
     shutil.copy(opened.file.parent.parent / "config.json", folder / "model")
     shutil.copy(opened.file, folder / "model" / "onnx" / "model.onnx")
+    credits = _copy_memory(opened, folder / "model")
     there = str(gallery) if gallery else None
     if gallery and Path(gallery).exists():
         there = "pictures" if Path(gallery).is_dir() else "pictures.parquet"
@@ -82,6 +85,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
     _copy_package(folder / "memssl_keras")
     gradio = importlib.metadata.version("gradio")
     about = {"title": title, "gradio": gradio, "name": opened.name, "dim": opened.encoder.embed_dim}
+    about["credits"] = f"\nPictures of the training memory: {credits}\n" if credits else ""
     (folder / "app.py").write_text(_APP.format(model="model", gallery=there), encoding="utf-8")
     (folder / "README.md").write_text(_CARD.format(**about), encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
@@ -98,6 +102,16 @@ def requirements() -> list[str]:
         if not own and (extra is None or extra[1] in ("cli", "demo")):
             wanted.append(requirement.strip())
     return sorted(set(wanted))
+
+
+def _copy_memory(opened, target):
+    """The memory that the model ships, if it does; returns whose pictures it holds."""
+    source = find_folder(opened.source, lambda config: [(part, "") for part in PARTS])
+    memory = read_memory(source)
+    for part in PARTS if memory else ():
+        (target / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / part, target / part)
+    return memory and memory.credits
 
 
 def _copy_package(target):

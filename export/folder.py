@@ -15,6 +15,7 @@ VARIANTS = {
     "int8": "model_quantized.onnx",
     "int8-static": "model_int8.onnx",
 }
+HEAD = "head.onnx"  # there too: from the feature of any variant to what the memory is compared with, see `export_head`
 RAW_PIXELS = {variant: file.replace("model", "raw_pixels") for variant, file in VARIANTS.items()}
 
 

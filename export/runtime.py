@@ -168,9 +168,23 @@ class OnnxEncoder:
             vectors = self._run(np.stack(pixels)) if pixels else np.empty((0, self.embed_dim), np.float32)
             yield EmbeddedBatch(indices, vectors, failures)
 
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
+    def features(self, image) -> np.ndarray:
+        """The feature `(1, D)` float32 of one image as the encoder gives it, not of unit length: a head's input.
+
+        Args:
+            image: as `memssl_keras.images.read_image` takes it.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self._pooled(self.preprocessing(image)[None]).astype(np.float32, copy=False)
+
+    def _pooled(self, pixels: np.ndarray) -> np.ndarray:
         inputs = {"pixel_values": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
-        (pooled,) = self._session.run(["pooler_output"], inputs)
+        return self._session.run(["pooler_output"], inputs)[0]
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        pooled = self._pooled(pixels)
         lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
         return (pooled / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
 

@@ -96,25 +96,30 @@ def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
     dims = {0: batch} | ({2: height, 3: width} if len(sizes) > 1 else {})
     # Two images: a batch of one would be taken for a constant.
     sample = torch.zeros(2, 3, *sizes[0], device=device_of(module))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                (sample,),
-                dynamo=True,
-                opset_version=opset,
-                input_names=["pixel_values"],
-                output_names=outputs_of(module),
-                dynamic_shapes=(dims,),
-                external_data=False,
-                verbose=False,
-            )
+        return to_graph(module, sample, dims, "pixel_values", outputs_of(module), opset)
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(
             f"encoder={encoder.name}: an operation of it cannot be written as ONNX: {_reason(error)}"
         ) from error
+
+
+def to_graph(module, sample, dims, name, outputs, opset=OPSETS[0]):
+    """A torch module of one tensor as a `ModelProto`; `dims` are the dynamic dimensions of its input `name`."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (sample,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[name],
+            output_names=outputs,
+            dynamic_shapes=(dims,),
+            external_data=False,
+            verbose=False,
+        )
     return clean(program.model_proto)
 
 

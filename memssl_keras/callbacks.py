@@ -14,6 +14,7 @@ import torch
 from memssl_keras import distributed
 from memssl_keras.checkpoints import Checkpoints
 from memssl_keras.data import seconds_waited
+from memssl_keras.pretrained import save_pretrained
 
 
 class Terminated(SystemExit):
@@ -122,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.start_at(epoch + 1, 0)
         # The encoder first: whoever finds the checkpoint of an epoch finds its encoder.
         if distributed.is_main():
-            self.model.encoder.save_pretrained(self.folder)
+            save_pretrained(self.model.encoder, self.folder)
         self._save()
         if distributed.any_of(self.asked_to_end) and self.epoch < self.params["epochs"]:
             self._end()

@@ -38,6 +38,11 @@ def _generator(seed, epoch, index):
     return np.random.Generator(np.random.Philox(key=[seed, (epoch << 40) + index]))
 
 
+def epoch_order(length, seed, epoch):
+    """The order `(length,)` in which an epoch shows the images of a data set; its remainder of a batch is left out."""
+    return _generator(seed, epoch, (1 << 40) - 1).permutation(length)
+
+
 class _Order(Sampler):
     """One process's part of batches of (epoch, index), in an order that the seed and the epoch alone decide.
 
@@ -53,7 +58,7 @@ class _Order(Sampler):
         return self.length // self.batch_size
 
     def __iter__(self):
-        order = _generator(self.seed, self.epoch, (1 << 40) - 1).permutation(self.length)
+        order = epoch_order(self.length, self.seed, self.epoch)
         part = self.batch_size // self.world_size
         for i in range(self.start, len(self)):
             first = i * self.batch_size + self.rank * part

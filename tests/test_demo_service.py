@@ -92,7 +92,7 @@ def test_the_endpoints_do_what_the_page_does(client, emoji, tmp_path):
 
 def test_every_endpoint_is_documented(client):
     described = client.view_api(return_format="dict")["named_endpoints"]
-    assert sorted(described) == ["/classify", "/embed", "/export", "/search", "/teach"]
+    assert sorted(described) == ["/classify", "/embed", "/export", "/memory", "/search", "/teach"]
 
 
 def test_no_file_but_the_gallerys_pictures_is_served(serve, model, tmp_path):

@@ -13,9 +13,10 @@ from pathlib import Path
 from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
 
 from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from .memory import HEAD, PICTURES, VECTORS, read_memory
 from .registry import folder_facts
 
-FACTS = ("name", "data", "hardware", "license", "limits", "origin")  # of card.json, each a text
+FACTS = ("name", "data", "hardware", "license", "limits", "origin", "memory")  # of card.json, each a text
 _ACCURACY = ("knn", "linear", "lowshot")
 _DTYPES = {
     "model.onnx": "fp32",
@@ -78,6 +79,7 @@ def model_card(folder, repo_id: str) -> str:
         _training(folder, facts),
         _scores(folder),
         _files(folder),
+        _memory(folder, facts),
         _snippets(folder, repo_id),
         _limits(facts),
         _licence(facts),
@@ -186,6 +188,9 @@ def _files(folder):
         "onnx/model_quantized.onnx": "the same in 8 bits",
         "onnx/model_int8.onnx": "the same in 8 bits, activations too, calibrated",
         **{f"onnx/{file}": "any uint8 picture in, a unit vector out" for file in RAW_PIXELS.values()},
+        VECTORS: "the training memory, for the demo",
+        PICTURES: "thumbnails of what is in it",
+        HEAD: "projection head: from the feature of any file to the memory's vectors",
         "training/memory.safetensors": "with `training/*`: to continue pretraining, `MaSSL.from_pretrained`",
     }
     rows = [
@@ -203,6 +208,20 @@ def _files(folder):
             "or top. Its other backend and transformers.js round differently."
         )
     return text
+
+
+def _memory(folder, facts):
+    memory = read_memory(folder)
+    if memory is None:
+        return ""
+    filled = int((memory.indices >= 0).sum())
+    text = (
+        f"## Memory\n\nThe training memory comes with the model: {len(memory):,} vectors in the order of its slots, "
+        f"{filled:,} of them of training pictures, which come as thumbnails. A step of training compares with it in "
+        f"{len(memory) // memory.block_size:,} random blocks of {memory.block_size:,}; the demo shows with what a "
+        "picture of yours would be compared. Embedding needs none of it."
+    )
+    return f"{text}\n\nThe pictures: {facts.get('memory') or memory.credits}"
 
 
 def _snippets(folder, repo):

@@ -18,7 +18,8 @@ def check_parity(folder) -> dict[str, float]:
     """Compare every file of a folder with `model.safetensors`.
 
     Files for Keras and transformers are compared on three smooth random pictures, ONNX files as `export_onnx` does it,
-    with the same bounds (float32 1e-4, float16 5e-3, int8 a mean cosine of .99).
+    with the same bounds (float32 1e-4, float16 5e-3, int8 a mean cosine of .99). A memory that the folder ships must be
+    one of these weights and of its head, see `zoo.memory`.
 
     Returns:
         File → largest absolute difference of a CLS embedding; for ONNX files one less the mean cosine.
@@ -35,6 +36,8 @@ def check_parity(folder) -> dict[str, float]:
     from memssl_keras.export.verify import ParityError, problem
     from memssl_keras.pretrained import preprocessing_of, read_encoder
 
+    from . import memory
+
     folder = Path(folder)
     encoder = read_encoder(folder)
     pixels = preprocessing_of(encoder).batch(_pictures())
@@ -48,6 +51,8 @@ def check_parity(folder) -> dict[str, float]:
         found[file] = 1 - verified.mean_cosine
         if words := problem(verified):
             wrong.append(f"{file} {words}")
+    if words := memory.problem(folder):
+        wrong.append(words)
     if wrong:
         raise ParityError(f"{folder}: not the model of model.safetensors: {'; '.join(wrong)}")
     return found

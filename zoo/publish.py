@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 from .card import FACTS, write_card
 from .hub import HubError, sha256
 from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from .memory import PICTURES, VECTORS
 from .registry import bundled_models, folder_facts, resolve
 
 # What of a folder is the model; a run's checkpoints, metrics and reports are not.
@@ -21,6 +23,8 @@ _FILES = (
     KERAS_MODEL,
     "onnx/*.onnx",
     "training/*",
+    VECTORS,
+    PICTURES,
     "results.json",
     "run.json",
     "card.json",
@@ -72,9 +76,11 @@ def push_to_hub(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id, folder_path=part, revision=revision, commit_message=commit_message
-            )
+            with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
+                warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+                commit = api.upload_folder(
+                    repo_id=repo_id, folder_path=part, revision=revision, commit_message=commit_message
+                )
         except errors.HFValidationError as error:
             raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
         except errors.HfHubHTTPError as error:

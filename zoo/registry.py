@@ -151,7 +151,9 @@ def folder_facts(folder) -> dict:
     """`facts` of a model's folder, from its files."""
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".keras", ".onnx")]
+    files = [
+        path for path in folder.rglob("*") if path.suffix in (".safetensors", ".keras", ".onnx", ".parquet")
+    ]
     return {
         "parameters": _parameters(folder / "model.safetensors"),
         "image_size": config["preprocessing"]["image_size"],

@@ -6,6 +6,7 @@ from memssl_keras.cli import train
 from memssl_keras.cli import evaluate
 from memssl_keras.cli import deploy
 from memssl_keras.cli import benchmark
+from memssl_keras.cli import convert
 from memssl_keras.cli import zoo
 from memssl_keras.cli import demo
 from memssl_keras.cli.common import app

@@ -28,6 +28,10 @@ Split = Annotated[
 ]
 Column = Annotated[str | None, typer.Option(help="Image column of Parquet, where there are several.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
+Token = Annotated[
+    str | None, typer.Option(help="Access token for the Hub; HF_TOKEN or the stored one by default.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
 
 
 def example(command):

@@ -1,48 +1,10 @@
-"""`memssl convert`, `memssl push` and `memssl models`."""
+"""`memssl push` and `memssl models`."""
 
-import pathlib
 from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import app, console, errors_in_words, example
-
-Token = Annotated[
-    str | None, typer.Option(help="Access token for the Hub; HF_TOKEN or the stored one by default.")
-]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
-
-
-@app.command(epilog=example("memssl convert dino_deitsmall16_pretrain.pth --out dino --exports fp32"))
-def convert(
-    source: Annotated[
-        str, typer.Argument(help="Checkpoint file, or a repository of timm or transformers on the Hub.")
-    ],
-    out: Annotated[pathlib.Path, typer.Option(help="Folder to write.")],
-    branch: Annotated[str, typer.Option(help="teacher or student, of a training checkpoint.")] = "teacher",
-    num_heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, where the width does not tell them.")
-    ] = None,
-    exports: Annotated[str, typer.Option(help="Some of transformers, keras, fp32, with commas.")] = "",
-    revision: Revision = None,
-    token: Token = None,
-):
-    """Turn a checkpoint of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or transformers into a folder of ours.
-
-    A MaSSL checkpoint keeps head and memory, in the folder training/, so that pretraining can be continued.
-    """
-    with errors_in_words():
-        from memssl_keras.convert import convert as run
-
-        chosen = [name.strip() for name in exports.split(",") if name.strip()]
-        options = {"branch": branch, "num_heads": num_heads, "exports": chosen}
-        encoder = run(source, out, **options, revision=revision, token=token)
-    console.print(
-        f"{out}: a ViT of width {encoder.embed_dim}, {encoder.depth} blocks, {encoder.num_heads} heads, patch "
-        f"{encoder.patch_size}, for {encoder.image_size} px",
-        highlight=False,
-        soft_wrap=True,
-    )
+from memssl_keras.cli.common import Token, app, console, errors_in_words, example
 
 
 @app.command(epilog=example("memssl push runs/photos me/massl_vits16.photos --license apache-2.0"))
@@ -101,6 +63,7 @@ _SHORT = {
     "transformers.safetensors": "transformers",
     "model.keras": "keras alone",
 }
+_MEMORY = ("memory/vectors.safetensors", "memory/pictures.parquet", "onnx/head.onnx")
 
 
 def _models():
@@ -125,11 +88,17 @@ def _models():
             known["data"] or "",
             share(known["knn"]),
             share(known["linear"]),
-            "\n".join(
-                f"{short[file]} {size / 1e6:.1f}" for file, size in known["sizes"].items() if file in short
-            ),
+            "\n".join(f"{part} {size / 1e6:.1f}" for part, size in _parts(known["sizes"], short)),
         )
     return table
+
+
+def _parts(sizes, short):
+    """What of a model can be fetched by itself, and its bytes."""
+    parts = [(short[file], size) for file, size in sizes.items() if file in short]
+    if memory := sum(sizes.get(file, 0) for file in _MEMORY if _MEMORY[0] in sizes):
+        parts.append(("memory", memory))
+    return parts
 
 
 def _recipes():

@@ -96,8 +96,8 @@ def open_checkpoint(path, branch="teacher", num_heads=None):
 def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **hub):
     """Write a checkpoint or a repository of another library as a folder of ours.
 
-    Its card says where it came from. A MaSSL checkpoint's head and memory go into `training/`, see
-    `convert.training`, unless its student is asked for.
+    Its card says where it came from; a run of `memssl pretrain` keeps its `run.json` instead. A MaSSL checkpoint's head
+    and memory go into `training/`, see `convert.training`, unless its student is asked for.
 
     Args:
         source: A file, or what `from_pretrained` takes.
@@ -115,7 +115,7 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **h
             executed, or does not fit; nothing is written.
     """
     from memssl_keras.convert.training import of_checkpoint, write_training
-    from memssl_keras.pretrained import from_pretrained, save_pretrained
+    from memssl_keras.pretrained import from_pretrained, replace_file, save_pretrained
     from memssl_keras.zoo.card import write_card
 
     training, path = None, pathlib.Path(source)
@@ -134,7 +134,11 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), **h
     save_pretrained(encoder, folder, exports=exports)
     if training:
         write_training(folder, **training)
-    write_card(folder, pathlib.Path(folder).name, origin=str(origin))
+    run, folder = path / "run.json", pathlib.Path(folder)
+    if own_run := run.is_file():
+        content = run.read_bytes()
+        replace_file(folder / run.name, lambda part: part.write_bytes(content))
+    write_card(folder, folder.resolve().name, **({} if own_run else {"origin": str(origin)}))
     return encoder
 
 

@@ -1,0 +1,82 @@
+"""Projection head → ONNX: from the feature of any variant of its encoder to the memory's unit vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+
+from memssl_keras.pretrained import replace_file
+
+from .trace import to_graph
+from .verify import ParityError, open_session
+
+TOLERANCE = 1e-5  # largest difference to the Keras head; the vectors are of unit length
+
+
+class _Head(torch.nn.Module):
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, feature):
+        return self.head(feature, training=False)
+
+
+def export_head(head, path, width: int) -> float:
+    """Write a head as one ONNX file: `feature` `(N, width)` float32 → unit vectors `embedding` `(N, D)`, N dynamic.
+
+    Batch norm is that of inference, and everything is computed in float32, whatever the head was trained in. The file
+    is run beside the Keras head before it is put in place.
+
+    Args:
+        head: A built `ProjectionHead`.
+        path: Where to; its folder is made if missing.
+        width: Width of the encoder's feature.
+
+    Returns:
+        The largest difference of a vector to the Keras head.
+
+    Raises:
+        ParityError: it is more than 1e-5; nothing is written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from memssl_keras import ProjectionHead
+        >>> head = ProjectionHead(hidden_dim=16, output_dim=8, batch_norm=True)
+        >>> head.build((None, 12))
+        >>> export_head(head, pathlib.Path(tempfile.mkdtemp()) / "head.onnx", 12) < 1e-5
+        True
+    """
+    exact = type(head).from_config(head.get_config() | {"dtype": "float32"})
+    exact.build((None, width))
+    exact.set_weights(head.get_weights())
+    module = _Head(exact).eval()
+    sample = torch.zeros(2, width, device=next(module.parameters()).device)
+    batch = torch.export.Dim("batch", min=1)
+    graph = to_graph(module, sample, {0: batch}, "feature", ["embedding"])
+    found = []
+
+    def verified(part):
+        onnx.checker.check_model(graph, full_check=True)
+        onnx.save(graph, part)
+        found.append(_largest_difference(part, module, sample))
+        if not found[0] <= TOLERANCE:
+            raise ParityError(
+                f"{path}: differs from the Keras head by {found[0]:.1e}, more than {TOLERANCE:.0e}; it was not written"
+            )
+
+    replace_file(path, verified)
+    return found[0]
+
+
+def _largest_difference(path, module, sample):
+    session, rng, worst = open_session(path), np.random.default_rng(0), 0.0
+    for count, scale in ((1, 1.0), (5, 10.0), (64, 0.1)):
+        features = rng.normal(scale=scale, size=(count, sample.shape[1])).astype(np.float32)
+        with torch.no_grad():
+            expected = module(torch.from_numpy(features).to(sample.device)).cpu().numpy()
+        (given,) = session.run(["embedding"], {"feature": features})
+        difference = float(np.abs(given - expected).max()) if given.shape == expected.shape else np.inf
+        worst = max(worst, difference) if np.isfinite(difference) else np.inf
+    return worst

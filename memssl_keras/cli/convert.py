@@ -1,0 +1,120 @@
+"""`memssl convert`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from memssl_keras.cli.common import (
+    Column,
+    Revision,
+    Split,
+    Token,
+    app,
+    console,
+    errors_in_words,
+    example,
+    progress_bar,
+)
+
+
+@app.command(
+    epilog=example("memssl convert dino_deitsmall16_pretrain.pth --out dino --exports fp32")
+    + "\n\n"
+    + example(
+        'memssl convert runs/glyphs --out glyphs --memory glyphs.parquet --memory-credits "Noto Emoji, Apache-2.0"'
+    )
+)
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="Checkpoint file, folder of a run, or a repository of timm or transformers.")
+    ],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to write.")],
+    branch: Annotated[str, typer.Option(help="teacher or student, of a training checkpoint.")] = "teacher",
+    num_heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads, where the width does not tell them.")
+    ] = None,
+    exports: Annotated[str, typer.Option(help="Some of transformers, keras, fp32, with commas.")] = "",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a run of memssl pretrain, ship its memory: what it was trained on, as it was given there."
+        ),
+    ] = None,
+    memory_credits: Annotated[
+        str | None,
+        typer.Option(help="With --memory: whose pictures these are and their licence, for the card."),
+    ] = None,
+    memory_split: Split = None,
+    memory_column: Column = None,
+    thumbnail: Annotated[
+        int, typer.Option(min=8, help="With --memory: longer side of the pictures shipped, in pixels.")
+    ] = 48,
+    revision: Revision = None,
+    token: Token = None,
+):
+    """Turn a checkpoint of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or transformers into a folder of ours.
+
+    A MaSSL checkpoint keeps head and memory, in the folder training/, so that pretraining can be continued.
+
+    With --memory, the folder of a run that is done gets memory/, which the demo shows: the vectors in memory, and
+    thumbnails of the pictures that they are of. --out may be the run's folder itself.
+    """
+    with errors_in_words():
+        from memssl_keras.convert import convert as run
+
+        found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
+        chosen = [name.strip() for name in exports.split(",") if name.strip()]
+        options = {"branch": branch, "num_heads": num_heads, "exports": chosen}
+        encoder = run(source, out, **options, revision=revision, token=token)
+        console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
+        if found:
+            _ship_memory(found, out, memory_credits, thumbnail)
+
+
+def _kind(encoder):
+    from memssl_keras.vit import ViT
+
+    if not isinstance(encoder, ViT):
+        return f"a Keras model {encoder.name!r} of width {encoder.output_shape[-1]}"
+    return (
+        f"a ViT of width {encoder.embed_dim}, {encoder.depth} blocks, {encoder.num_heads} heads, patch "
+        f"{encoder.patch_size}, for {encoder.image_size} px"
+    )
+
+
+def _open_memory(source, data, credits, split, column):
+    """What is to be shipped, checked before anything is written; None where nothing is."""
+    if data is None:
+        if credits or split or column:
+            raise ValueError(
+                "--memory-credits, --memory-split and --memory-column: expected only with --memory"
+            )
+        return None
+    if not (credits or "").strip():
+        raise ValueError(
+            "--memory-credits: got none; expected whose pictures these are and under which licence, for the card"
+        )
+    from memssl_keras.datasets_source import open_data
+    from memssl_keras.zoo.run_memory import memory_of_run
+
+    return memory_of_run(source, open_data(data, split=split, column=column))
+
+
+def _ship_memory(found, out, credits, size):
+    from memssl_keras.zoo.card import write_card
+    from memssl_keras.zoo.run_memory import ship_memory
+
+    with progress_bar("pictures") as progress:
+        task = progress.add_task("memory", total=len(found.slots))
+        written = ship_memory(
+            found, out, credits, size=size, advance=lambda count: progress.advance(task, count)
+        )
+    write_card(out, out.resolve().name, memory=credits.strip())
+    sizes = ", ".join(f"{file} {size / 1e6:.2f} MB" for file, size in written.items())
+    filled = int((found.slots >= 0).sum())
+    console.print(
+        f"{out}: memory of {len(found.slots):,} slots, {filled:,} with pictures: {sizes}",
+        highlight=False,
+        soft_wrap=True,
+    )
