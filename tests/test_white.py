@@ -4,11 +4,16 @@ import keras
 import numpy as np
 import pytest
 import torch
+from memory_run import CREDITS, train, write_pictures
 from small_models import pictures, small_crops, small_massl
+from test_cli import run
+from tiny_run import pictures as waves
 
-from memssl_keras import ResNet, ViT, from_pretrained, whiten
+from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, whiten
+from memssl_keras.export.verify import open_session
 from memssl_keras.massl import MaSSL
 from memssl_keras.white import raw_features, whitening
+from memssl_keras.zoo.memory import HEAD, problem
 
 
 def uneven(count=400, width=6):
@@ -72,3 +77,33 @@ def test_what_cannot_be_whitened():
         whiten(model, pictures(1))
     with pytest.raises(ValueError, match="all of them are alike"):
         whitening(np.zeros((5, 3), "float32"))
+
+
+def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
+    """The command: features are white, and the head that is shipped still leads to the memory's vectors."""
+    monkeypatch.setenv("COLUMNS", "300")
+    data = write_pictures(tmp_path / "waves.parquet", waves(50))
+    run_folder, folder = tmp_path / "run", tmp_path / "model"
+    model = train(run_folder, data, "resnet")
+    command = ("convert", run_folder, "--white", data, "--memory", data, "--memory-credits", CREDITS)
+    assert "expected another folder than that of the run" in run(*command, "--out", run_folder, code=1)
+    said = run(*command, "--out", folder, "--exports", "fp32")
+    assert "white features over 50 of 50 pictures" in said
+    features = raw_features(from_pretrained(folder), list(waves(50)))
+    np.testing.assert_allclose(features.mean(0), 0, atol=1e-3)
+    encoder = OnnxEncoder.from_pretrained(folder)
+    given = np.concatenate([encoder.features(image) for image in waves(50)])
+    np.testing.assert_allclose(given, features, atol=1e-3)
+    head = open_session(folder / HEAD)
+    (embeddings,) = head.run(None, {head.get_inputs()[0].name: given})
+    expected = model.teacher.head(raw_features(model.encoder, list(waves(50))), training=False)
+    np.testing.assert_allclose(embeddings, expected.detach().numpy(), atol=1e-3)
+    assert problem(folder) is None
+    assert (
+        "makes the features white over 50 of its pictures, without labels"
+        in (folder / "README.md").read_text()
+    )
+    train(tmp_path / "vit", data)
+    said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
+    assert "encoder=ViT: expected a functional model, such as a ResNet" in said
+    assert not (tmp_path / "no").exists()

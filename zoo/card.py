@@ -16,7 +16,16 @@ from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
 from .memory import HEAD, PICTURES, VECTORS, read_memory
 from .registry import folder_facts
 
-FACTS = ("name", "data", "hardware", "license", "limits", "origin", "memory")  # of card.json, each a text
+FACTS = (
+    "name",
+    "data",
+    "hardware",
+    "license",
+    "limits",
+    "origin",
+    "memory",
+    "whitening",
+)  # of card.json, each a text
 _ACCURACY = ("knn", "linear", "lowshot")
 _DTYPES = {
     "model.onnx": "fp32",
@@ -149,6 +158,7 @@ def _training(folder, facts):
             f"memory of {run['memory_size']:,} vectors in blocks of {run['block_size']:,}",
         ]
     lines += [f"{key}: {facts[key]}" for key in ("data", "hardware") if facts.get(key)]
+    lines += [facts["whitening"]] if facts.get("whitening") else []
     return "## Training\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
 
 

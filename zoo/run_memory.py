@@ -44,14 +44,10 @@ def memory_of_run(run, images) -> RunMemory:
         ValueError: there is no such run, it stopped within an epoch, its settings were changed on its way, or
             the pictures are others.
     """
-    from memssl_keras.checkpoints import Checkpoints
     from memssl_keras.datasets_source import Stream
     from memssl_keras.replay import images_in_memory
 
-    run = Path(run)
-    if not (run / "run.json").is_file() or not (run / WEIGHTS).is_file():
-        raise ValueError(f"{run}: no run.json and {WEIGHTS}; expected the folder of a run of memssl pretrain")
-    settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    model, settings, state = model_of_run(run)
     if isinstance(images, Stream):
         raise ValueError("memory: a stream keeps no order that could be replayed; expected the data at rest")
     if len(images) != settings["images"]:
@@ -59,18 +55,6 @@ def memory_of_run(run, images) -> RunMemory:
             f"memory: got {len(images):,} pictures; {run} was trained on {settings['images']:,}. Expected the same "
             "data, with the same split and column"
         )
-    newest = Checkpoints(run / "checkpoints").newest()
-    if newest is None:
-        raise ValueError(f"{run / 'checkpoints'}: no checkpoint, which holds head and memory")
-    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-    if state["batch"]:
-        raise ValueError(
-            f"{run}: stopped within epoch {state['epoch'] + 1}, and its encoder is that of the end of one; the same "
-            "memssl pretrain command goes on to there"
-        )
-    model = _load(newest / "model.keras")
-    if not _same_encoder(model.encoder, run):
-        raise ValueError(f"{run / WEIGHTS}: not the encoder of {newest.name}, the last checkpoint")
     batch, memory = settings["batch_size"], model.memory
     written = int(memory.written.value)
     steps = state["epoch"] * (settings["images"] // batch)
@@ -85,6 +69,36 @@ def memory_of_run(run, images) -> RunMemory:
     if written:
         _check_pictures(model, images, settings, state["epoch"] - 1)
     return RunMemory(model, images, slots)
+
+
+def model_of_run(run):
+    """The `MaSSL` of a run's last epoch, the settings in its `run.json`, and where it had come to.
+
+    Raises:
+        ValueError: there is no such run, or it stopped within an epoch.
+    """
+    from memssl_keras.checkpoints import Checkpoints
+    from memssl_keras.export.folder import read_config
+
+    run = Path(run)
+    if not (run / "run.json").is_file() or not (run / WEIGHTS).is_file():
+        raise ValueError(f"{run}: no run.json and {WEIGHTS}; expected the folder of a run of memssl pretrain")
+    settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    newest = Checkpoints(run / "checkpoints").newest()
+    if newest is None:
+        raise ValueError(f"{run / 'checkpoints'}: no checkpoint, which holds head and memory")
+    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    if state["batch"]:
+        raise ValueError(
+            f"{run}: stopped within epoch {state['epoch'] + 1}, and its encoder is that of the end of one; the same "
+            "memssl pretrain command goes on to there"
+        )
+    model = _load(newest / "model.keras")
+    if not _same_encoder(model.encoder, run):
+        raise ValueError(f"{run / WEIGHTS}: not the encoder of {newest.name}, the last checkpoint")
+    for branch in (model.student, model.teacher):  # what a functional model's checkpoint does not hold
+        branch.encoder.preprocessing = read_config(run)["preprocessing"]
+    return model, settings, state
 
 
 def _load(path):

@@ -50,6 +50,12 @@ def convert(
     thumbnail: Annotated[
         int, typer.Option(min=8, help="With --memory: longer side of the pictures shipped, in pixels.")
     ] = 48,
+    white: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a run with a ResNet, make the features white over these pictures, unlabelled: better neighbours."
+        ),
+    ] = None,
     revision: Revision = None,
     token: Token = None,
 ):
@@ -59,15 +65,24 @@ def convert(
 
     With --memory, the folder of a run that is done gets memory/, which the demo shows: the vectors in memory, and
     thumbnails of the pictures that they are of. --out may be the run's folder itself.
+
+    With --white, the encoder gets a last linear layer that makes its features white over up to 10,000 of these
+    pictures, in which no direction drowns the others any more; the head of the memory undoes it.
     """
     with errors_in_words():
         from memssl_keras.convert import convert as run
+        from memssl_keras.zoo.card import write_card
 
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
+        model, facts = _whitened(source, out, white, found)
+        if found and model:
+            found = found._replace(model=model)
         chosen = [name.strip() for name in exports.split(",") if name.strip()]
         options = {"branch": branch, "num_heads": num_heads, "exports": chosen}
-        encoder = run(source, out, **options, revision=revision, token=token)
+        encoder = run(source, out, **options, encoder=model and model.encoder, revision=revision, token=token)
         console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
+        if facts:
+            write_card(out, out.resolve().name, **facts)
         if found:
             _ship_memory(found, out, memory_credits, thumbnail)
 
@@ -81,6 +96,28 @@ def _kind(encoder):
         f"a ViT of width {encoder.embed_dim}, {encoder.depth} blocks, {encoder.num_heads} heads, patch "
         f"{encoder.patch_size}, for {encoder.image_size} px"
     )
+
+
+def _whitened(run, out, data, found, most=10_000, shrinkage=0.1):
+    """The `MaSSL` of a run with white features, and what the card says of them; None and nothing without data."""
+    if data is None:
+        return None, {}
+    import numpy as np
+
+    from memssl_keras.datasets_source import open_data
+    from memssl_keras.white import whiten
+    from memssl_keras.zoo.run_memory import model_of_run
+
+    if pathlib.Path(run).resolve() == out.resolve():
+        raise ValueError(f"--out={out}: with --white, expected another folder than that of the run")
+    model, images = found.model if found else model_of_run(run)[0], open_data(data)
+    rows = np.random.default_rng(0).permutation(len(images))[:most]
+    console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
+    said = (
+        f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of its "
+        f"pictures, without labels (shrinkage {shrinkage})."
+    )
+    return whiten(model, (images[int(row)] for row in rows), shrinkage), {"whitening": said}
 
 
 def _open_memory(source, data, credits, split, column):
