@@ -129,10 +129,9 @@ class MapNorm(layers.BatchNormalization):
 
 def _shares(length, cells, dtype):
     """How much of each of `cells` equal parts of an axis each of `length` pixels fills: `(cells, length)`."""
-    pixels = ops.cast(ops.arange(length), dtype) / ops.cast(length, dtype)
-    starts = ops.expand_dims(ops.cast(ops.arange(cells), dtype) / cells, 1)
-    ends = ops.minimum(starts + 1 / cells, pixels + 1 / ops.cast(length, dtype))
-    return ops.maximum(ends - ops.maximum(starts, pixels), 0) * cells
+    count, parts = ops.arange(length, dtype=dtype), ops.expand_dims(ops.arange(cells, dtype=dtype), 1)
+    ends = ops.minimum((parts + 1) / cells, (count + 1) / length)
+    return ops.maximum(ends - ops.maximum(parts / cells, count / length), 0) * cells
 
 
 @keras.saving.register_keras_serializable("memssl_keras")

@@ -116,7 +116,7 @@ def names_of(encoder):
     return encoder_names(encoder) if isinstance(encoder, ViT) else _keras_names(encoder)
 
 
-def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
+def save_pretrained(encoder, folder, *, preprocessing=None, exports=(), half=False):
     """Write a folder that `from_pretrained` reads, and timm; with `exports` also others.
 
     `config.json`, `preprocessor_config.json` and `model.safetensors` are always written. A ViT's positions are
@@ -129,6 +129,7 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
         exports: Any of "transformers" (`transformers.safetensors`: the same weights under its names, which it cannot
             do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.vit`), and
             "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
+        half: Write the safetensors in float16, half the bytes; they are read as float32 again.
 
     Raises:
         ValueError: for another export, or "transformers" of what is no `ViT`.
@@ -153,13 +154,26 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=()):
     state = to_state(names_of(encoder))
     if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
         state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
-    content = save(state, metadata={"format": "pt"})
+    content = save(halved(state) if half else state, metadata={"format": "pt"})
     replace_file(folder / WEIGHTS, lambda path: path.write_bytes(content))
     _write_configs(encoder, folder, preprocessing)
-    write_exports(encoder, folder, exports, preprocessing)
+    write_exports(encoder, folder, exports, preprocessing, half)
 
 
-def write_exports(encoder, folder, exports, preprocessing=None):
+def halved(state):
+    """Arrays in float16.
+
+    Raises:
+        ValueError: where a weight is beyond its range.
+    """
+    with np.errstate(over="ignore"):
+        small = {name: array.astype(np.float16) for name, array in state.items()}
+    if beyond := [name for name, array in small.items() if not np.isfinite(array).all()]:
+        raise ValueError(f"half=True: {beyond[0]} is beyond float16, whose largest number is 65504")
+    return small
+
+
+def write_exports(encoder, folder, exports, preprocessing=None, half=False):
     """Write some of the `exports` of `save_pretrained` into the folder of a saved encoder."""
     from memssl_keras.zoo import layout
 
@@ -173,10 +187,8 @@ def write_exports(encoder, folder, exports, preprocessing=None):
             )
         from memssl_keras.convert.transformers import write
 
-        content = save(
-            write(to_state(encoder_names(encoder)), layout.model_type_of(encoder.get_config())),
-            metadata={"format": "pt"},
-        )
+        state = write(to_state(encoder_names(encoder)), layout.model_type_of(encoder.get_config()))
+        content = save(halved(state) if half else state, metadata={"format": "pt"})
         replace_file(folder / layout.TRANSFORMERS_WEIGHTS, lambda path: path.write_bytes(content))
     if variants := [name for name in exports if name not in ("keras", "transformers")]:
         from memssl_keras.export.onnx import export_onnx
@@ -294,6 +306,8 @@ def read_encoder(folder):
             f"{folder}: model_type={kind!r}; expected 'vit' or 'keras' and the encoder's keras_config"
         )
     if kind == "keras":
+        from memssl_keras import lean, whitening  # noqa: F401  registers what it may be made of
+
         encoder = keras.saving.deserialize_keras_object(settings, safe_mode=True)
         encoder.preprocessing = config["preprocessing"]
     else:

@@ -7,8 +7,17 @@ import torch
 from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import Recipe, ResNet, from_pretrained, save_pretrained
+from memssl_keras.export.verify import open_session
 from memssl_keras.lean import Convolution, GridPooling2D, MapNorm
 from memssl_keras.pretrained import embed
+
+PIXELS = {
+    "image_size": 32,
+    "resize_size": 36,
+    "interpolation": "bilinear",
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+}
 
 
 @pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("quarter", 5), ("imagenet", 5)])
@@ -42,15 +51,8 @@ def test_bad_arguments_are_named(settings, message):
 
 
 def test_it_trains_and_comes_back_from_its_folder(tmp_path):
-    preprocessing = {
-        "image_size": 32,
-        "resize_size": 36,
-        "interpolation": "bilinear",
-        "mean": [0.5] * 3,
-        "std": [0.5] * 3,
-    }
     recipe = Recipe(
-        "r", {"blocks": (1, 1), "width": 8, "stem": "cifar", "preprocessing": preprocessing}, family="resnet"
+        "r", {"blocks": (1, 1), "width": 8, "stem": "cifar", "preprocessing": PIXELS}, family="resnet"
     )
     model = small_massl(recipe.build_encoder(), batch_norm=True)
     model.fit(pictures(16), views=small_crops(), batch_size=8, epochs=1, verbose=0)
@@ -101,3 +103,33 @@ def test_its_layers_are_those_of_keras(training):
         results.append([value.detach() for value in (out, *gradients, *moving)])
     for mine, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-5 * float(theirs.abs().max()), rtol=1e-4)
+
+
+def test_cells_are_exported_for_pictures_of_any_size(tmp_path):
+    encoder = ResNet((1, 1), 8, "half", cells=3, preprocessing=PIXELS)
+    save_pretrained(encoder, tmp_path, exports=["fp32", "int8"])
+    session = open_session(tmp_path / "onnx" / "model.onnx")
+    for height, width in ((24, 24), (20, 44), (9, 64)):
+        images = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
+        (features,) = session.run(["pooler_output"], {"pixel_values": images.transpose(0, 3, 1, 2)})
+        with torch.no_grad():
+            np.testing.assert_allclose(features, encoder(images, training=False), atol=1e-4)
+
+
+def test_half_the_bytes(tmp_path):
+    encoder = ResNet((1, 1), 8, "half", cells=3, preprocessing=PIXELS)
+    save_pretrained(encoder, tmp_path / "whole")
+    save_pretrained(encoder, tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert 0.4 < sizes[1] / sizes[0] < 0.65  # with the names
+    again = from_pretrained(tmp_path / "half")
+    assert all(str(weight.dtype) == "float32" for weight in again.weights)
+    np.testing.assert_allclose(embed(again, pictures(3)), embed(encoder, pictures(3)), atol=1e-3)
+    encoder.weights[0].assign(np.full(encoder.weights[0].shape, 1e5))
+    with pytest.raises(
+        ValueError, match="half=True: stem/kernel is beyond float16, whose largest number is 65504"
+    ):
+        save_pretrained(encoder, tmp_path / "half", half=True)
+    np.testing.assert_array_equal(
+        embed(from_pretrained(tmp_path / "half"), pictures(3)), embed(again, pictures(3))
+    )

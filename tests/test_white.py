@@ -12,7 +12,8 @@ from tiny_run import pictures as waves
 from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, whiten
 from memssl_keras.export.verify import open_session
 from memssl_keras.massl import MaSSL
-from memssl_keras.white import raw_features, whitening
+from memssl_keras.white import raw_features
+from memssl_keras.whitening import Whitening
 from memssl_keras.zoo.memory import HEAD, problem
 
 
@@ -32,21 +33,38 @@ def trained(batch_norm=True):
     return model
 
 
+def fitted(features, rank, shrinkage):
+    layer = Whitening(rank)
+    layer.build((None, features.shape[1]))
+    layer.fit(features, shrinkage)
+    return layer
+
+
 def test_features_become_white():
     features = uneven()
-    mean, matrix = whitening(features, shrinkage=1e-9)
-    white = (features - mean) @ matrix
-    np.testing.assert_allclose(white.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.cov(white, rowvar=False), np.eye(6), atol=1e-3)
-    np.testing.assert_allclose(matrix, matrix.T, rtol=1e-9)
-    strong, weak = np.linalg.eigvalsh(whitening(features, shrinkage=1e6)[1])[[0, -1]]
-    assert weak / strong < 1.001  # so much shrinkage that nothing is left to whiten
+    white = fitted(features, 6, 1e-9)(features).numpy()
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-2)  # 1e-4 of the widest, in float32
+    np.testing.assert_allclose(np.cov(white, rowvar=False), np.eye(6), atol=1e-2)
+    variances = np.linalg.eigvalsh(np.cov(fitted(features, 3, 1e-9)(features), rowvar=False))
+    assert (np.abs(variances - 1) < 1e-2).sum() == 3  # the strongest three, each by itself
+    assert abs(variances.sum() - 6) < 3e-2  # the others together
+    calm = np.linalg.eigvalsh(np.cov(fitted(features, 6, 1e6)(features), rowvar=False))
+    before = np.linalg.eigvalsh(np.cov(features, rowvar=False))
+    np.testing.assert_allclose(calm / calm.sum(), before / before.sum(), atol=1e-4)  # nothing left to whiten
+
+
+@pytest.mark.parametrize("rank", [2, 6])
+def test_a_kernel_undoes_it(rank):
+    features, kernel = uneven(), np.random.default_rng(1).normal(size=(6, 4))
+    layer = fitted(features, rank, 0.1)
+    undone = layer(features).numpy() @ layer.undone(kernel)
+    np.testing.assert_allclose(undone, (features - features.mean(0)) @ kernel, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
     model, images = trained(batch_norm), pictures(48)
-    white = whiten(model, images, shrinkage=0.5, batch_size=20)
+    white = whiten(model, images, shrinkage=0.5, rank=24, batch_size=20)
     features = raw_features(white.encoder, images)
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-4)
     variances = np.linalg.eigvalsh(np.cov(features, rowvar=False))
@@ -76,7 +94,7 @@ def test_what_cannot_be_whitened():
     with pytest.raises(ValueError, match="features: got 1; expected two or more"):
         whiten(model, pictures(1))
     with pytest.raises(ValueError, match="all of them are alike"):
-        whitening(np.zeros((5, 3), "float32"))
+        fitted(np.zeros((5, 3), "float32"), 2, 0.1)
 
 
 def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):

@@ -105,13 +105,13 @@ def _load(path):
     import keras
 
     import memssl_keras.massl
-    import memssl_keras.resnet  # noqa: F401  registers what a checkpoint may hold
+    import memssl_keras.whitening  # noqa: F401  registers what a checkpoint may hold
 
     return keras.saving.load_model(path, compile=False)
 
 
 def _same_encoder(encoder, folder):
-    """Whether a folder's weights are the encoder's; positions may be written at another image size."""
+    """Whether a folder's weights are the encoder's, or those in float16; positions may be at another image size."""
     from safetensors.numpy import load_file
 
     from memssl_keras.convert.torch_names import to_state
@@ -119,7 +119,8 @@ def _same_encoder(encoder, folder):
 
     ours, theirs = to_state(names_of(encoder)), load_file(folder / WEIGHTS)
     return all(
-        name in theirs and (name == "pos_embed" or np.array_equal(array, theirs[name]))
+        name in theirs
+        and (name == "pos_embed" or np.array_equal(array.astype(theirs[name].dtype), theirs[name]))
         for name, array in ours.items()
     )
 

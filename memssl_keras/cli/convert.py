@@ -35,6 +35,7 @@ def convert(
         int | None, typer.Option(min=1, help="Attention heads, where the width does not tell them.")
     ] = None,
     exports: Annotated[str, typer.Option(help="Some of transformers, keras, fp32, with commas.")] = "",
+    half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the bytes.")] = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +79,7 @@ def convert(
         if found and model:
             found = found._replace(model=model)
         chosen = [name.strip() for name in exports.split(",") if name.strip()]
-        options = {"branch": branch, "num_heads": num_heads, "exports": chosen}
+        options = {"branch": branch, "num_heads": num_heads, "exports": chosen, "half": half}
         encoder = run(source, out, **options, encoder=model and model.encoder, revision=revision, token=token)
         console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
         if facts:

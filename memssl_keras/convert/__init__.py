@@ -93,7 +93,7 @@ def open_checkpoint(path, branch="teacher", num_heads=None):
     return to_encoder(converted, str(path), num_heads), converted
 
 
-def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), encoder=None, **hub):
+def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), half=False, encoder=None, **hub):
     """Write a checkpoint or a repository of another library as a folder of ours.
 
     Its card says where it came from; a run of `memssl pretrain` keeps its `run.json` instead. A MaSSL checkpoint's head
@@ -105,6 +105,7 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), enc
         branch: "teacher" or "student", of a training checkpoint.
         num_heads: Attention heads, where nothing tells them.
         exports: As `save_pretrained` takes them.
+        half: Likewise.
         encoder: To be written in place of the one of a run, of which it was made, such as a whitened one.
         **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`.
 
@@ -130,7 +131,7 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), enc
     else:
         encoder = encoder or from_pretrained(source, num_heads=num_heads, **hub)
         origin = path.name if path.is_dir() else source
-    save_pretrained(encoder, folder, exports=exports)
+    save_pretrained(encoder, folder, exports=exports, half=half)
     if training:
         write_training(folder, **training)
     run, folder = path / "run.json", pathlib.Path(folder)

@@ -1,0 +1,72 @@
+"""The linear map that makes features white."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class Whitening(layers.Layer):
+    """A fixed linear map that makes features `(B, D)` white; see `fit`.
+
+    Of the covariance the strongest `rank` axes are kept, the others share one variance: `2 · D · rank`
+    multiplications in place of `D²`.
+
+    References:
+        Tipping and Bishop, Probabilistic Principal Component Analysis, JRSS B 1999, for that covariance.
+    """
+
+    def __init__(self, rank, **kwargs):
+        super().__init__(**{"trainable": False, **kwargs})
+        self.rank = rank
+
+    def build(self, shape):
+        width = shape[-1]
+        for name, size in (("mean", (width,)), ("axes", (width, self.rank)), ("scales", (self.rank,))):
+            setattr(self, name, self.add_weight(shape=size, name=name, trainable=False))
+        self.rest = self.add_weight(shape=(1,), name="rest", trainable=False)
+
+    def call(self, features):
+        x = ops.subtract(features, self.mean)
+        along = ops.multiply(ops.matmul(x, self.axes), ops.subtract(self.scales, self.rest))
+        return ops.add(ops.multiply(x, self.rest), ops.matmul(along, ops.transpose(self.axes)))
+
+    def fit(self, features, shrinkage=0.1):
+        """Take mean and covariance of features `(N, D)`.
+
+        Args:
+            features: As an encoder gives them.
+            shrinkage: What is added to every variance before its root is taken, as a share of their mean; above 0,
+                since it keeps directions in which hardly anything differs from becoming noise.
+
+        Raises:
+            ValueError: for a shrinkage that is not above 0, fewer than two features, or features that are all alike.
+        """
+        if not shrinkage > 0:
+            raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
+        if len(features) < 2:
+            raise ValueError(f"features: got {len(features)}; expected two or more")
+        features = np.asarray(features, np.float64)
+        covariance = np.cov(features, rowvar=False).reshape(2 * [features.shape[1]])
+        variances, axes = (array[..., ::-1] for array in np.linalg.eigh(covariance))
+        variances = np.maximum(variances, 0)
+        if not variances.any():
+            raise ValueError("features: all of them are alike; there is nothing to whiten")
+        added = shrinkage * variances.mean()
+        rest = variances[self.rank :].mean() if self.rank < len(variances) else 0.0
+        self.set_weights(
+            [
+                features.mean(0),
+                axes[:, : self.rank],
+                1 / np.sqrt(variances[: self.rank] + added),
+                1 / np.sqrt([rest + added]),
+            ]
+        )
+
+    def undone(self, kernel):
+        """What `kernel` `(D, …)`, applied to features, becomes when it is applied to white ones; float64."""
+        _, axes, scales, rest = (weight.astype("float64") for weight in self.get_weights())
+        return (kernel + axes @ ((rest / scales - 1)[:, None] * (axes.T @ kernel))) / rest
+
+    def get_config(self):
+        return {**super().get_config(), "rank": self.rank}
