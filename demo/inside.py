@@ -16,6 +16,7 @@ from . import blocks
 from .attention import LastAttention, draw
 from .cards import ON_CLICK, Cards, headline, row_of
 from .map import lay_out, map_rows
+from .occlusion import occlude
 from .pictures import address, data_uri, read_upload
 from .recall import open_recall
 from .retrieve import PLAIN, QUIET, picture_input
@@ -87,21 +88,28 @@ class Inside:
         return LastAttention(self.retrieval.model)
 
     def attention(self, pixels) -> str:
-        """What the last block looks at in a picture: all heads together, and each; or why that cannot be shown."""
+        """What the encoder goes by: attention of a ViT's last block, all heads and each; else what covering does."""
         try:
             with self._computing:
                 look = self._attention
-        except ValueError as error:
-            return f'<p class="empty">{escape(str(error))}.</p>'
-        seen, weights = look(pixels)
-        shown = [("All heads", weights.mean(0))]
-        shown += [(f"Head {number}", one) for number, one in enumerate(weights[:12], 1)]
+        except ValueError:
+            seen, weights = occlude(self.retrieval.model, pixels)
+            title, about = (
+                "What the encoder goes by",
+                "Brighter where covering a part turns its vector further",
+            )
+            shown = [("Covered part by part", weights[0])]
+        else:
+            seen, weights = look(pixels)
+            title, about = "What the last block looks at", "Where %s of the last block look"
+            shown = [("All heads", weights.mean(0))]
+            shown += [(f"Head {number}", one) for number, one in enumerate(weights[:12], 1)]
         figures = "".join(
-            f'<figure><img src="{data_uri(draw(seen, one))}" alt="Where {name.lower()} of the last block look">'
+            f'<figure><img src="{data_uri(draw(seen, one))}" alt="{about.replace("%s", name.lower())}">'
             f"<figcaption>{name}</figcaption></figure>"
             for name, one in shown
         )
-        return f'<p class="lead">What the last block looks at</p><div class="attention">{figures}</div>'
+        return f'<p class="lead">{title}</p><div class="attention">{figures}</div>'
 
     @functools.cached_property
     def _recall(self):

@@ -102,7 +102,7 @@ class OnnxEncoder:
         encoder = cls(_open_session(file, threads, _providers(providers)), config, file)
         if preload:
             side = encoder.preprocessing.image_size
-            encoder._run(np.zeros((1, side, side, 3), np.float32))
+            encoder.embed_pixels(np.zeros((1, side, side, 3), np.float32))
         return encoder
 
     def revision(self) -> str:
@@ -165,7 +165,9 @@ class OnnxEncoder:
                     indices.append(index)
                 except ImageError as error:
                     failures.append((index, error))
-            vectors = self._run(np.stack(pixels)) if pixels else np.empty((0, self.embed_dim), np.float32)
+            vectors = (
+                self.embed_pixels(np.stack(pixels)) if pixels else np.empty((0, self.embed_dim), np.float32)
+            )
             yield EmbeddedBatch(indices, vectors, failures)
 
     def features(self, image) -> np.ndarray:
@@ -183,7 +185,12 @@ class OnnxEncoder:
         inputs = {"pixel_values": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
         return self._session.run(["pooler_output"], inputs)[0]
 
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Unit vectors `(N, D)` float32 of pictures that are preprocessed already.
+
+        Args:
+            pixels: float32 `(N, H, W, 3)`, as `preprocessing` gives them.
+        """
         pooled = self._pooled(pixels)
         lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
         return (pooled / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
