@@ -28,8 +28,9 @@ class Whitening(layers.Layer):
 
     def call(self, features):
         x = ops.subtract(features, self.mean)
-        along = ops.multiply(ops.matmul(x, self.axes), ops.subtract(self.scales, self.rest))
-        return ops.add(ops.multiply(x, self.rest), ops.matmul(along, ops.transpose(self.axes)))
+        # As einsum, which quantisers leave in float32: turning weak directions up turns up their rounding.
+        along = ops.multiply(ops.einsum("bd,dr->br", x, self.axes), ops.subtract(self.scales, self.rest))
+        return ops.add(ops.multiply(x, self.rest), ops.einsum("br,dr->bd", along, self.axes))
 
     def fit(self, features, shrinkage=0.1):
         """Take mean and covariance of features `(N, D)`.

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import onnx
 import pytest
 import torch
 from memory_run import CREDITS, train, write_pictures
@@ -9,7 +10,7 @@ from small_models import pictures, small_crops, small_massl
 from test_cli import run
 from tiny_run import pictures as waves
 
-from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, whiten
+from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
 from memssl_keras.export.verify import open_session
 from memssl_keras.massl import MaSSL
 from memssl_keras.white import raw_features
@@ -125,3 +126,19 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said
     assert not (tmp_path / "no").exists()
+
+
+def test_white_features_survive_int8(tmp_path):
+    """The map stays in float32, in one copy; what is quantised are the convolutions."""
+    model = trained()
+    white = whiten(model, pictures(64), rank=32)
+    save_pretrained(white.encoder, tmp_path, exports=["fp32", "int8"])
+    weights = {}
+    for name in ("model", "model_quantized"):
+        graph = onnx.load(tmp_path / "onnx" / f"{name}.onnx").graph
+        weights[name] = [tensor.data_type for tensor in graph.initializer if list(tensor.dims) == [64, 32]]
+        assert [list(tensor.dims) for tensor in graph.initializer].count([32, 64]) == 0
+    assert weights["model"] == weights["model_quantized"] == [onnx.TensorProto.FLOAT]
+    int8 = OnnxEncoder.from_pretrained(tmp_path, variant="int8").embed(pictures(16))
+    whole = OnnxEncoder.from_pretrained(tmp_path).embed(pictures(16))
+    assert (int8 * whole).sum(1).min() > 0.98
