@@ -12,7 +12,7 @@ from memssl_keras.export.folder import VARIANTS, split_variant
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.registry import bundled_models, resolve
 
-DEFAULT = "massl_vitn4.cifar10"
+DEFAULT = "massl_resnet12.glyphs"
 # Of one search: the searches of several visitors side by side use the other half of the cores.
 THREADS = max(1, (os.cpu_count() or 2) // 2)
 

@@ -233,7 +233,7 @@ def test_the_map_shows_pictures_and_the_neighbours_of_one(tmp_path, model, emoji
 
 
 def test_shows_what_the_last_block_looks_at(tmp_path, demo_cache, visit):
-    page = visit(None, viewport={"width": 1280, "height": 900})  # the bundled ViT
+    page = visit("massl_vitn4.cifar10", viewport={"width": 1280, "height": 900})
     page.get_by_role("tab", name="Look inside").click()
     page.locator("#inside-examples .card").nth(1).click()
     page.locator("#attention figure").nth(4).wait_for(timeout=60_000)
