@@ -9,6 +9,7 @@ import torch
 from small_models import pictures, small_crops, small_vit
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "zoo" / "experiments"))
+import ablation
 from dino import DINO, CentredConsistency
 from glyphs import family, held_out
 
@@ -55,3 +56,18 @@ def test_relatives_stay_on_one_side():
     assert family("1f1e9-1f1ea") == family("1f3f4-200d-2620-fe0f") == "flags" and not held_out("1f1e9-1f1ea")
     codes = [f"{number:x}" for number in range(0x1F400, 0x1F4FF)]
     assert 0.35 < np.mean([held_out(code) for code in codes]) < 0.65
+
+
+def test_an_ablation_is_a_row_with_its_curve(monkeypatch, capsys):
+    for name, value in {"IMAGES": 256, "EPOCHS": 2, "VOTERS": 40, "QUERIES": 20}.items():
+        monkeypatch.setattr(ablation, name, value)
+    images, labels = np.stack(pictures(316, size=24)), np.arange(316) % 4
+    rows = [
+        ablation.one_run(name, "massl", 256, 64, holds, 1, images, labels)
+        for name, holds in (("base", "FIFO"), ("frozen", "frozen noise"))
+    ]
+    assert [row["epoch 2"] >= 0 for row in rows] == [True, True] and "epoch 3" not in rows[0]
+    assert rows[0]["untrained"] == rows[1]["untrained"] and rows[0]["loss"] != rows[1]["loss"]
+    ablation.print_table([*rows, {**rows[0], "seed": 2, "epoch 2": 1.0}])
+    said = capsys.readouterr().out
+    assert "| base | 256 | 64 | 2 | " in said and "… 100.0)" in said and "| frozen | 256 | 64 | 1 | " in said
