@@ -137,7 +137,7 @@ def test_pretrain_on_a_stream_with_a_broken_image_and_curves(tmp_path):
     streamed = ("--streaming", "--images-per-epoch", 24, "--shuffle-buffer", 5)
     with pytest.warns(UserWarning, match="unreadable images so far: 1, "):
         said = run(*train, *streamed, "--tensorboard", "--out", tmp_path / "stream")
-    assert "24 images of a stream, 1 epochs of 6 steps" in said
+    assert "24 images of a stream, 1 epoch of 6 steps" in said
     assert f'{broken},"not an image, ' in (tmp_path / "stream" / "unreadable.csv").read_text()
     assert list((tmp_path / "stream" / "tensorboard").glob("events.*"))
     said = run(*train, "--out", tmp_path / "strict", "--max-unreadable", 0, code=1)
@@ -240,6 +240,10 @@ def test_names_of_recipes_are_whole_in_80_columns():
         (["pretrain", "{photos}", "--recipe", "nope", "--out", "{new}"], "vits16_in1k, vitb16_in1k"),
         (["pretrain", "{photos}", "--recipe", "vitb16_in1", "--out", "{new}"], "did you mean vitb16_in1k?"),
         (["pretrain", "{new}", "--recipe", "tiny_test", "--out", "{new}"], "no such file or folder"),
+        (
+            ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{photos}/run"],
+            "expected another place",
+        ),
         (
             ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{new}", "--batch-size", "64"],
             "9 images, fewer",

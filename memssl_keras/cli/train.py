@@ -107,6 +107,7 @@ def pretrain(
         }
         changes = {name: value for name, value in given.items() if value is not None}
         settings = dataclasses.replace(get_recipe(recipe), **changes)
+        _check_apart(data, out)
         images = open_data(
             data,
             split=split,
@@ -132,7 +133,8 @@ def pretrain(
         console.quiet = not main
         steps = len(images) // settings.batch_size
         kind = "images of a stream" if streaming else "images"
-        console.print(f"{recipe}: {len(images):,} {kind}, {settings.epochs} epochs of {steps} steps")
+        epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
+        console.print(f"{recipe}: {len(images):,} {kind}, {epochs} of {steps} steps")
         progress = RichProgress(console)
         observers = [OnlineKNN(*voters, *held_out, every=knn_every, k=knn_k)] if labelled else []
         if tensorboard and main:
@@ -160,3 +162,16 @@ def pretrain(
         if main:
             write_report(out, held_out[0] if labelled else None)
     console.print(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
+
+
+def _check_apart(data, out):
+    """Raises ValueError where the pictures that a run writes would be among those that it reads."""
+    from memssl_keras.sources import files_of
+
+    folder = pathlib.Path(data)
+    if not folder.is_dir() or files_of(folder, ".parquet") or files_of(folder, ".tar"):
+        return
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"--out={out}: lies in {data}, whose images are read, the run's own then among them; expected another place"
+        )
