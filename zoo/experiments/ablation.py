@@ -1,6 +1,6 @@
 """The method's own claims at a small scale: size of the memory, number of blocks, FIFO or frozen noise; and DINO.
 
-    python zoo/experiments/ablation.py .data --seeds 3
+    python zoo/experiments/ablation.py .data --seeds 0 1 2
 
 trains one small network on 25,000 training images of CIFAR-10 for each line of `RUNS` and each seed, and adds a row
 to `ablation.csv` beside this file after each run: k-NN after every epoch on other training images, the teacher's
@@ -131,7 +131,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="print what has been measured, train nothing")
     args = parser.parse_args()
     rows = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
@@ -143,7 +143,7 @@ def main():
     images = np.stack([read_image(images[i]) for i in range(IMAGES + VOTERS + QUERIES)])
     labels = np.asarray(labels[: len(images)])
     done = {(row["name"], int(row["seed"])) for row in rows}
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for run in RUNS:
             if (run[0], seed) in done:
                 continue
