@@ -25,10 +25,10 @@ WAITING = (
 
 def about(recall: Recall) -> str:
     """What the memory is, and what a step of training does with it."""
-    memory = recall.memory
+    memory, filled = recall.memory, int((recall.memory.indices >= 0).sum())
     return headline(
         TITLE,
-        f"The last {len(memory):,} pictures of training are its memory. Each step cuts it at random into "
+        f"The last {filled:,} pictures of training are its memory. Each step cuts it at random into "
         f"{recall.blocks:,} blocks of {memory.block_size:,}; in every block, the teacher shares out 100 % among the "
         "pictures by how alike they are to the one it sees, and the student learns to share out as it does.",
     )

@@ -42,7 +42,7 @@ class Inside:
     def __init__(self, retrieval: Retrieval, serve=lambda memory: None):
         self.retrieval, self._serve = retrieval, serve
         self.rows = map_rows(len(retrieval.gallery))
-        self._computing = threading.Lock()
+        self._computing, self._fetching = threading.Lock(), threading.Lock()
 
     @functools.cached_property
     def _laid_out(self):
@@ -85,14 +85,16 @@ class Inside:
 
     @functools.cached_property
     def _attention(self):
-        return LastAttention(self.retrieval.model)
+        try:
+            return LastAttention(self.retrieval.model)
+        except ValueError:
+            return None
 
     def attention(self, pixels) -> str:
         """What the encoder goes by: attention of a ViT's last block, all heads and each; else what covering does."""
-        try:
-            with self._computing:
-                look = self._attention
-        except ValueError:
+        with self._computing:
+            look = self._attention
+        if look is None:
             seen, weights = occlude(self.retrieval.model, pixels)
             title, about = (
                 "What the encoder goes by",
@@ -113,30 +115,32 @@ class Inside:
 
     @functools.cached_property
     def _recall(self):
-        recall = open_recall(self.retrieval.model)
+        try:
+            recall = open_recall(self.retrieval.model)
+        except (ValueError, OSError) as error:
+            # With its path, which is for those who run the page.
+            print(f"{self.retrieval.model.name}: {error}")
+            return ValueError("the memory of this model is damaged or cannot be fetched")
         if recall:
             self._serve(recall.memory)
         return recall
 
     @property
     def recall(self):
-        """The memory that the model ships, a `Recall`, or None; ValueError or OSError where it cannot be had."""
-        with self._computing:
-            return self._recall
+        """The memory that the model ships, a `Recall`, or None; ValueError where it cannot be had."""
+        with self._fetching:
+            recall = self._recall
+        if isinstance(recall, ValueError):
+            raise recall
+        return recall
 
     def remember(self, path=None, draw: int = 0) -> tuple[str, str, bool]:
         """What the memory is, its blocks' nearest to a picture, and whether other blocks can be drawn."""
         try:
             recall = self.recall
-        except (ValueError, OSError) as error:
-            print(
-                f"{self.retrieval.model.name}: {error}"
-            )  # with its path, which is for those who run the page
-            return (
-                headline(blocks.TITLE, "The memory of this model is damaged or cannot be fetched."),
-                "",
-                False,
-            )
+        except ValueError as error:
+            said = f"{str(error)[0].upper()}{str(error)[1:]}."
+            return headline(blocks.TITLE, said), "", False
         if recall is None:
             return blocks.NONE, "", False
         try:

@@ -6,12 +6,15 @@ References:
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
 
 GRID = 8  # squares along a side that are covered one by one
 _WIDTH = 2  # of a cover in squares of the grid
+_AT_ONCE = 13  # pictures in a pass
+_ONE = threading.BoundedSemaphore(1)  # visitor at a time
 
 
 class Occlusion(NamedTuple):
@@ -46,7 +49,10 @@ def occlude(model, pixels: np.ndarray) -> Occlusion:
     """
     preprocessing = model.encoder.preprocessing
     whole = preprocessing(pixels)
-    vectors = model.encoder.embed_pixels(np.concatenate([whole[None], covered(whole)]))
+    with _ONE:
+        pictures = np.concatenate([whole[None], covered(whole)])
+        parts = [pictures[i : i + _AT_ONCE] for i in range(0, len(pictures), _AT_ONCE)]
+        vectors = np.concatenate([model.encoder.embed_pixels(part) for part in parts])
     turns = np.maximum(1 - vectors[1:] @ vectors[0], 0).reshape(1, GRID, GRID)
     seen = np.rint((whole * preprocessing.std + preprocessing.mean) * 255).clip(0, 255).astype(np.uint8)
     return Occlusion(seen, turns)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import memssl_keras
 from memssl_keras.zoo.hub import find_folder
-from memssl_keras.zoo.memory import PARTS, read_memory
+from memssl_keras.zoo.memory import LICENCES, PARTS, read_memory
 
 from .models import open_model
 
@@ -65,6 +65,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
         ['README.md', 'app.py', 'memssl_keras', 'model', 'requirements.txt']
     """
     from .models import DEFAULT
+    from .recall import open_recall
 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -72,6 +73,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
     opened = open_model(str(model or DEFAULT))
     if gallery and not str(gallery).startswith("hub:") and not Path(gallery).exists():
         raise ValueError(f"gallery: {gallery}: no such file or folder")
+    open_recall(opened)  # says what is wrong with a memory before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model" / "onnx").mkdir(parents=True)
     shutil.copy(opened.file.parent.parent / "config.json", folder / "model")
@@ -108,7 +110,8 @@ def _copy_memory(opened, target):
     """The memory that the model ships, if it does; returns whose pictures it holds."""
     source = find_folder(opened.source, lambda config: [(part, "") for part in PARTS])
     memory = read_memory(source)
-    for part in PARTS if memory else ():
+    terms = [part for part in (LICENCES,) if (source / part).is_file()]
+    for part in [*PARTS, *terms] if memory else ():
         (target / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / part, target / part)
     return memory and memory.credits

@@ -3,6 +3,8 @@
 import keras
 from keras import layers, ops
 
+from memssl_keras import whitening  # noqa: F401  registered with the layers below
+
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class Linear(layers.Dense):
@@ -127,9 +129,9 @@ class MapNorm(layers.BatchNormalization):
         return outputs.permute(0, 2, 3, 1)
 
 
-def _shares(length, cells, dtype):
+def _shares(length, cells):
     """How much of each of `cells` equal parts of an axis each of `length` pixels fills: `(cells, length)`."""
-    count, parts = ops.arange(length, dtype=dtype), ops.expand_dims(ops.arange(cells, dtype=dtype), 1)
+    count, parts = ops.arange(length, dtype="float32"), ops.expand_dims(ops.arange(cells, dtype="float32"), 1)
     ends = ops.minimum((parts + 1) / cells, (count + 1) / length)
     return ops.maximum(ends - ops.maximum(parts / cells, count / length), 0) * cells
 
@@ -144,7 +146,8 @@ class GridPooling2D(layers.Layer):
 
     def call(self, x):
         height, width = ops.shape(x)[1:3]
-        rows, columns = (_shares(n, self.cells, x.dtype) for n in (height, width))
+        # Borders of cells in float32: bfloat16 has no whole numbers above 256.
+        rows, columns = (ops.cast(_shares(n, self.cells), x.dtype) for n in (height, width))
         x = ops.einsum("bhwc,ih,jw->bijc", x, rows, columns)
         return ops.reshape(x, (-1, self.cells * self.cells * x.shape[-1]))
 

@@ -154,9 +154,12 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=(), half=Fal
     state = to_state(names_of(encoder))
     if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
         state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
-    content = save(halved(state) if half else state, metadata={"format": "pt"})
+    state = halved(state) if half else state
+    content = save(state, metadata={"format": "pt"})
     replace_file(folder / WEIGHTS, lambda path: path.write_bytes(content))
     _write_configs(encoder, folder, preprocessing)
+    if half and exports:  # of the weights that were written
+        encoder = read_encoder(folder)
     write_exports(encoder, folder, exports, preprocessing, half)
 
 
@@ -306,8 +309,6 @@ def read_encoder(folder):
             f"{folder}: model_type={kind!r}; expected 'vit' or 'keras' and the encoder's keras_config"
         )
     if kind == "keras":
-        from memssl_keras import lean, whitening  # noqa: F401  registers what it may be made of
-
         encoder = keras.saving.deserialize_keras_object(settings, safe_mode=True)
         encoder.preprocessing = config["preprocessing"]
     else:

@@ -1,5 +1,8 @@
 """A model with white features: the map that a data set determines without labels, and a head that undoes it."""
 
+import contextlib
+import itertools
+
 import keras
 import numpy as np
 
@@ -56,18 +59,20 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256):
 
 
 def raw_features(encoder, images, batch_size=256):
-    """Features `(N, D)` of images, of the length that the encoder gives them."""
+    """Features `(N, D)` of images, of the length that the encoder gives them; unreadable images are left out."""
+    from memssl_keras.images import ImageError
     from memssl_keras.pretrained import preprocessing_of
 
-    preprocess, images = preprocessing_of(encoder), list(images)
-    return np.concatenate(
-        [
-            keras.ops.convert_to_numpy(
-                encoder.predict_on_batch(preprocess.batch(images[i : i + batch_size]))
-            ).astype("float32")
-            for i in range(0, len(images), batch_size)
-        ]
-    )
+    preprocess, remaining = preprocessing_of(encoder), iter(images)
+    parts = [np.zeros((0, feature_width(encoder)), "float32")]
+    while batch := list(itertools.islice(remaining, batch_size)):
+        pixels = []
+        for image in batch:
+            with contextlib.suppress(ImageError):
+                pixels.append(preprocess(image))
+        if pixels:
+            parts.append(keras.ops.convert_to_numpy(encoder.predict_on_batch(np.stack(pixels))))
+    return np.concatenate(parts).astype("float32")
 
 
 def _extended(encoder, map_):

@@ -22,6 +22,8 @@ class Whitening(layers.Layer):
 
     def build(self, shape):
         width = shape[-1]
+        if not 1 <= self.rank <= width:
+            raise ValueError(f"rank={self.rank}: expected 1 … {width}, the width of the features")
         for name, size in (("mean", (width,)), ("axes", (width, self.rank)), ("scales", (self.rank,))):
             setattr(self, name, self.add_weight(shape=size, name=name, trainable=False))
         self.rest = self.add_weight(shape=(1,), name="rest", trainable=False)

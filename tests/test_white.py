@@ -119,7 +119,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     np.testing.assert_allclose(embeddings, expected.detach().numpy(), atol=1e-3)
     assert problem(folder) is None
     assert (
-        "makes the features white over 50 of its pictures, without labels"
+        "makes the features white over 50 of 50 pictures, without labels"
         in (folder / "README.md").read_text()
     )
     train(tmp_path / "vit", data)

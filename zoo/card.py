@@ -100,7 +100,7 @@ def model_card(folder, repo_id: str) -> str:
 
 
 def write_card(folder, repo_id: str, **facts) -> None:
-    """Write `README.md`, and `card.json` with these facts in place of those that it held.
+    """Write `README.md`, and `card.json` with these facts in place of those that it held; an empty one goes.
 
     Raises:
         ValueError: as `model_card` does, or a fact that is none of `FACTS`.
@@ -108,7 +108,8 @@ def write_card(folder, repo_id: str, **facts) -> None:
     if unknown := [name for name in facts if name not in FACTS]:
         raise ValueError(f"{unknown[0]}={facts[unknown[0]]!r}: expected some of {', '.join(FACTS)}")
     folder = Path(folder)
-    known = read_facts(folder) | {name: text for name, text in facts.items() if text}
+    known = read_facts(folder) | {name: text for name, text in facts.items() if text is not None}
+    known = {name: text for name, text in known.items() if text}
     if known:
         (folder / "card.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(folder, repo_id), encoding="utf-8")

@@ -27,6 +27,7 @@ from .layout import WEIGHTS
 
 VECTORS, PICTURES, HEAD = "memory/vectors.safetensors", "memory/pictures.parquet", f"onnx/{HEAD_FILE}"
 PARTS = (VECTORS, PICTURES, HEAD)
+LICENCES = "memory/LICENSES.md"  # the licences of the pictures in full, where they ask for it
 FORMAT_VERSION = "1"
 
 
@@ -124,13 +125,17 @@ def read_memory(folder) -> ShippedMemory | None:
         raise ValueError(f"{folder}: its memory lacks {', '.join(missing)}; expected {', '.join(PARTS)}")
     vectors, about = _read_vectors(folder / VECTORS)
     source = open_source(folder / PICTURES)
-    count, block = len(vectors), int(about["block_size"])
-    if len(source) != count or "index" not in source.columns:
+    _check_pictures(folder / PICTURES, source, len(vectors))
+    try:
+        block, temperature = int(about["block_size"]), float(about["temperature"])
+    except (KeyError, ValueError):
         raise ValueError(
-            f"{folder / PICTURES}: got {len(source)} rows; expected {count}, with image and index"
-        )
-    if block < 1 or count % block:
-        raise ValueError(f"{folder / VECTORS}: block_size={block} does not divide its {count} vectors")
+            f"{folder / VECTORS}: got {about}; expected block_size and temperature, numbers"
+        ) from None
+    if block < 1 or not len(vectors) or len(vectors) % block:
+        raise ValueError(f"{folder / VECTORS}: block_size={block} does not divide its {len(vectors)} vectors")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"{folder / VECTORS}: temperature={temperature}; expected a number above 0")
     import pyarrow.parquet as pq
 
     credits = (pq.read_schema(folder / PICTURES).metadata or {}).get(b"credits", b"").decode()
@@ -141,11 +146,29 @@ def read_memory(folder) -> ShippedMemory | None:
         named.to_pylist() if named is not None else None,
         source,
         block,
-        float(about["temperature"]),
+        temperature,
         credits,
         folder / HEAD,
         sha256(folder / VECTORS)[:12],
     )
+
+
+def _check_pictures(path, source, count):
+    """Raises ValueError where these are not `count` pictures with their places, each within the file."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    index, name = source.columns.get("index"), source.columns.get("name")
+    if len(source) != count or index is None or index.type != pa.int64() or index.null_count:
+        raise ValueError(f"{path}: got {len(source)} rows; expected {count}, with image and index")
+    if name is not None and name.type != pa.string():
+        raise ValueError(f"{path}: name is of {name.type}; expected texts")
+    image = pq.read_table(path, columns=["image"]).column("image")
+    kept = pa.types.is_struct(image.type) and {field.name for field in image.type} == {"bytes", "path"}
+    # A path would be one of this computer, whose file the page would show.
+    if not kept or pc.struct_field(image, "path").null_count != count:
+        raise ValueError(f"{path}: expected the pictures themselves, as bytes, and no paths")
 
 
 def _read_vectors(path):
@@ -166,6 +189,12 @@ def _read_vectors(path):
     if vectors.ndim != 2 or not np.all(np.abs(lengths - 1) < 0.01):
         raise ValueError(f"{path}: got an array {vectors.shape}; expected vectors (K, D) of unit length")
     return vectors / lengths, about
+
+
+def remove_memory(folder):
+    """Take the memory out of a folder, such as one whose weights are replaced."""
+    for part in (*PARTS, LICENCES):
+        (Path(folder) / part).unlink(missing_ok=True)
 
 
 def problem(folder) -> str | None:

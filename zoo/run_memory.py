@@ -104,8 +104,7 @@ def model_of_run(run):
 def _load(path):
     import keras
 
-    import memssl_keras.massl
-    import memssl_keras.whitening  # noqa: F401  registers what a checkpoint may hold
+    import memssl_keras.massl  # noqa: F401  registers what a checkpoint may hold
 
     return keras.saving.load_model(path, compile=False)
 

@@ -73,6 +73,7 @@ def convert(
     with errors_in_words():
         from memssl_keras.convert import convert as run
         from memssl_keras.zoo.card import write_card
+        from memssl_keras.zoo.memory import remove_memory
 
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
         model, facts = _whitened(source, out, white, found)
@@ -82,8 +83,8 @@ def convert(
         options = {"branch": branch, "num_heads": num_heads, "exports": chosen, "half": half}
         encoder = run(source, out, **options, encoder=model and model.encoder, revision=revision, token=token)
         console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
-        if facts:
-            write_card(out, out.resolve().name, **facts)
+        remove_memory(out)  # of weights that were there before
+        write_card(out, out.resolve().name, **{"whitening": "", "memory": "", **facts})
         if found:
             _ship_memory(found, out, memory_credits, thumbnail)
 
@@ -115,8 +116,8 @@ def _whitened(run, out, data, found, most=10_000, shrinkage=0.1):
     rows = np.random.default_rng(0).permutation(len(images))[:most]
     console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
     said = (
-        f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of its "
-        f"pictures, without labels (shrinkage {shrinkage})."
+        f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
+        f"{len(images):,} pictures, without labels (shrinkage {shrinkage})."
     )
     return whiten(model, (images[int(row)] for row in rows), shrinkage), {"whitening": said}
 
