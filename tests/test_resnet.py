@@ -10,6 +10,7 @@ from memssl_keras import Recipe, ResNet, from_pretrained, save_pretrained
 from memssl_keras.export.verify import open_session
 from memssl_keras.lean import Convolution, GridPooling2D, MapNorm
 from memssl_keras.pretrained import embed
+from memssl_keras.zoo.parity import check_parity
 
 PIXELS = {
     "image_size": 32,
@@ -133,3 +134,19 @@ def test_half_the_bytes(tmp_path):
     np.testing.assert_array_equal(
         embed(from_pretrained(tmp_path / "half"), pictures(3)), embed(again, pictures(3))
     )
+
+
+def test_exports_beside_half_the_bytes_are_of_those_weights(tmp_path):
+    save_pretrained(
+        ResNet((1, 1), 8, "half", cells=3, preprocessing=PIXELS),
+        tmp_path,
+        exports=["fp32", "keras"],
+        half=True,
+    )
+    assert max(check_parity(tmp_path).values()) < 1e-4
+
+
+def test_cells_have_the_same_borders_in_bfloat16():
+    maps = np.random.default_rng(0).uniform(size=(1, 300, 7, 4)).astype("float32")
+    pooled = [np.asarray(GridPooling2D(3, dtype=kind)(maps).float()) for kind in ("float32", "bfloat16")]
+    np.testing.assert_allclose(pooled[1], pooled[0], rtol=0.02)

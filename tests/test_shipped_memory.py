@@ -12,6 +12,7 @@ import pytest
 from hub_server import lead_to, serving
 from memory_run import CREDITS, RECIPES, train, write_pictures
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from test_cli import run
 from tiny_run import pictures
@@ -271,6 +272,10 @@ def spoil(path):
         (lambda folder: spoil(folder / PARTS[1]), "not readable as Parquet"),
         (lambda folder: spoil(folder / PARTS[2]), "belongs to another onnx/head.onnx"),
         (lambda folder: spoil_weights(folder), "belongs to another model.safetensors"),
+        (lambda folder: retold(folder, block_size=None), "expected block_size and temperature, numbers"),
+        (lambda folder: retold(folder, block_size="7"), "block_size=7 does not divide its 64 vectors"),
+        (lambda folder: retold(folder, temperature="nan"), "temperature=nan; expected a number above 0"),
+        (lambda folder: pointed_at(folder, "/etc/hostname"), "as bytes, and no paths"),
     ],
 )
 def test_parts_that_do_not_fit_are_not_published(finished, tmp_path, change, message):
@@ -287,6 +292,22 @@ def test_parts_that_do_not_fit_are_not_published(finished, tmp_path, change, mes
 def spoil_weights(folder):
     state = load_file(folder / "model.safetensors")
     save_file(state | {"norm.weight": state["norm.weight"] + 1}, folder / "model.safetensors")
+
+
+def retold(folder, **changes):
+    with safe_open(folder / PARTS[0], framework="numpy") as file:
+        about, vectors = file.metadata() | changes, file.get_tensor("vectors")
+    about = {name: text for name, text in about.items() if text is not None}
+    save_file({"vectors": vectors}, folder / PARTS[0], metadata=about)
+
+
+def pointed_at(folder, path):
+    """A picture of the memory becomes a file of this computer, which a page must not show."""
+    table = pq.read_table(folder / PARTS[1])
+    rows = table["image"].to_pylist()
+    rows[3] = {"bytes": None, "path": path}
+    images = pa.array(rows, table.schema.field("image").type)
+    pq.write_table(table.set_column(0, table.schema.field("image"), images), folder / PARTS[1])
 
 
 def test_thumbnails_are_small(finished, tmp_path):
