@@ -207,7 +207,7 @@ RECIPES = {
                 blur=(0.2, 0.1, 0.1),
                 solarize=0.0,
             ),
-            epochs=13,
+            epochs=11,
             learning_rate=4e-3,
             warmup_epochs=0.3,
             family="resnet",
