@@ -285,8 +285,9 @@ def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_named_in_training(tmp_path, workers):
+    (tmp_path / "photos").mkdir()
     for i in range(4):
-        (tmp_path / f"{i}.png").write_text("no image")
+        (tmp_path / "photos" / f"{i}.png").write_text("no image")
     options = ["--recipe", TINY.name, "--out", tmp_path / "run", "--workers", workers]
-    said = run("pretrain", tmp_path, *options, code=1)
+    said = run("pretrain", tmp_path / "photos", *options, code=1)
     assert "png: not an image" in said and "Traceback" not in said
