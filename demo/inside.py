@@ -100,7 +100,7 @@ class Inside:
                 "What the encoder goes by",
                 "Brighter where covering a part turns its vector further",
             )
-            shown = [("Covered part by part", weights[0])]
+            shown = [("Covered part by part", weights)]
         else:
             seen, weights = look(pixels)
             title, about = "What the last block looks at", "Where %s of the last block look"

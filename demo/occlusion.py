@@ -18,7 +18,7 @@ _ONE = threading.BoundedSemaphore(1)  # visitor at a time
 
 
 class Occlusion(NamedTuple):
-    """The picture as the encoder saw it, uint8 `(S, S, 3)`, and how far the vector turns, `(1, 8, 8)`, 0 … 2.
+    """The picture as the encoder saw it, uint8 `(S, S, 3)`, and how far the vector turns, `(8, 8)`, 0 … 2.
 
     A turn is 1 less the cosine between the vectors of the picture and of the covered one.
     """
@@ -53,6 +53,6 @@ def occlude(model, pixels: np.ndarray) -> Occlusion:
         pictures = np.concatenate([whole[None], covered(whole)])
         parts = [pictures[i : i + _AT_ONCE] for i in range(0, len(pictures), _AT_ONCE)]
         vectors = np.concatenate([model.encoder.embed_pixels(part) for part in parts])
-    turns = np.maximum(1 - vectors[1:] @ vectors[0], 0).reshape(1, GRID, GRID)
+    turns = np.maximum(1 - vectors[1:] @ vectors[0], 0).reshape(GRID, GRID)
     seen = np.rint((whole * preprocessing.std + preprocessing.mean) * 255).clip(0, 255).astype(np.uint8)
     return Occlusion(seen, turns)

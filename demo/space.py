@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 
 import memssl_keras
-from memssl_keras.zoo.hub import find_folder
-from memssl_keras.zoo.memory import LICENCES, PARTS, read_memory
+from memssl_keras.zoo.memory import LICENCES, PARTS
 
 from .models import open_model
 
@@ -73,12 +72,12 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
     opened = open_model(str(model or DEFAULT))
     if gallery and not str(gallery).startswith("hub:") and not Path(gallery).exists():
         raise ValueError(f"gallery: {gallery}: no such file or folder")
-    open_recall(opened)  # says what is wrong with a memory before anything is written
+    recall = open_recall(opened)  # which says what is wrong with it before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model" / "onnx").mkdir(parents=True)
     shutil.copy(opened.file.parent.parent / "config.json", folder / "model")
     shutil.copy(opened.file, folder / "model" / "onnx" / "model.onnx")
-    credits = _copy_memory(opened, folder / "model")
+    credits = recall and _copy_memory(recall.memory, folder / "model")
     there = str(gallery) if gallery else None
     if gallery and Path(gallery).exists():
         there = "pictures" if Path(gallery).is_dir() else "pictures.parquet"
@@ -106,15 +105,14 @@ def requirements() -> list[str]:
     return sorted(set(wanted))
 
 
-def _copy_memory(opened, target):
-    """The memory that the model ships, if it does; returns whose pictures it holds."""
-    source = find_folder(opened.source, lambda config: [(part, "") for part in PARTS])
-    memory = read_memory(source)
-    terms = [part for part in (LICENCES,) if (source / part).is_file()]
-    for part in [*PARTS, *terms] if memory else ():
-        (target / part).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / part, target / part)
-    return memory and memory.credits
+def _copy_memory(memory, target):
+    """The memory that the model ships, with the licences of its pictures; returns whose they are."""
+    source = memory.head.parent.parent
+    for part in (*PARTS, LICENCES):
+        if (source / part).is_file():
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / part, target / part)
+    return memory.credits
 
 
 def _copy_package(target):

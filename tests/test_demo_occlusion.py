@@ -24,9 +24,9 @@ def test_finds_what_the_vector_hangs_on(tmp_path):
     picture = np.full((32, 32, 3), 255, np.uint8)
     picture[22:30, 2:10] = pictures(1, size=8)[0]
     seen, weights = occlude(model, picture)
-    assert seen.shape == (32, 32, 3) and weights.shape == (1, GRID, GRID)
+    assert seen.shape == (32, 32, 3) and weights.shape == (GRID, GRID)
     row, column = divmod(int(weights.argmax()), GRID)
-    assert row >= 5 and column <= 2 and weights[0, 0, -1] < 1e-6 < weights.max()
+    assert row >= 5 and column <= 2 and weights[0, -1] < 1e-6 < weights.max()
     first = model.encoder.embed_pixels(model.encoder.preprocessing(picture)[None])
     np.testing.assert_allclose(first, model.encoder.embed(picture), atol=1e-6)
 

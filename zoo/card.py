@@ -16,16 +16,8 @@ from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
 from .memory import HEAD, PICTURES, VECTORS, read_memory
 from .registry import folder_facts
 
-FACTS = (
-    "name",
-    "data",
-    "hardware",
-    "license",
-    "limits",
-    "origin",
-    "memory",
-    "whitening",
-)  # of card.json, each a text
+# Entries of card.json, each a text.
+FACTS = ("name", "data", "hardware", "license", "limits", "origin", "memory", "whitening")
 _ACCURACY = ("knn", "linear", "lowshot")
 _DTYPES = {
     "model.onnx": "fp32",

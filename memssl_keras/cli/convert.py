@@ -73,7 +73,6 @@ def convert(
     with errors_in_words():
         from memssl_keras.convert import convert as run
         from memssl_keras.zoo.card import write_card
-        from memssl_keras.zoo.memory import remove_memory
 
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
         model, facts = _whitened(source, out, white, found)
@@ -83,8 +82,8 @@ def convert(
         options = {"branch": branch, "num_heads": num_heads, "exports": chosen, "half": half}
         encoder = run(source, out, **options, encoder=model and model.encoder, revision=revision, token=token)
         console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
-        remove_memory(out)  # of weights that were there before
-        write_card(out, out.resolve().name, **{"whitening": "", "memory": "", **facts})
+        if facts:
+            write_card(out, out.resolve().name, **facts)
         if found:
             _ship_memory(found, out, memory_credits, thumbnail)
 

@@ -63,7 +63,6 @@ _SHORT = {
     "transformers.safetensors": "transformers",
     "model.keras": "keras alone",
 }
-_MEMORY = ("memory/vectors.safetensors", "memory/pictures.parquet", "onnx/head.onnx")
 
 
 def _models():
@@ -95,9 +94,11 @@ def _models():
 
 def _parts(sizes, short):
     """What of a model can be fetched by itself, and its bytes."""
+    from memssl_keras.zoo.memory import PARTS, VECTORS
+
     parts = [(short[file], size) for file, size in sizes.items() if file in short]
-    if memory := sum(sizes.get(file, 0) for file in _MEMORY if _MEMORY[0] in sizes):
-        parts.append(("memory", memory))
+    if VECTORS in sizes:
+        parts.append(("memory", sum(sizes.get(file, 0) for file in PARTS)))
     return parts
 
 

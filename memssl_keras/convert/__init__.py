@@ -119,6 +119,7 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), hal
     from memssl_keras.convert.training import of_checkpoint, write_training
     from memssl_keras.pretrained import from_pretrained, replace_file, save_pretrained
     from memssl_keras.zoo.card import write_card
+    from memssl_keras.zoo.memory import remove_memory
 
     training, path = None, pathlib.Path(source)
     if path.is_file():
@@ -138,7 +139,9 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), hal
     if own_run := run.is_file():
         content = run.read_bytes()
         replace_file(folder / run.name, lambda part: part.write_bytes(content))
-    write_card(folder, folder.resolve().name, **({} if own_run else {"origin": str(origin)}))
+    remove_memory(folder)  # of the weights that were there before
+    facts = {"whitening": "", "memory": "", **({} if own_run else {"origin": str(origin)})}
+    write_card(folder, folder.resolve().name, **facts)
     return encoder
 
 

@@ -25,8 +25,9 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from dino import build_dino
+from table import add_row
 
-from memssl_keras import MultiCrop, get_recipe
+from memssl_keras import get_recipe
 from memssl_keras.images import read_image
 from memssl_keras.observe import OnlineKNN
 from memssl_keras.sources import open_labelled
@@ -50,8 +51,9 @@ RUNS = (
 def small_recipe(memory_size, block_size):
     """What all runs share, but for the memory."""
     constants = {"interpolation": "bicubic", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    recipe = get_recipe("resnet18_cifar10")
     return dataclasses.replace(
-        get_recipe("resnet18_cifar10"),
+        recipe,
         name="ablation",
         encoder={
             "blocks": (1, 1, 1),
@@ -59,7 +61,7 @@ def small_recipe(memory_size, block_size):
             "stem": "half",
             "preprocessing": {"image_size": PIXELS, "resize_size": PIXELS, **constants},
         },
-        views=MultiCrop(PIXELS, PIXELS, 0, global_scale=(0.2, 1.0), blur=(0.0, 0.0, 0.0), solarize=0.0),
+        views=dataclasses.replace(recipe.views, global_size=PIXELS),
         epochs=EPOCHS,
         batch_size=128,
         learning_rate=2e-3,
@@ -148,12 +150,7 @@ def main():
             if (run[0], seed) in done:
                 continue
             row = one_run(*run, seed, images, labels)
-            new = not TABLE.exists()
-            with TABLE.open("a", newline="") as file:
-                writer = csv.DictWriter(file, row)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            add_row(TABLE, row)
             print(row, flush=True)
 
 

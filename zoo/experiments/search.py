@@ -9,7 +9,6 @@ the held-out ones, and the accuracy of 5 shots of QuickDraw.
 
 import argparse
 import ast
-import csv
 import dataclasses
 import os
 import pathlib
@@ -26,6 +25,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from dino import build_dino
 from glyphs import held_out
+from table import add_row
 
 from memssl_keras import get_recipe
 from memssl_keras.datasets_source import open_data
@@ -108,12 +108,7 @@ def main():
         "QuickDraw 5 shots": round(five_shots(model.encoder, sketches), 4),
     }
     table = pathlib.Path(__file__).parent / "search.csv"
-    new = not table.exists()
-    with table.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    add_row(table, row)
     print(row, history.keys(), flush=True)
 
 
