@@ -193,6 +193,16 @@ RECIPES = {
             **{**_LITTLE, "batch_size": 512},
         ),
         Recipe(
+            "resnet12_cifar10",
+            {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 2, "preprocessing": _pixels(32)},
+            views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
+            epochs=16,
+            learning_rate=4e-3,
+            warmup_epochs=0.3,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 64},
+        ),
+        Recipe(
             "resnet12_glyphs",
             # Where things are in a picture tells one glyph from another: cells keep it, mild views leave it alone.
             {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 3, "preprocessing": _pixels(48)},

@@ -26,6 +26,12 @@ def _block(x, width, stride, dtype, name):
     return layers.ReLU(dtype=dtype, name=f"{name}_relu_2")(x)
 
 
+def _pooled(x, cells, dtype, name):
+    if cells > 1:
+        return GridPooling2D(cells, dtype=dtype, name=name)(x)
+    return layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name=name)(x)
+
+
 def ResNet(
     blocks=(2, 2, 2, 2),
     width=64,
@@ -41,19 +47,20 @@ def ResNet(
 
     Args:
         blocks: Basic blocks per stage. Each stage after the first halves height and width and doubles the channels.
-        width: Channels of the first stage; D is `width · 2 ** (len(blocks) - 1) · cells²`.
+        width: Channels of the first stage; the last map has `width · 2 ** (len(blocks) - 1)`.
         stem: `"imagenet"` (7×7 of stride 2, then max pool of stride 2), `"cifar"` (3×3 of stride 1, for images of
             about 32 px), `"half"` (3×3 of stride 2, for about 64 px) or `"quarter"` (7×7 of stride 4, for the same in
             less time).
         cells: The last map is averaged over `cells` × `cells` equal parts of the image, row by row. With 1 the
-            features say what there is in a picture, with more also where.
+            features say what there is in a picture, with more also where. One number for each stage takes the maps of
+            all stages, the last one first, and leaves out those of 0. D is the sum of channels · cells².
         preprocessing: What turns a picture into this encoder's input, as a dict; see
             `memssl_keras.export.Preprocessing`.
         dtype: Keras dtype policy of all layers.
         name: Of the model.
 
     Raises:
-        ValueError: for an unknown stem, or a count below 1.
+        ValueError: for an unknown stem, a count below 1, or cells for another number of stages than there are.
 
     Example:
         >>> import numpy as np
@@ -65,21 +72,29 @@ def ResNet(
     stems = {"imagenet": (7, 2), "cifar": (3, 1), "half": (3, 2), "quarter": (7, 4)}
     if stem not in stems:
         raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar', 'half' or 'quarter'")
-    if not blocks or min(*blocks, width, cells) < 1:
-        raise ValueError(f"blocks={blocks}, width={width}, cells={cells}: expected numbers of at least 1")
+    if not blocks or min(*blocks, width) < 1:
+        raise ValueError(f"blocks={blocks}, width={width}: expected numbers of at least 1")
+    grids = [0] * (len(blocks) - 1) + [cells] if isinstance(cells, int) else list(cells)
+    if len(grids) != len(blocks) or min(grids) < 0 or max(grids) < 1:
+        raise ValueError(
+            f"cells={cells}: expected a number of at least 1, or {len(blocks)}, one for each stage, not all of them 0"
+        )
     images = Input((None, None, 3), name="images")
     x = _convolution(images, width, *stems[stem], dtype, "stem")
     x = layers.ReLU(dtype=dtype, name="stem_relu")(x)
     if stem == "imagenet":  # what comes out of ReLU is never below the zeros that it is padded with
         x = layers.ZeroPadding2D(1, "channels_last", dtype=dtype, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, data_format="channels_last", dtype=dtype, name="stem_pool")(x)
+    maps = []
     for stage, count in enumerate(blocks):
         for i in range(count):
             x = _block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
-    if cells > 1:
-        x = GridPooling2D(cells, dtype=dtype, name="pool")(x)
-    else:
-        x = layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name="pool")(x)
+        maps.append(x)
+    names = [*(f"stage_{stage}_pool" for stage in range(len(blocks) - 1)), "pool"]
+    features = [
+        _pooled(*part, dtype, name) for *part, name in zip(maps, grids, names, strict=True) if part[1]
+    ][::-1]
+    x = features[0] if len(features) == 1 else layers.Concatenate(dtype=dtype, name="pools")(features)
     model = Model(images, x, name=name)
     model.preprocessing = preprocessing
     return model

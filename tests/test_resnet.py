@@ -42,8 +42,11 @@ def test_it_is_the_published_eighteen_layers(stem, halvings):
         ({"stem": "square"}, "stem='square': expected 'imagenet', 'cifar', 'half' or 'quarter'"),
         ({"blocks": ()}, "expected numbers of at least 1"),
         ({"blocks": (1, 0)}, "expected numbers of at least 1"),
-        ({"width": 0}, "width=0, cells=1: expected numbers of at least 1"),
-        ({"cells": 0}, "width=64, cells=0: expected numbers of at least 1"),
+        ({"width": 0}, "width=0: expected numbers of at least 1"),
+        ({"cells": 0}, "cells=0: expected a number of at least 1, or 4, one for each stage"),
+        ({"cells": (1, 2)}, r"cells=\(1, 2\): expected a number of at least 1, or 4, one for each stage"),
+        ({"cells": (0, 0, 0, 0)}, "expected .* not all of them 0"),
+        ({"cells": (1, 2, -1, 1)}, "expected a number of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(settings, message):
@@ -78,6 +81,23 @@ def test_cells_are_means_over_equal_parts(height, width, cells):
         assert encoder(np.zeros((2, 4 * height, 4 * width, 3), "float32")).shape == (2, 16 * cells**2)
 
 
+@pytest.mark.parametrize("cells, stages", [((2, 1, 3), (2, 1, 0)), ((1, 0, 2), (2, 0)), ((0, 3, 0), (1,))])
+def test_cells_of_every_stage(cells, stages):
+    """The last stage's come first; a stage of no cells is left out."""
+    keras.utils.set_random_seed(0)
+    encoder = ResNet((1, 1, 1), 8, "cifar", cells=cells)
+    outputs = [encoder.get_layer(f"stage_{stage}_block_0_relu_2").output for stage in stages]
+    images = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype("float32")
+    with torch.no_grad():
+        expected = [
+            GridPooling2D(cells[stage])(keras.Model(encoder.input, output)(images))
+            for stage, output in zip(stages, outputs, strict=True)
+        ]
+        features = encoder(images)
+    assert features.shape == (2, sum(8 * 2**stage * cells[stage] ** 2 for stage in stages))
+    np.testing.assert_allclose(features, torch.cat(expected, 1), atol=1e-6)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_its_layers_are_those_of_keras(training):
     """Output, gradients and moving statistics of the layers that it is made of, beside Keras's own."""
@@ -106,8 +126,9 @@ def test_its_layers_are_those_of_keras(training):
         np.testing.assert_allclose(mine, theirs, atol=2e-5 * float(theirs.abs().max()), rtol=1e-4)
 
 
-def test_cells_are_exported_for_pictures_of_any_size(tmp_path):
-    encoder = ResNet((1, 1), 8, "half", cells=3, preprocessing=PIXELS)
+@pytest.mark.parametrize("cells", [3, (2, 3)])
+def test_cells_are_exported_for_pictures_of_any_size(tmp_path, cells):
+    encoder = ResNet((1, 1), 8, "half", cells=cells, preprocessing=PIXELS)
     save_pretrained(encoder, tmp_path, exports=["fp32", "int8"])
     session = open_session(tmp_path / "onnx" / "model.onnx")
     for height, width in ((24, 24), (20, 44), (9, 64)):
