@@ -4,6 +4,8 @@ References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
 """
 
+import re
+
 from keras import Input, Model, initializers, layers
 
 from memssl_keras.lean import Convolution, GridPooling2D, MapNorm
@@ -30,6 +32,16 @@ def _pooled(x, cells, dtype, name):
     if cells > 1:
         return GridPooling2D(cells, dtype=dtype, name=name)(x)
     return layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name=name)(x)
+
+
+def _features(maps, grids, dtype):
+    names = [*(f"stage_{stage}_pool" for stage in range(len(maps) - 1)), "pool"]
+    features = [
+        _pooled(*part, dtype, name) for *part, name in zip(maps, grids, names, strict=True) if part[1]
+    ][::-1]
+    if len(features) == 1:
+        return features[0]
+    return layers.Concatenate(dtype=dtype, name="pools")(features)
 
 
 def ResNet(
@@ -90,11 +102,37 @@ def ResNet(
         for i in range(count):
             x = _block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
         maps.append(x)
-    names = [*(f"stage_{stage}_pool" for stage in range(len(blocks) - 1)), "pool"]
-    features = [
-        _pooled(*part, dtype, name) for *part, name in zip(maps, grids, names, strict=True) if part[1]
-    ][::-1]
-    x = features[0] if len(features) == 1 else layers.Concatenate(dtype=dtype, name="pools")(features)
-    model = Model(images, x, name=name)
+    model = Model(images, _features(maps, grids, dtype), name=name)
     model.preprocessing = preprocessing
     return model
+
+
+def with_cells(encoder, cells):
+    """The same trained `ResNet`, sharing its weights, with features from the maps of all its stages.
+
+    Args:
+        encoder: A `ResNet` whose features are of its last stage.
+        cells: A number for each stage, as `ResNet` takes them; the last one the encoder's own, so that its features
+            stay the first of the new ones.
+
+    Raises:
+        ValueError: for another encoder, or other numbers.
+    """
+    ends = {}
+    for layer in encoder.layers:
+        if match := re.fullmatch(r"stage_(\d+)_block_\d+_relu_2", layer.name):
+            ends[int(match[1])] = layer
+    names = {layer.name for layer in encoder.layers}
+    if not ends or "pool" not in names or "pools" in names or encoder.layers[-1].name != "pool":
+        raise ValueError(
+            f"encoder={encoder.name!r}: expected a ResNet whose features are of its last stage alone"
+        )
+    own = getattr(encoder.get_layer("pool"), "cells", 1)
+    if len(cells) != len(ends) or min(cells) < 0 or cells[-1] != own:
+        raise ValueError(
+            f"cells={cells}: expected {len(ends)} numbers, one for each stage, {own} for the last"
+        )
+    maps = [ends[stage].output for stage in range(len(ends))]
+    wider = Model(encoder.input, _features(maps, cells, encoder.layers[-1].dtype_policy), name=encoder.name)
+    wider.preprocessing = getattr(encoder, "preprocessing", None)
+    return wider

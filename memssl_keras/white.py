@@ -8,12 +8,13 @@ import numpy as np
 
 from memssl_keras.branch import feature_width
 from memssl_keras.massl import MaSSL
+from memssl_keras.resnet import with_cells
 from memssl_keras.whitening import Whitening
 
 LAYER = "whitening"
 
 
-def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256):
+def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256, cells=None):
     """The same `MaSSL` with white features: a last layer `Whitening` in its encoders, which its heads undo.
 
     Embeddings, memory and loss stay as they were, up to rounding; what changes is the feature that the encoder gives,
@@ -26,6 +27,8 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256):
         shrinkage: See `Whitening.fit`.
         rank: Axes that are scaled each by its own variance; of fewer features, all.
         batch_size: Images per forward pass.
+        cells: Of a `ResNet`, a number for each stage, see `with_cells`: the maps of earlier stages add colours, edges
+            and where they are to what the last one says.
 
     Returns:
         A new `MaSSL`, not compiled.
@@ -43,8 +46,11 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256):
         raise ValueError(f"encoder={type(encoder).__name__}: expected a functional model, such as a ResNet")
     if any(layer.name == LAYER for layer in encoder.layers):
         raise ValueError(f"encoder={encoder.name}: its features are white already")
-    map_ = Whitening(min(rank, feature_width(encoder)), name=LAYER, dtype="float32")
-    map_.build((None, feature_width(encoder)))
+    if cells is not None:
+        encoder = with_cells(encoder, cells)
+    width = feature_width(encoder)
+    map_ = Whitening(min(rank, width), name=LAYER, dtype="float32")
+    map_.build((None, width))
     map_.fit(raw_features(encoder, images, batch_size), shrinkage)
     white = MaSSL(_extended(encoder, map_), **_settings(model))
     mean = map_.get_weights()[0]
@@ -53,6 +59,9 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256):
         for layer in before.encoder.layers:
             after.encoder.get_layer(layer.name).set_weights(layer.get_weights())
         kernel, bias, *others = before.head.get_weights()
+        kernel = np.pad(
+            kernel, [(0, width - len(kernel)), (0, 0)]
+        )  # the head was not taught the other stages
         after.head.set_weights([map_.undone(kernel), bias + mean @ kernel, *others])
     white.memory.set_weights(model.memory.get_weights())
     return white

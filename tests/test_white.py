@@ -11,8 +11,10 @@ from test_cli import run
 from tiny_run import pictures as waves
 
 from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
+from memssl_keras.branch import feature_width
 from memssl_keras.export.verify import open_session
 from memssl_keras.massl import MaSSL
+from memssl_keras.resnet import with_cells
 from memssl_keras.white import raw_features
 from memssl_keras.whitening import Whitening
 from memssl_keras.zoo.memory import HEAD, problem
@@ -85,6 +87,39 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
         whiten(white, images)
 
 
+@pytest.mark.parametrize("cells", [(2, 2), (0, 2), (3, 2)])
+def test_features_of_all_stages(cells, tmp_path):
+    """They follow the last stage's, and the head, which was not taught them, compares as before."""
+    model, images = trained(), pictures(24)
+    wider = with_cells(model.encoder, cells)
+    assert wider.preprocessing == model.encoder.preprocessing
+    features = raw_features(wider, images)
+    assert features.shape == (24, 16 * 2**2 + 8 * cells[0] ** 2)
+    np.testing.assert_allclose(features[:, :64], raw_features(model.encoder, images), atol=1e-6)
+    if cells[0]:
+        whole = raw_features(with_cells(model.encoder, (1, 2)), images)[:, 64:]
+        np.testing.assert_allclose(features[:, 64:].reshape(24, -1, 8).mean(1), whole, atol=1e-5)
+    white = whiten(model, images, shrinkage=0.5, cells=cells)
+    assert feature_width(white.encoder) == features.shape[1]
+    views = [torch.rand(4, 32, 32, 3) for _ in range(2)]
+    for name in ("student", "teacher"):
+        before, after = (getattr(part, name)(views, training=False) for part in (model, white))
+        np.testing.assert_allclose(after.detach(), before.detach(), atol=1e-5)
+    white.save_pretrained(tmp_path)
+    again = raw_features(from_pretrained(tmp_path), images)
+    np.testing.assert_allclose(again, raw_features(white.encoder, images), atol=1e-5)
+
+
+def test_what_has_no_stages():
+    model = trained()
+    for cells in ((2,), (1, 3), (-1, 2)):
+        with pytest.raises(ValueError, match="expected 2 numbers, one for each stage, 2 for the last"):
+            with_cells(model.encoder, cells)
+    for encoder in (with_cells(model.encoder, (1, 2)), whiten(model, pictures(8)).encoder):
+        with pytest.raises(ValueError, match="expected a ResNet whose features are of its last stage alone"):
+            with_cells(encoder, (1, 2))
+
+
 def test_what_cannot_be_whitened():
     vit = ViT(embed_dim=24, depth=1, num_heads=2, patch_size=8, image_size=32)
     with pytest.raises(ValueError, match="encoder=ViT: expected a functional model, such as a ResNet"):
@@ -122,6 +157,15 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
         "makes the features white over 50 of 50 pictures, without labels"
         in (folder / "README.md").read_text()
     )
+    more = ("convert", run_folder, "--white", data, "--out", tmp_path / "all")
+    assert "expected whole numbers with commas, such as 3,3,3" in run(*more, "--cells", "3;3", code=1)
+    assert "expected 2 numbers, one for each stage" in run(*more, "--cells", "3", code=1)
+    assert not (tmp_path / "all").exists()
+    run(*more, "--cells", "2,1")
+    assert feature_width(from_pretrained(tmp_path / "all")) == features.shape[1] + 8 * 2**2
+    assert "means over 2 × 2, 1 × 1 cells of the maps" in (tmp_path / "all" / "README.md").read_text()
+    bare = ("convert", run_folder, "--cells", "2,1", "--out", tmp_path / "no")
+    assert "--cells=2,1: expected only with --white" in run(*bare, code=1)
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said

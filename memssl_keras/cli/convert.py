@@ -57,6 +57,13 @@ def convert(
             help="Of a run with a ResNet, make the features white over these pictures, unlabelled: better neighbours."
         ),
     ] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            help="With --white: a number for each stage of the ResNet, with commas, such as 3,3,3. Features then are "
+            "means over so many by so many parts of the maps of all stages."
+        ),
+    ] = None,
     revision: Revision = None,
     token: Token = None,
 ):
@@ -68,14 +75,15 @@ def convert(
     thumbnails of the pictures that they are of. --out may be the run's folder itself.
 
     With --white, the encoder gets a last linear layer that makes its features white over up to 10,000 of these
-    pictures, in which no direction drowns the others any more; the head of the memory undoes it.
+    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --cells takes the maps of all stages
+    into these features, not of the last one alone.
     """
     with errors_in_words():
         from memssl_keras.convert import convert as run
         from memssl_keras.zoo.card import write_card
 
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
-        model, facts = _whitened(source, out, white, found)
+        model, facts = _whitened(source, out, white, found, _numbers(cells, white))
         if found and model:
             found = found._replace(model=model)
         chosen = [name.strip() for name in exports.split(",") if name.strip()]
@@ -99,7 +107,19 @@ def _kind(encoder):
     )
 
 
-def _whitened(run, out, data, found, most=10_000, shrinkage=0.1):
+def _numbers(cells, white):
+    if cells is None:
+        return None
+    try:
+        numbers = tuple(int(number) for number in cells.split(","))
+    except ValueError:
+        raise ValueError(f"--cells={cells}: expected whole numbers with commas, such as 3,3,3") from None
+    if white is None:
+        raise ValueError(f"--cells={cells}: expected only with --white")
+    return numbers
+
+
+def _whitened(run, out, data, found, cells, most=10_000, shrinkage=0.1):
     """The `MaSSL` of a run with white features, and what the card says of them; None and nothing without data."""
     if data is None:
         return None, {}
@@ -118,7 +138,11 @@ def _whitened(run, out, data, found, most=10_000, shrinkage=0.1):
         f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
         f"{len(images):,} pictures, without labels (shrinkage {shrinkage})."
     )
-    return whiten(model, (images[int(row)] for row in rows), shrinkage), {"whitening": said}
+    if cells:
+        grids = ", ".join(f"{number} × {number}" for number in cells)
+        said += f" Its features are means over {grids} cells of the maps of the stages, of the first … of the last."
+    drawn = (images[int(row)] for row in rows)
+    return whiten(model, drawn, shrinkage, cells=cells), {"whitening": said}
 
 
 def _open_memory(source, data, credits, split, column):
