@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import torch
 
-from memssl_keras.pretrained import replace_file
+from memssl_keras.pretrained import halved, replace_file
 
+from .pack import packed
 from .trace import to_graph
 from .verify import ParityError, open_session
 
@@ -23,7 +24,7 @@ class _Head(torch.nn.Module):
         return self.head(feature, training=False)
 
 
-def export_head(head, path, width: int) -> float:
+def export_head(head, path, width: int, half=False) -> float:
     """Write a head as one ONNX file: `feature` `(N, width)` float32 → unit vectors `embedding` `(N, D)`, N dynamic.
 
     Batch norm is that of inference, and everything is computed in float32, whatever the head was trained in. The file
@@ -33,11 +34,13 @@ def export_head(head, path, width: int) -> float:
         head: A built `ProjectionHead`.
         path: Where to; its folder is made if missing.
         width: Width of the encoder's feature.
+        half: Round its matrices to float16 first, for half the bytes.
 
     Returns:
-        The largest difference of a vector to the Keras head.
+        The largest difference of a vector to the Keras head, of the same matrices.
 
     Raises:
+        ValueError: half, and a matrix is beyond float16.
         ParityError: it is more than 1e-5; nothing is written.
 
     Example:
@@ -50,11 +53,11 @@ def export_head(head, path, width: int) -> float:
     """
     exact = type(head).from_config(head.get_config() | {"dtype": "float32"})
     exact.build((None, width))
-    exact.set_weights(head.get_weights())
+    exact.set_weights(_rounded(head) if half else head.get_weights())
     module = _Head(exact).eval()
     sample = torch.zeros(2, width, device=next(module.parameters()).device)
     batch = torch.export.Dim("batch", min=1)
-    graph = to_graph(module, sample, {0: batch}, "feature", ["embedding"])
+    graph = packed(to_graph(module, sample, {0: batch}, "feature", ["embedding"]))
     found = []
 
     def verified(part):
@@ -68,6 +71,12 @@ def export_head(head, path, width: int) -> float:
 
     replace_file(path, verified)
     return found[0]
+
+
+def _rounded(head):
+    weights = {weight.path: weight.numpy() for weight in head.weights}
+    matrices = halved({name: array for name, array in weights.items() if array.ndim > 1})
+    return [matrices.get(name, array).astype("float32") for name, array in weights.items()]
 
 
 def _largest_difference(path, module, sample):

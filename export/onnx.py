@@ -13,6 +13,7 @@ from memssl_keras.pretrained import embed, preprocessing_of, replace_file, write
 
 from . import verify
 from .folder import RAW_PIXELS, VARIANTS, read_config
+from .pack import packed
 from .quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
 from .raw_pixels import with_raw_pixels
 from .runtime import OnnxEncoder
@@ -162,6 +163,7 @@ class _Job:
 
     def write(self, graph, name, variant, ort, raw=False):
         """Check a graph and put it in place, or note why not."""
+        graph = packed(graph)
 
         def verified(path):
             onnx.checker.check_model(graph, full_check=True)

@@ -159,7 +159,13 @@ def _check_pictures(model, images, settings, epoch):
 
 
 def ship_memory(
-    memory: RunMemory, folder, credits: str, *, size: int = THUMBNAIL, advance=lambda count: None
+    memory: RunMemory,
+    folder,
+    credits: str,
+    *,
+    size: int = THUMBNAIL,
+    half: bool = False,
+    advance=lambda count: None,
 ):
     """Write a run's memory into a folder that holds its encoder; the card is left to `write_card`.
 
@@ -168,6 +174,7 @@ def ship_memory(
         folder: A model's folder, with the run's `model.safetensors`.
         credits: Whose pictures they are and under which licence: a line for the card.
         size: Longer side of a thumbnail in pixels; smaller pictures stay as they are.
+        half: The head's matrices in float16.
         advance: Called with the number of pictures done since the last call.
 
     Returns:
@@ -193,7 +200,7 @@ def ship_memory(
         pictures.append(data)
         indices.append(index)
         advance(1)
-    export_head(model.teacher.head, folder / HEAD, feature_width(model.encoder))
+    export_head(model.teacher.head, folder / HEAD, feature_width(model.encoder), half)
     write_memory(
         folder,
         model.memory.vectors.numpy(),

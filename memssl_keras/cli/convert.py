@@ -75,8 +75,8 @@ def convert(
     thumbnails of the pictures that they are of. --out may be the run's folder itself.
 
     With --white, the encoder gets a last linear layer that makes its features white over up to 10,000 of these
-    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --cells takes the maps of all stages
-    into these features, not of the last one alone.
+    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --cells takes the
+    maps of all stages into these features, not that of the last one alone.
     """
     with errors_in_words():
         from memssl_keras.convert import convert as run
@@ -93,7 +93,7 @@ def convert(
         if facts:
             write_card(out, out.resolve().name, **facts)
         if found:
-            _ship_memory(found, out, memory_credits, thumbnail)
+            _ship_memory(found, out, memory_credits, thumbnail, half)
 
 
 def _kind(encoder):
@@ -163,14 +163,14 @@ def _open_memory(source, data, credits, split, column):
     return memory_of_run(source, open_data(data, split=split, column=column))
 
 
-def _ship_memory(found, out, credits, size):
+def _ship_memory(found, out, credits, size, half):
     from memssl_keras.zoo.card import write_card
     from memssl_keras.zoo.run_memory import ship_memory
 
     with progress_bar("pictures") as progress:
         task = progress.add_task("memory", total=len(found.slots))
         written = ship_memory(
-            found, out, credits, size=size, advance=lambda count: progress.advance(task, count)
+            found, out, credits, size=size, half=half, advance=lambda count: progress.advance(task, count)
         )
     write_card(out, out.resolve().name, memory=credits.strip())
     sizes = ", ".join(f"{file} {size / 1e6:.2f} MB" for file, size in written.items())

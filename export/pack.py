@@ -1,0 +1,37 @@
+"""Weights that float16 holds exactly, stored in it: half the file, the same graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+SMALLEST = 1024  # numbers; of fewer, a cast costs more bytes than it saves
+
+
+def packed(model):
+    """The same `ModelProto` with every large float32 weight that float16 holds exactly stored so, and cast back.
+
+    That is all of them where the encoder's weights were saved in float16. A runtime casts them once, when it opens
+    the file, and computes in float32 as before.
+    """
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(model)
+    casts = []
+    for tensor in smaller.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
+            continue
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_float16"))
+        casts.append(
+            onnx.helper.make_node("Cast", [tensor.name], [name], f"{name}_cast", to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *smaller.graph.node]
+    del smaller.graph.node[:]
+    smaller.graph.node.extend(nodes)
+    return smaller
