@@ -161,9 +161,10 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     assert "expected whole numbers with commas, such as 3,3,3" in run(*more, "--cells", "3;3", code=1)
     assert "expected 2 numbers, one for each stage" in run(*more, "--cells", "3", code=1)
     assert not (tmp_path / "all").exists()
-    run(*more, "--cells", "2,1")
+    run(*more, "--cells", "2,1", "--rank", 5)
     assert feature_width(from_pretrained(tmp_path / "all")) == features.shape[1] + 8 * 2**2
-    assert "means over 2 × 2, 1 × 1 cells of the maps" in (tmp_path / "all" / "README.md").read_text()
+    card = (tmp_path / "all" / "README.md").read_text()
+    assert "means over 2 × 2, 1 × 1 cells of the maps" in card and "rank 5" in card
     bare = ("convert", run_folder, "--cells", "2,1", "--out", tmp_path / "no")
     assert "--cells=2,1: expected only with --white" in run(*bare, code=1)
     train(tmp_path / "vit", data)

@@ -64,6 +64,13 @@ def convert(
             "means over so many by so many parts of the maps of all stages."
         ),
     ] = None,
+    rank: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="With --white: axes that are scaled each by its own variance; fewer are smaller files.",
+        ),
+    ] = 256,
     revision: Revision = None,
     token: Token = None,
 ):
@@ -83,7 +90,7 @@ def convert(
         from memssl_keras.zoo.card import write_card
 
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
-        model, facts = _whitened(source, out, white, found, _numbers(cells, white))
+        model, facts = _whitened(source, out, white, found, _numbers(cells, white), rank)
         if found and model:
             found = found._replace(model=model)
         chosen = [name.strip() for name in exports.split(",") if name.strip()]
@@ -119,7 +126,7 @@ def _numbers(cells, white):
     return numbers
 
 
-def _whitened(run, out, data, found, cells, most=10_000, shrinkage=0.1):
+def _whitened(run, out, data, found, cells, rank, most=10_000, shrinkage=0.1):
     """The `MaSSL` of a run with white features, and what the card says of them; None and nothing without data."""
     if data is None:
         return None, {}
@@ -136,13 +143,13 @@ def _whitened(run, out, data, found, cells, most=10_000, shrinkage=0.1):
     console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
     said = (
         f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
-        f"{len(images):,} pictures, without labels (shrinkage {shrinkage})."
+        f"{len(images):,} pictures, without labels (shrinkage {shrinkage}, rank {rank})."
     )
     if cells:
         grids = ", ".join(f"{number} × {number}" for number in cells)
         said += f" Its features are means over {grids} cells of the maps of the stages, of the first … of the last."
     drawn = (images[int(row)] for row in rows)
-    return whiten(model, drawn, shrinkage, cells=cells), {"whitening": said}
+    return whiten(model, drawn, shrinkage, rank, cells=cells), {"whitening": said}
 
 
 def _open_memory(source, data, credits, split, column):
