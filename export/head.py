@@ -41,7 +41,7 @@ def export_head(head, path, width: int, half=False) -> float:
 
     Raises:
         ValueError: half, and a matrix is beyond float16.
-        ParityError: it is more than 1e-5; nothing is written.
+        ParityError: the difference is more than 1e-5; nothing is written.
 
     Example:
         >>> import pathlib, tempfile

@@ -1,4 +1,4 @@
-"""Weights that float16 holds exactly, stored in it: half the file, the same graph."""
+"""Weights that float16 holds exactly, stored in it: half the file, the same numbers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-SMALLEST = 1024  # numbers; of fewer, a cast costs more bytes than it saves
+SMALLEST = 1024  # numbers; of fewer, what is saved is not worth a node
 
 
 def packed(model):
     """The same `ModelProto` with every large float32 weight that float16 holds exactly stored so, and cast back.
 
-    That is all of them where the encoder's weights were saved in float16. A runtime casts them once, when it opens
-    the file, and computes in float32 as before.
+    Those are the weights of an encoder that was saved in float16. A runtime that optimises graphs casts them once, when
+    it opens the file, and computes in float32 as before. To quantise such a file, let ONNX Runtime's
+    `quant_pre_process` fold the casts first: quantisers look for weights, and find casts.
     """
     smaller = onnx.ModelProto()
     smaller.CopyFrom(model)

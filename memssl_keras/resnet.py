@@ -4,8 +4,10 @@ References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
 """
 
+import operator
 import re
 
+import numpy as np
 from keras import Input, Model, initializers, layers
 
 from memssl_keras.lean import Convolution, GridPooling2D, MapNorm
@@ -34,10 +36,18 @@ def _pooled(x, cells, dtype, name):
     return layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name=name)(x)
 
 
+def _numbers(cells):
+    """One or several whole numbers as a list, which is empty where some are none."""
+    try:
+        return [operator.index(number) for number in (cells if np.ndim(cells) else [cells])]
+    except TypeError:
+        return []
+
+
 def _features(maps, grids, dtype):
     names = [*(f"stage_{stage}_pool" for stage in range(len(maps) - 1)), "pool"]
     features = [
-        _pooled(*part, dtype, name) for *part, name in zip(maps, grids, names, strict=True) if part[1]
+        _pooled(x, cells, dtype, name) for x, cells, name in zip(maps, grids, names, strict=True) if cells
     ][::-1]
     if len(features) == 1:
         return features[0]
@@ -72,7 +82,7 @@ def ResNet(
         name: Of the model.
 
     Raises:
-        ValueError: for an unknown stem, a count below 1, or cells for another number of stages than there are.
+        ValueError: for an unknown stem, a count below 1, or cells that are not as above.
 
     Example:
         >>> import numpy as np
@@ -86,10 +96,13 @@ def ResNet(
         raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar', 'half' or 'quarter'")
     if not blocks or min(*blocks, width) < 1:
         raise ValueError(f"blocks={blocks}, width={width}: expected numbers of at least 1")
-    grids = [0] * (len(blocks) - 1) + [cells] if isinstance(cells, int) else list(cells)
+    grids = _numbers(cells)
+    if grids and np.ndim(cells) == 0:
+        grids = [0] * (len(blocks) - 1) + grids
     if len(grids) != len(blocks) or min(grids) < 0 or max(grids) < 1:
         raise ValueError(
-            f"cells={cells}: expected a number of at least 1, or {len(blocks)}, one for each stage, not all of them 0"
+            f"cells={cells}: expected a whole number of at least 1, or {len(blocks)} of at least 0, one for each "
+            "stage, not all of them 0"
         )
     images = Input((None, None, 3), name="images")
     x = _convolution(images, width, *stems[stem], dtype, "stem")
@@ -122,17 +135,18 @@ def with_cells(encoder, cells):
     for layer in encoder.layers:
         if match := re.fullmatch(r"stage_(\d+)_block_\d+_relu_2", layer.name):
             ends[int(match[1])] = layer
-    names = {layer.name for layer in encoder.layers}
-    if not ends or "pool" not in names or "pools" in names or encoder.layers[-1].name != "pool":
+    last = encoder.layers[-1]
+    if not ends or last.name != "pool":
         raise ValueError(
             f"encoder={encoder.name!r}: expected a ResNet whose features are of its last stage alone"
         )
-    own = getattr(encoder.get_layer("pool"), "cells", 1)
-    if len(cells) != len(ends) or min(cells) < 0 or cells[-1] != own:
+    own, grids = getattr(last, "cells", 1), _numbers(cells)
+    if len(grids) != len(ends) or min(grids) < 0 or grids[-1] != own:
         raise ValueError(
-            f"cells={cells}: expected {len(ends)} numbers, one for each stage, {own} for the last"
+            f"cells={cells}: expected {len(ends)} whole numbers of at least 0, one for each stage, and the last of "
+            f"them {own}, as the encoder has it"
         )
     maps = [ends[stage].output for stage in range(len(ends))]
-    wider = Model(encoder.input, _features(maps, cells, encoder.layers[-1].dtype_policy), name=encoder.name)
+    wider = Model(encoder.input, _features(maps, grids, last.dtype_policy), name=encoder.name)
     wider.preprocessing = getattr(encoder, "preprocessing", None)
     return wider

@@ -27,14 +27,14 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256, cells=None):
         shrinkage: See `Whitening.fit`.
         rank: Axes that are scaled each by its own variance; of fewer features, all.
         batch_size: Images per forward pass.
-        cells: Of a `ResNet`, a number for each stage, see `with_cells`: the maps of earlier stages add colours, edges
-            and where they are to what the last one says.
+        cells: Of a `ResNet`, a number for each stage, as `memssl_keras.resnet.with_cells` takes them: features from
+            the maps of earlier stages, which say more of colours and edges, as well.
 
     Returns:
         A new `MaSSL`, not compiled.
 
     Raises:
-        ValueError: for another encoder, one that is white already, or as `Whitening.fit` does.
+        ValueError: for another encoder, one that is white already, or as `Whitening.fit` and `with_cells` do.
 
     References:
         Jégou and Chum, Negative Evidences and Co-occurences in Image Retrieval: The Benefit of PCA and Whitening,
@@ -59,9 +59,8 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256, cells=None):
         for layer in before.encoder.layers:
             after.encoder.get_layer(layer.name).set_weights(layer.get_weights())
         kernel, bias, *others = before.head.get_weights()
-        kernel = np.pad(
-            kernel, [(0, width - len(kernel)), (0, 0)]
-        )  # the head was not taught the other stages
+        # The head was not taught the other stages.
+        kernel = np.pad(kernel, [(0, width - len(kernel)), (0, 0)])
         after.head.set_weights([map_.undone(kernel), bias + mean @ kernel, *others])
     white.memory.set_weights(model.memory.get_weights())
     return white

@@ -43,10 +43,15 @@ def test_it_is_the_published_eighteen_layers(stem, halvings):
         ({"blocks": ()}, "expected numbers of at least 1"),
         ({"blocks": (1, 0)}, "expected numbers of at least 1"),
         ({"width": 0}, "width=0: expected numbers of at least 1"),
-        ({"cells": 0}, "cells=0: expected a number of at least 1, or 4, one for each stage"),
-        ({"cells": (1, 2)}, r"cells=\(1, 2\): expected a number of at least 1, or 4, one for each stage"),
+        (
+            {"cells": 0},
+            "cells=0: expected a whole number of at least 1, or 4 of at least 0, one for each stage",
+        ),
+        ({"cells": (1, 2)}, r"cells=\(1, 2\): expected a whole number of at least 1, or 4 of"),
         ({"cells": (0, 0, 0, 0)}, "expected .* not all of them 0"),
-        ({"cells": (1, 2, -1, 1)}, "expected a number of at least 1"),
+        ({"cells": (1, 2, -1, 1)}, "expected a whole number of at least 1"),
+        ({"cells": (1, 2, 0.5, 1)}, "expected a whole number of at least 1"),
+        ({"cells": 2.0}, "cells=2.0: expected a whole number of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(settings, message):

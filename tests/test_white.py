@@ -1,17 +1,20 @@
 """White features: what they are, and that a whitened model is the same one otherwise."""
 
+import re
+
 import keras
 import numpy as np
 import onnx
 import pytest
 import torch
 from memory_run import CREDITS, train, write_pictures
-from small_models import pictures, small_crops, small_massl
+from small_models import pictures, small_cnn, small_crops, small_massl
 from test_cli import run
 from tiny_run import pictures as waves
 
 from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
 from memssl_keras.branch import feature_width
+from memssl_keras.export.pack import SMALLEST
 from memssl_keras.export.verify import open_session
 from memssl_keras.massl import MaSSL
 from memssl_keras.resnet import with_cells
@@ -87,8 +90,8 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
         whiten(white, images)
 
 
-@pytest.mark.parametrize("cells", [(2, 2), (0, 2), (3, 2)])
-def test_features_of_all_stages(cells, tmp_path):
+@pytest.mark.parametrize("cells, rank", [((2, 2), 256), ([0, 2], 20), ((3, 2), 10)])
+def test_features_of_all_stages(cells, rank, tmp_path):
     """They follow the last stage's, and the head, which was not taught them, compares as before."""
     model, images = trained(), pictures(24)
     wider = with_cells(model.encoder, cells)
@@ -99,7 +102,7 @@ def test_features_of_all_stages(cells, tmp_path):
     if cells[0]:
         whole = raw_features(with_cells(model.encoder, (1, 2)), images)[:, 64:]
         np.testing.assert_allclose(features[:, 64:].reshape(24, -1, 8).mean(1), whole, atol=1e-5)
-    white = whiten(model, images, shrinkage=0.5, cells=cells)
+    white = whiten(model, images, shrinkage=0.5, rank=rank, cells=cells)
     assert feature_width(white.encoder) == features.shape[1]
     views = [torch.rand(4, 32, 32, 3) for _ in range(2)]
     for name in ("student", "teacher"):
@@ -110,12 +113,15 @@ def test_features_of_all_stages(cells, tmp_path):
     np.testing.assert_allclose(again, raw_features(white.encoder, images), atol=1e-5)
 
 
-def test_what_has_no_stages():
+def test_what_stages_cannot_be_taken():
     model = trained()
-    for cells in ((2,), (1, 3), (-1, 2)):
-        with pytest.raises(ValueError, match="expected 2 numbers, one for each stage, 2 for the last"):
+    for cells in (2, (2,), (1, 3), (-1, 2), (1.0, 2)):
+        with pytest.raises(
+            ValueError, match=f"cells={re.escape(str(cells))}: expected 2 whole numbers .* last of them 2"
+        ):
             with_cells(model.encoder, cells)
-    for encoder in (with_cells(model.encoder, (1, 2)), whiten(model, pictures(8)).encoder):
+    wide, white = with_cells(model.encoder, (1, 2)), whiten(model, pictures(8)).encoder
+    for encoder in (wide, white, small_cnn()):
         with pytest.raises(ValueError, match="expected a ResNet whose features are of its last stage alone"):
             with_cells(encoder, (1, 2))
 
@@ -158,15 +164,23 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
         in (folder / "README.md").read_text()
     )
     more = ("convert", run_folder, "--white", data, "--out", tmp_path / "all")
-    assert "expected whole numbers with commas, such as 3,3,3" in run(*more, "--cells", "3;3", code=1)
-    assert "expected 2 numbers, one for each stage" in run(*more, "--cells", "3", code=1)
+    assert "expected whole numbers with commas, such as 0,3,3" in run(*more, "--cells", "3;3", code=1)
+    assert "expected 2 whole numbers of at least 0, one for each stage" in run(*more, "--cells", "3", code=1)
     assert not (tmp_path / "all").exists()
-    run(*more, "--cells", "2,1", "--rank", 5)
+    memory = ("--memory", data, "--memory-credits", CREDITS, "--half")
+    run(*more, "--cells", "2,1", "--rank", 5, *memory)
+    head = onnx.load(tmp_path / "all" / HEAD).graph
+    kinds = {tensor.data_type for tensor in head.initializer if np.prod(tensor.dims) >= SMALLEST}
+    assert kinds == {onnx.TensorProto.FLOAT16}
     assert feature_width(from_pretrained(tmp_path / "all")) == features.shape[1] + 8 * 2**2
     card = (tmp_path / "all" / "README.md").read_text()
-    assert "means over 2 × 2, 1 × 1 cells of the maps" in card and "rank 5" in card
-    bare = ("convert", run_folder, "--cells", "2,1", "--out", tmp_path / "no")
-    assert "--cells=2,1: expected only with --white" in run(*bare, code=1)
+    assert (
+        "means over 1 × 1 cells of the map of stage 2, 2 × 2 cells of the map of stage 1." in card
+        and "rank 5" in card
+    )
+    for option in (("--cells", "2,1"), ("--rank", 5)):
+        said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
+        assert "--cells and --rank: expected only with --white" in said
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said

@@ -181,7 +181,7 @@ def ship_memory(
         File → bytes of what was written.
 
     Raises:
-        ValueError: no credits, a size below 8, or the folder of another encoder.
+        ValueError: no credits, a size below 8, the folder of another encoder, or half and a matrix beyond float16.
         ParityError: ONNX Runtime does not give what the Keras head gives.
     """
     from memssl_keras.branch import feature_width

@@ -60,17 +60,18 @@ def convert(
     cells: Annotated[
         str | None,
         typer.Option(
-            help="With --white: a number for each stage of the ResNet, with commas, such as 3,3,3. Features then are "
-            "means over so many by so many parts of the maps of all stages."
+            help="With --white: a number for each stage of the ResNet, with commas. Of 0,3,3 features are means over "
+            "3 × 3 parts of the second and third maps; the last number is the one that it was trained with."
         ),
     ] = None,
     rank: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
-            help="With --white: axes that are scaled each by its own variance; fewer are smaller files.",
+            help="With --white: axes that are scaled each by its own variance, 256 by default; fewer make a smaller "
+            "file.",
         ),
-    ] = 256,
+    ] = None,
     revision: Revision = None,
     token: Token = None,
 ):
@@ -89,13 +90,16 @@ def convert(
         from memssl_keras.convert import convert as run
         from memssl_keras.zoo.card import write_card
 
+        options = _white_options(white, cells, rank)
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
-        model, facts = _whitened(source, out, white, found, _numbers(cells, white), rank)
+        model, facts = _whitened(source, out, white, found, options)
         if found and model:
             found = found._replace(model=model)
         chosen = [name.strip() for name in exports.split(",") if name.strip()]
-        options = {"branch": branch, "num_heads": num_heads, "exports": chosen, "half": half}
-        encoder = run(source, out, **options, encoder=model and model.encoder, revision=revision, token=token)
+        settings = {"branch": branch, "num_heads": num_heads, "exports": chosen, "half": half}
+        encoder = run(
+            source, out, **settings, encoder=model and model.encoder, revision=revision, token=token
+        )
         console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
         if facts:
             write_card(out, out.resolve().name, **facts)
@@ -114,26 +118,26 @@ def _kind(encoder):
     )
 
 
-def _numbers(cells, white):
-    if cells is None:
-        return None
-    try:
-        numbers = tuple(int(number) for number in cells.split(","))
-    except ValueError:
-        raise ValueError(f"--cells={cells}: expected whole numbers with commas, such as 3,3,3") from None
+def _white_options(white, cells, rank):
     if white is None:
-        raise ValueError(f"--cells={cells}: expected only with --white")
-    return numbers
+        if cells or rank:
+            raise ValueError("--cells and --rank: expected only with --white")
+        return {}
+    try:
+        numbers = cells and tuple(int(number) for number in cells.split(","))
+    except ValueError:
+        raise ValueError(f"--cells={cells}: expected whole numbers with commas, such as 0,3,3") from None
+    return {"cells": numbers, **({"rank": rank} if rank else {})}
 
 
-def _whitened(run, out, data, found, cells, rank, most=10_000, shrinkage=0.1):
+def _whitened(run, out, data, found, options, most=10_000, shrinkage=0.1):
     """The `MaSSL` of a run with white features, and what the card says of them; None and nothing without data."""
     if data is None:
         return None, {}
     import numpy as np
 
     from memssl_keras.datasets_source import open_data
-    from memssl_keras.white import whiten
+    from memssl_keras.white import LAYER, whiten
     from memssl_keras.zoo.run_memory import model_of_run
 
     if pathlib.Path(run).resolve() == out.resolve():
@@ -141,15 +145,16 @@ def _whitened(run, out, data, found, cells, rank, most=10_000, shrinkage=0.1):
     model, images = found.model if found else model_of_run(run)[0], open_data(data)
     rows = np.random.default_rng(0).permutation(len(images))[:most]
     console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
+    white = whiten(model, (images[int(row)] for row in rows), shrinkage, **options)
     said = (
         f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
-        f"{len(images):,} pictures, without labels (shrinkage {shrinkage}, rank {rank})."
+        f"{len(images):,} pictures, without labels (shrinkage {shrinkage}, rank "
+        f"{white.encoder.get_layer(LAYER).rank})."
     )
-    if cells:
-        grids = ", ".join(f"{number} × {number}" for number in cells)
-        said += f" Its features are means over {grids} cells of the maps of the stages, of the first … of the last."
-    drawn = (images[int(row)] for row in rows)
-    return whiten(model, drawn, shrinkage, rank, cells=cells), {"whitening": said}
+    if cells := options["cells"]:
+        grids = [f"{n} × {n} cells of the map of stage {stage + 1}" for stage, n in enumerate(cells) if n]
+        said += f" They are means over {', '.join(reversed(grids))}."
+    return white, {"whitening": said}
 
 
 def _open_memory(source, data, credits, split, column):
