@@ -38,9 +38,14 @@ def to_float16(model):
 
 
 def _operators(model):
-    """What is quantised: matrix products with weights and, but for the patches of a ViT, convolutions."""
+    """What is quantised: matrix products with weights and all convolutions but the first, see `_stem`."""
     convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
     return ["MatMul", "Gemm"] + (["Conv"] if convolutions > 1 else [])
+
+
+def _stem(path):
+    """The first convolution: few products, of pixels, whose rounding every other one would see."""
+    return [node.name for node in onnx.load(path).graph.node if node.op_type == "Conv"][:1]
 
 
 def to_int8(model):
@@ -57,6 +62,7 @@ def to_int8(model):
             source,
             out,
             op_types_to_quantize=_operators(model),
+            nodes_to_exclude=_stem(source),
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
@@ -89,6 +95,7 @@ def to_static_int8(model, batches):
             out,
             Reader(),
             op_types_to_quantize=_operators(model),
+            nodes_to_exclude=_stem(source),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,

@@ -168,7 +168,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     assert "expected 2 whole numbers of at least 0, one for each stage" in run(*more, "--cells", "3", code=1)
     assert not (tmp_path / "all").exists()
     memory = ("--memory", data, "--memory-credits", CREDITS, "--half")
-    run(*more, "--cells", "2,1", "--rank", 5, *memory)
+    run(*more, "--cells", "2,1", "--rank", 5, "--shrinkage", 0.2, *memory)
     head = onnx.load(tmp_path / "all" / HEAD).graph
     kinds = {tensor.data_type for tensor in head.initializer if np.prod(tensor.dims) >= SMALLEST}
     assert kinds == {onnx.TensorProto.FLOAT16}
@@ -176,11 +176,11 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     card = (tmp_path / "all" / "README.md").read_text()
     assert (
         "means over 1 × 1 cells of the map of stage 2, 2 × 2 cells of the map of stage 1." in card
-        and "rank 5" in card
+        and "shrinkage 0.2, rank 5)" in card
     )
-    for option in (("--cells", "2,1"), ("--rank", 5)):
+    for option in (("--cells", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
         said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
-        assert "--cells and --rank: expected only with --white" in said
+        assert "--cells, --rank and --shrinkage: expected only with --white" in said
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said

@@ -72,6 +72,12 @@ def convert(
             "file.",
         ),
     ] = None,
+    shrinkage: Annotated[
+        float | None,
+        typer.Option(
+            help="With --white: what is added to every variance, as a share of their mean; 0.1 by default."
+        ),
+    ] = None,
     revision: Revision = None,
     token: Token = None,
 ):
@@ -90,7 +96,7 @@ def convert(
         from memssl_keras.convert import convert as run
         from memssl_keras.zoo.card import write_card
 
-        options = _white_options(white, cells, rank)
+        options = _white_options(white, cells, rank=rank, shrinkage=shrinkage)
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
         model, facts = _whitened(source, out, white, found, options)
         if found and model:
@@ -118,19 +124,20 @@ def _kind(encoder):
     )
 
 
-def _white_options(white, cells, rank):
+def _white_options(white, cells, **numbers):
+    given = {name: number for name, number in numbers.items() if number is not None}
     if white is None:
-        if cells or rank:
-            raise ValueError("--cells and --rank: expected only with --white")
+        if cells or given:
+            raise ValueError("--cells, --rank and --shrinkage: expected only with --white")
         return {}
     try:
-        numbers = cells and tuple(int(number) for number in cells.split(","))
+        grids = cells and tuple(int(number) for number in cells.split(","))
     except ValueError:
         raise ValueError(f"--cells={cells}: expected whole numbers with commas, such as 0,3,3") from None
-    return {"cells": numbers, **({"rank": rank} if rank else {})}
+    return {"cells": grids, "shrinkage": 0.1} | given
 
 
-def _whitened(run, out, data, found, options, most=10_000, shrinkage=0.1):
+def _whitened(run, out, data, found, options, most=10_000):
     """The `MaSSL` of a run with white features, and what the card says of them; None and nothing without data."""
     if data is None:
         return None, {}
@@ -145,10 +152,10 @@ def _whitened(run, out, data, found, options, most=10_000, shrinkage=0.1):
     model, images = found.model if found else model_of_run(run)[0], open_data(data)
     rows = np.random.default_rng(0).permutation(len(images))[:most]
     console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
-    white = whiten(model, (images[int(row)] for row in rows), shrinkage, **options)
+    white = whiten(model, (images[int(row)] for row in rows), **options)
     said = (
         f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
-        f"{len(images):,} pictures, without labels (shrinkage {shrinkage}, rank "
+        f"{len(images):,} pictures, without labels (shrinkage {options['shrinkage']}, rank "
         f"{white.encoder.get_layer(LAYER).rank})."
     )
     if cells := options["cells"]:
