@@ -2,9 +2,9 @@
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
 project's, for small images: `vitn4_cifar10`, `resnet12_cifar10` and `resnet12_glyphs` are for a processor core and an
-hour or two; `vitt4_cifar10`, `vitt8_glyphs` and `resnet18_cifar10` are for a GPU and have not been run to their end yet. The last
-has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512, no blur; with
-`memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
+hour or two; `vitt4_cifar10`, `vitt8_glyphs` and `resnet18_cifar10` are for a GPU and have not been run to their end
+yet. The last has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512,
+no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
 """
 
 import dataclasses
