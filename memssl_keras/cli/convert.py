@@ -90,7 +90,7 @@ def convert(
 
     With --white, the encoder gets a last linear layer that makes its features white over up to 10,000 of these
     pictures, in which no direction drowns the others any more; the head of the memory undoes it. --cells takes the
-    maps of all stages into these features, not that of the last one alone.
+    maps of earlier stages into these features, beside that of the last one.
     """
     with errors_in_words():
         from memssl_keras.convert import convert as run
