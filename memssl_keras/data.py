@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from memssl_keras.datasets_source import Column, Stream, is_stream
 from memssl_keras.images import ImageError
 from memssl_keras.jpeg import read_fast
+from memssl_keras.pairs import Paired
 from memssl_keras.sources import ImageSource
 from memssl_keras.unreadable import Unreadable
 from memssl_keras.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
@@ -132,10 +133,35 @@ class _ViewsOfImages(Dataset):
         """What an image is called in the list of unreadable ones."""
         if isinstance(self.images, ImageSource):
             return self.images.ids[index]
-        if isinstance(self.images, Column):
+        if isinstance(self.images, (Column, Paired)):
             return self.images.name(index)
         image = self.images[index]
         return str(image) if isinstance(image, (str, pathlib.Path)) else f"image {index}"
+
+
+class _ViewsOfPairs(_ViewsOfImages):
+    """The same where the views after global view 1 may be of another image of the group.
+
+    An image that takes the place of an unreadable one has no partner; an unreadable partner has the image itself in
+    its place.
+    """
+
+    def __getitem__(self, key):
+        epoch, index = key
+        rng = _generator(self.seed, epoch, index)
+        picture, reasons = self._read(range(index, index + len(self)), self.most)
+        if picture is None:
+            return None, reasons
+        partner = None if reasons else self.images.partner(index, rng)
+        other = None
+        if partner is not None:
+            other, reasons = self._read([partner], 0)
+        return self.views(picture, rng, other), reasons
+
+    def _read(self, places, most):
+        places = (i % len(self) for i in places)
+        images = ((self.images[i], functools.partial(self.name, i)) for i in places)
+        return _first_readable(images, most, lambda picture: picture)
 
 
 class _ViewsOfStream(Dataset):
@@ -316,7 +342,8 @@ def view_loader(
     if isinstance(images, Stream):
         data, order = _ViewsOfStream(length, views, seed), _StreamOrder(images, *place)
     else:
-        data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed, unreadable.limit)
+        of_images = _ViewsOfPairs if isinstance(images, Paired) else _ViewsOfImages
+        data = _ReadyViews(images) if ready else of_images(images, views, seed, unreadable.limit)
         order = _Order(length, *place)
     loader = _Batches(
         data,
@@ -345,7 +372,7 @@ def _as_images(x):
         return x.numpy() if isinstance(x, torch.Tensor) else x
     if isinstance(x, (list, tuple)):
         return list(x)
-    if isinstance(x, (ImageSource, Column, Stream)):
+    if isinstance(x, (ImageSource, Column, Stream, Paired)):
         return x
     if is_stream(x):
         raise ValueError(

@@ -9,6 +9,7 @@ import keras
 from memssl_keras import distributed
 from memssl_keras.callbacks import Checkpoint, MetricsTable, environment
 from memssl_keras.observe import MemoryHealth
+from memssl_keras.pairs import Paired
 from memssl_keras.pretrained import replace_file
 
 RUN = "run.json"
@@ -20,7 +21,8 @@ class SettingsChanged(ValueError):
 
 def _settings(recipe, images, seed):
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    return {**plain, "images": len(images), "seed": seed}
+    pairs = {"pairs": images.settings} if isinstance(images, Paired) else {}
+    return {**plain, "images": len(images), "seed": seed, **pairs}
 
 
 def _find_run(checkpoint, settings, allow_changed, say):
