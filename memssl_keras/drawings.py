@@ -67,9 +67,8 @@ def rotate(image, rng, degrees):
     """Turned about its middle by up to `degrees` either way, on the colour of its background."""
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), uniform(rng, -degrees, degrees), 1)
-    return cv2.warpAffine(
-        image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=background(image)
-    )
+    ground = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": background(image)}
+    return cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, **ground)
 
 
 _SCALERS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)

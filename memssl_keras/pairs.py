@@ -64,7 +64,7 @@ class Paired:
         return self.images.ids[index] if hasattr(self.images, "ids") else f"image {index}"
 
     def partner(self, index, rng):
-        """The index of another image of the group, uniformly drawn; `None` with 1 − probability or where there is none."""
+        """The index of another image of the group, uniformly drawn; `None` where there is none or it is not drawn."""
         first, end = self._starts[self._group[index] : self._group[index] + 2]
         others = int(end - first) - 1
         if self._alone[index] or others < 1 or rng.random() >= self.probability:

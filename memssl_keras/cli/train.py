@@ -75,6 +75,15 @@ def pretrain(
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
     ] = 500,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that says which pictures show one thing: they may be views of each other. It is a weak label."
+        ),
+    ] = None,
+    pairs: Annotated[
+        float, typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group.")
+    ] = 0.5,
     max_unreadable: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of the images that may be unreadable; see unreadable.csv."),
@@ -116,6 +125,11 @@ def pretrain(
             images_per_epoch=images_per_epoch,
             shuffle_buffer=shuffle_buffer,
         )
+        if group:
+            from memssl_keras.pairs import Paired
+            from memssl_keras.sources import column_of
+
+            images = Paired(images, column_of(images, group), pairs)
         voters, held_out = open_labelled(labelled, label) if labelled else (None, None)
         import torch
 

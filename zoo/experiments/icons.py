@@ -35,6 +35,7 @@ from icon_names import Styles, normalised
 from icon_sets import LICENCES, drawings, is_held_out, read_set, svg
 
 PACKAGE, SIZE = "@iconify/json@2.2.535", 64
+COUNTED = ("icons", "drawn", "alike", "broken")
 
 
 def fetched(folder):
@@ -82,12 +83,34 @@ def png_of(pixels):
     return out.getvalue()
 
 
+def _by_draw(names, prefix):
+    return sorted(names, key=lambda name: hashlib.sha256(f"{prefix}:{name}".encode()).digest())
+
+
+def sample(groups, prefix, variants=None, names=None):
+    """A fixed draw of a set's icons: at most `variants` of a normalised name, and of at most `names` names.
+
+    Args:
+        groups: {icon: its normalised name}.
+        prefix: The set; part of the seed.
+    """
+    chosen = set(_by_draw(set(groups.values()), prefix)[:names])
+    members = {}
+    for icon in _by_draw(groups, prefix):
+        members.setdefault(groups[icon], []).append(icon)
+    kept = {icon for group in chosen for icon in members[group][:variants]}
+    return [icon for icon in groups if icon in kept]
+
+
 def draw_set(job):
     """Draw one set into a Parquet file; its row of the table of licences and its broken icons."""
-    package, prefix, licence, out = job
+    package, prefix, licence, out, limits = job
     collection = read_set(package, prefix)
     styles, seen, rows, broken, alike = Styles.of(collection), set(), [], [], 0
-    for name, drawing in drawings(collection):
+    found = dict(drawings(collection))
+    groups = {name: normalised(name, styles) for name in found}
+    for name in sample(groups, prefix, *limits):
+        drawing = found[name]
         try:
             pixels = drawn(drawing)
         except ValueError as error:
@@ -98,11 +121,12 @@ def draw_set(job):
             alike += 1
             continue
         seen.add(digest)
-        rows.append({"image": {"bytes": png_of(pixels), "path": None}, "name": name, "group": normalised(name, styles)})
+        rows.append({"image": {"bytes": png_of(pixels), "path": None}, "name": name, "group": groups[name]})
     for row in rows:
         row |= {"set": prefix, "licence": licence}
     write(rows, out / f"{prefix}.parquet")
-    return {"set": prefix, "drawn": len(rows), "alike": alike, "broken": len(broken)}, broken
+    counts = {"icons": len(found), "drawn": len(rows), "alike": alike, "broken": len(broken)}
+    return prefix, counts, broken
 
 
 def write(rows, path, columns=("image", "set", "name", "group", "licence")):
@@ -147,6 +171,10 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--fetch", action="store_true", help="Bring the package by npm where DATA lacks it.")
     parser.add_argument("--sets", help="Some sets, with commas; all by default.")
+    parser.add_argument(
+        "--variants", type=int, help="Of a set that is trained on, drawings of one name; all by default."
+    )
+    parser.add_argument("--names", type=int, help="Of a set that is trained on, names; all by default.")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     package = fetched(args.data) if args.fetch else args.data / "package"
@@ -157,17 +185,21 @@ def main():
     if missing := [prefix for prefix in chosen if prefix not in collections]:
         raise SystemExit(f"--sets={','.join(missing)}: the package holds no such set")
     rows, out = {row[0]: row for row in licence_rows(collections) if row[0] in chosen}, args.data / "icons"
-    jobs = [(package, p, rows[p][3], out / "drawn") for p in chosen if not rows[p][4].startswith("refused")]
+    limits = {"drawn": (args.variants, args.names), "held out": (None, None)}
+    jobs = [(package, p, rows[p][3], out / "drawn", limits[rows[p][4]]) for p in chosen if rows[p][4] in limits]
     jobs.sort(key=lambda job: -collections[job[1]]["total"])
     counts, broken = {}, []
     with multiprocessing.Pool(args.processes) as pool:
-        for count, bad in pool.imap_unordered(draw_set, jobs):
-            counts[count["set"]], broken = count, broken + bad
-    numbers = [[*row, *(counts.get(row[0], {}).get(k, 0) for k in ("drawn", "alike", "broken"))] for row in rows.values()]
-    write_csv(out / "licences.csv", numbers, ["set", "title", "author", "licence", "taken", "drawn", "alike", "broken"])
+        for prefix, count, bad in pool.imap_unordered(draw_set, jobs):
+            counts[prefix], broken = count, broken + bad
+    numbers = [[*row, *(counts.get(row[0], {}).get(k, 0) for k in COUNTED)] for row in rows.values()]
+    write_csv(out / "licences.csv", numbers, ["set", "title", "author", "licence", "taken", *COUNTED])
     write_csv(out / "broken.csv", sorted(broken), ["set", "name", "reason"])
-    drawn_, alike, bad = (sum(count[k] for count in counts.values()) for k in ("drawn", "alike", "broken"))
-    print(f"{drawn_:,} icons of {len(counts)} sets drawn, {alike:,} alike within their set, {bad:,} broken")
+    total = {k: sum(count[k] for count in counts.values()) for k in COUNTED}
+    print(
+        f"{total['drawn']:,} of {total['icons']:,} icons of {len(counts)} sets drawn, {total['alike']:,} like another "
+        f"of their set, {total['broken']:,} broken"
+    )
 
 
 if __name__ == "__main__":
