@@ -49,7 +49,11 @@ class Paired:
     @property
     def settings(self):
         """What decides the pairs, for the record of a run."""
-        return {"probability": self.probability, "groups": int(self._group.max()) + 1, "crc32": self._checksum}
+        return {
+            "probability": self.probability,
+            "groups": int(self._group.max()) + 1,
+            "crc32": self._checksum,
+        }
 
     def __len__(self):
         return len(self.images)

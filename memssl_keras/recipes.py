@@ -227,7 +227,7 @@ RECIPES = {
         Recipe(
             "resnet12_icons",
             # As for glyphs, and what a screen does to a drawing: any two colours, small sizes, margins, JPEG.
-            {"blocks": (1, 2, 2), "width": 40, "stem": "half", "cells": 3, "preprocessing": _pixels(80)},
+            {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 3, "preprocessing": _pixels(80)},
             views=MultiCrop(
                 48,
                 24,
@@ -248,7 +248,7 @@ RECIPES = {
                 small_share=(0.25, 0.9),
                 jpeg=0.2,
             ),
-            epochs=10,
+            epochs=2,
             learning_rate=4e-3,
             warmup_epochs=0.2,
             family="resnet",

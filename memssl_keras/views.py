@@ -141,7 +141,9 @@ class MultiCrop:
         for name, least, most in (("pad_share", 0, 10), ("small_share", 0, 1), ("jpeg_quality", 1, 100)):
             low, high = getattr(self, name)
             if not least <= low <= high <= most or not high:
-                raise ValueError(f"{name}={(low, high)}: expected {least} ≤ low ≤ high ≤ {most}, high above 0")
+                raise ValueError(
+                    f"{name}={(low, high)}: expected {least} ≤ low ≤ high ≤ {most}, high above 0"
+                )
 
     @property
     def count(self):
@@ -156,7 +158,9 @@ class MultiCrop:
             rng: A `numpy.random.Generator`; the same state gives the same views.
             other: Another picture of the same thing, from which the views after global view 1 are cut.
         """
-        pictures = [np.require(x, requirements=("C", "W")) for x in (image, other) if x is not None]  # as torch asks
+        pictures = [
+            np.require(x, requirements=("C", "W")) for x in (image, other) if x is not None
+        ]  # as torch asks
         grey = [bool(self.recolour) and drawings.is_grey(picture) for picture in pictures]
         views = []
         for i, size in enumerate([self.global_size] * 2 + [self.local_size] * self.local_views):

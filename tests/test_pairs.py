@@ -79,8 +79,14 @@ def test_pairs_do_not_depend_on_workers_and_differ_between_epochs():
 def test_an_unreadable_partner_is_listed_and_the_image_takes_its_place(tmp_path):
     pictures = [*images(3), b"no image"]
     paired = Paired(pictures, ["a", "b", "c", "c"], 1.0)
-    loader = view_loader(paired, views=PLAIN, batch_size=3, max_unreadable=0.9, unreadable_csv=tmp_path / "u.csv")
-    seen = {int(a): int(b) for (views,) in loader for a, b in zip(*(v[:, 0, 0, 0] for v in views[:2]), strict=True)}
+    loader = view_loader(
+        paired, views=PLAIN, batch_size=3, max_unreadable=0.9, unreadable_csv=tmp_path / "u.csv"
+    )
+    seen = {
+        int(a): int(b)
+        for (views,) in loader
+        for a, b in zip(*(v[:, 0, 0, 0] for v in views[:2]), strict=True)
+    }
     assert seen.get(2, 2) == 2 and all(first == second for first, second in seen.items())
     assert "image 3" in (tmp_path / "u.csv").read_text()
 

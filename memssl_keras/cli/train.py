@@ -82,7 +82,8 @@ def pretrain(
         ),
     ] = None,
     pairs: Annotated[
-        float, typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group.")
+        float,
+        typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group."),
     ] = 0.5,
     max_unreadable: Annotated[
         float,

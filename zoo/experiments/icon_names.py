@@ -21,7 +21,19 @@ What this does not do: synonyms (`trash`, `delete`, `bin`) stay apart, and so do
 import dataclasses
 import re
 
-STYLES = {"filled", "fill", "outline", "outlined", "solid", "duotone", "twotone", "bold", "thin", "linear", "broken"}
+STYLES = {
+    "filled",
+    "fill",
+    "outline",
+    "outlined",
+    "solid",
+    "duotone",
+    "twotone",
+    "bold",
+    "thin",
+    "linear",
+    "broken",
+}
 SIZES = {"10", "12", "16", "20", "24", "28", "32", "36", "48", "64", "16px", "20px", "24px", "32px"}
 LEADING = {"ios", "md", "baseline", "outline", "outlined", "twotone"}
 BRANDS = {"brand", "brands", "logo", "logos", "social", "icon"}

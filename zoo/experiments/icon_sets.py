@@ -71,7 +71,9 @@ def drawings(collection):
             return None
         turns = (parent.get("rotate", 0) + alias.get("rotate", 0)) % 4
         flips = {key: parent.get(key, False) != alias.get(key, False) for key in ("hFlip", "vFlip")}
-        own = {key: value for key, value in alias.items() if key in ("left", "top", "width", "height", "hidden")}
+        own = {
+            key: value for key, value in alias.items() if key in ("left", "top", "width", "height", "hidden")
+        }
         return {**parent, **own, **flips, "rotate": turns}
 
     found = [(name, resolved(name)) for name in [*icons, *aliases]]

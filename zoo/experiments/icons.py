@@ -186,7 +186,9 @@ def main():
         raise SystemExit(f"--sets={','.join(missing)}: the package holds no such set")
     rows, out = {row[0]: row for row in licence_rows(collections) if row[0] in chosen}, args.data / "icons"
     limits = {"drawn": (args.variants, args.names), "held out": (None, None)}
-    jobs = [(package, p, rows[p][3], out / "drawn", limits[rows[p][4]]) for p in chosen if rows[p][4] in limits]
+    jobs = [
+        (package, p, rows[p][3], out / "drawn", limits[rows[p][4]]) for p in chosen if rows[p][4] in limits
+    ]
     jobs.sort(key=lambda job: -collections[job[1]]["total"])
     counts, broken = {}, []
     with multiprocessing.Pool(args.processes) as pool:

@@ -53,7 +53,9 @@ def recall(queries, names, gallery, gallery_names, k=1):
 
 def measure(encoder, data, fitted, queries=1000):
     """The scores of an encoder, by name."""
-    rows = {p: pq.read_table(data / "icons" / "drawn" / f"{p}.parquet").to_pylist() for p in ("lucide", "tabler")}
+    rows = {
+        p: pq.read_table(data / "icons" / "drawn" / f"{p}.parquet").to_pylist() for p in ("lucide", "tabler")
+    }
     names = {p: np.array([row["group"] for row in part]) for p, part in rows.items()}
     vectors = {p: embed(encoder, [row["image"]["bytes"] for row in part], 128) for p, part in rows.items()}
     rng = np.random.default_rng(0)
@@ -87,7 +89,9 @@ def main():
     parser.add_argument("--name", required=True)
     parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--pairs", type=float, default=0.0)
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE, views.FIELD=, encoder.FIELD=")
+    parser.add_argument(
+        "--set", action="append", default=[], help="FIELD=VALUE, views.FIELD=, encoder.FIELD="
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)

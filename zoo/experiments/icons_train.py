@@ -11,13 +11,15 @@ those trained on, and `.data/icons/train.csv`, what was taken of each set and wh
 - no emoji of a held-out codepoint, nor one whose codepoint is not known; see `glyphs.held_out`.
 - of pictures with the same pixels, one.
 
-The emoji of `.data/emoji` and sketches join them. Sketches have no group.
+Of each set of logos, programming or flags, which no other set draws, `--marks` icons are taken by a fixed draw. The
+emoji of `.data/emoji` and sketches join them. Sketches have no group.
 """
 
 import argparse
 import collections
 import hashlib
 import io
+import json
 import pathlib
 import sys
 
@@ -33,6 +35,7 @@ from icon_sets import EMOJI, HELD_OUT, is_held_out, read_set
 from icons import SIZE, write, write_csv
 
 ALIKE = 0.97
+MARKS = ("Logos", "Programming", "Flags / Maps")
 REASONS = ("taken", "held-out emoji", "unknown emoji", "same pixels", "like a held-out icon")
 
 
@@ -55,7 +58,10 @@ def outline(pixels, side=16):
 def nearest(vectors, others, block=1024):
     """The largest correlation of each of `vectors` `(N, D)` with any of `others`."""
     others = torch.from_numpy(others).T.contiguous()
-    parts = [(torch.from_numpy(vectors[i : i + block]) @ others).max(1).values for i in range(0, len(vectors), block)]
+    parts = [
+        (torch.from_numpy(vectors[i : i + block]) @ others).max(1).values
+        for i in range(0, len(vectors), block)
+    ]
     return torch.cat(parts).numpy()
 
 
@@ -86,7 +92,11 @@ def vendors_emoji(folder, codes):
     """The rows of `.data/emoji` that are trained on; their group is that of the same codepoint in the icon sets."""
     names = {code.replace("-fe0f", ""): name for name, code in codes.items()}
     table = pq.read_table(next(folder.glob("train*.parquet"))).to_pylist()
-    licences = ("MIT", "Apache-2.0", "CC-BY-4.0")  # of Fluent, Noto, Twemoji, as the column `vendor` numbers them
+    licences = (
+        "MIT",
+        "Apache-2.0",
+        "CC-BY-4.0",
+    )  # of Fluent, Noto, Twemoji, as the column `vendor` numbers them
     return [
         {
             "image": {"bytes": shrunk(row["image"]["bytes"]), "path": None},
@@ -113,7 +123,9 @@ def choose(data, codes):
     """The icons that are trained on, and a count of each set's by what became of them."""
     drawn = data / "icons" / "drawn"
     hidden = [p for family in HELD_OUT.values() for p in family if (drawn / f"{p}.parquet").exists()]
-    outlines = [outline(pixels_of(row)) for p in hidden for row in pq.read_table(drawn / f"{p}.parquet").to_pylist()]
+    outlines = [
+        outline(pixels_of(row)) for p in hidden for row in pq.read_table(drawn / f"{p}.parquet").to_pylist()
+    ]
     outlines = np.stack(outlines)
     seen, taken, counts = set(), [], collections.defaultdict(collections.Counter)
     for path in sorted(drawn.glob("*.parquet")):
@@ -133,20 +145,46 @@ def choose(data, codes):
     return taken, counts
 
 
+def thinned(rows, categories, most):
+    """The rows, but at most `most` of each set whose category is of `MARKS`."""
+    order = sorted(
+        range(len(rows)),
+        key=lambda i: hashlib.sha256(f"{rows[i]['set']}:{rows[i]['name']}".encode()).digest(),
+    )
+    counts, kept = collections.Counter(), set()
+    for i in order:
+        prefix = rows[i]["set"]
+        counts[prefix] += 1
+        if categories.get(prefix) not in MARKS or counts[prefix] <= most:
+            kept.add(i)
+    return [row for i, row in enumerate(rows) if i in kept]
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument(
+        "--marks", type=int, default=300, help="Icons of a set of logos, programming or flags."
+    )
     args, rng = parser.parse_args(), np.random.default_rng(0)
     torch.set_num_threads(1)
     codes, out = codepoints(args.data / "package"), args.data / "icons"
     rows, counts = choose(args.data, codes)
+    sets = json.loads((args.data / "package" / "collections.json").read_text(encoding="utf-8"))
+    rows = thinned(rows, {prefix: info.get("category") for prefix, info in sets.items()}, args.marks)
     emoji = vendors_emoji(args.data / "emoji", codes)
     sketches, others = share_of(args.data / "quickdraw", 1 / 4, rng)
     write_sketches(others, out / "sketches")
     rows += emoji + [
-        {"image": {"bytes": png, "path": None}, "set": "quickdraw", "name": "", "group": "", "licence": "CC-BY-4.0"}
+        {
+            "image": {"bytes": png, "path": None},
+            "set": "quickdraw",
+            "name": "",
+            "group": "",
+            "licence": "CC-BY-4.0",
+        }
         for png in sketches
     ]
     write(rows, out / "train.parquet")
