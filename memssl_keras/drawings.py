@@ -32,7 +32,7 @@ def recolour(image, rng, contrast=64):
         contrast: How far apart the two are in luma at least, of 255; either may be the lighter one.
     """
     ink, paper = np.zeros(3), np.full(3, 255.0)
-    for _ in range(10):
+    for _ in range(40):  # one draw in three will do
         first, second = rng.random((2, 3)) * 255
         if abs((first - second) @ _LUMA) >= contrast:
             ink, paper = first, second
