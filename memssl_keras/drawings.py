@@ -19,8 +19,8 @@ def is_grey(image):
 
 def background(image):
     """The colour that most of the four corners have, as a tuple of 3 whole numbers: their median."""
-    corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
-    return tuple(int(value) for value in np.median(corners, axis=0))
+    corners = zip(*(image[y, x].tolist() for y in (0, -1) for x in (0, -1)), strict=True)
+    return tuple(sum(sorted(values)[1:3]) // 2 for values in corners)
 
 
 def recolour(image, rng, contrast=64):

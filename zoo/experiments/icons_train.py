@@ -160,6 +160,17 @@ def thinned(rows, categories, most):
     return [row for i, row in enumerate(rows) if i in kept]
 
 
+def sized(rows, size):
+    """At most `size` of the rows by a fixed draw: those whose name one set alone draws go first."""
+    drawers = collections.defaultdict(set)
+    for row in rows:
+        drawers[row["group"]].add(row["set"])
+    alone = np.array([len(drawers[row["group"]]) < 2 for row in rows])
+    order = np.random.default_rng(0).permutation(len(rows))
+    kept = sorted(order[np.argsort(alone[order], kind="stable")][:size])
+    return [rows[i] for i in kept]
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,6 +178,12 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument(
         "--marks", type=int, default=300, help="Icons of a set of logos, programming or flags."
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=0,
+        help="Rows to reach: icons that three sets or more draw come twice then.",
     )
     args, rng = parser.parse_args(), np.random.default_rng(0)
     torch.set_num_threads(1)
@@ -187,6 +204,7 @@ def main():
         }
         for png in sketches
     ]
+    rows = sized(rows, args.size)
     write(rows, out / "train.parquet")
     lines = [[prefix, *(count[reason] for reason in REASONS)] for prefix, count in sorted(counts.items())]
     write_csv(out / "train.csv", lines, ["set", *REASONS])
