@@ -229,8 +229,8 @@ RECIPES = {
             # As for glyphs, and what a screen does to a drawing: any two colours, small sizes, margins, JPEG.
             {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 3, "preprocessing": _pixels(80)},
             views=MultiCrop(
-                48,
-                24,
+                40,
+                20,
                 0,
                 global_scale=(0.5, 1.0),
                 flip=0.0,
