@@ -10,7 +10,8 @@ from memssl_keras import distributed
 from memssl_keras.callbacks import Checkpoint, MetricsTable, environment
 from memssl_keras.observe import MemoryHealth
 from memssl_keras.pairs import Paired
-from memssl_keras.pretrained import replace_file
+from memssl_keras.pretrained import from_pretrained, replace_file
+from memssl_keras.start import start_from
 
 RUN = "run.json"
 
@@ -63,6 +64,7 @@ def pretrain(
     images,
     folder,
     *,
+    start=None,
     seed=0,
     workers=0,
     checkpoint_every=500,
@@ -83,6 +85,8 @@ def pretrain(
         images: What `MaSSL.fit` takes as images.
         folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
             `unreadable.csv` where images could not be read.
+        start: Name or folder of a trained encoder whose weights the recipe's begin with, as `from_pretrained` takes
+            it; an interrupted run goes on from its checkpoint all the same.
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
@@ -106,13 +110,14 @@ def pretrain(
     main, folder = distributed.is_main(), pathlib.Path(folder)
     say = say if main else lambda line: None
     checkpoint = Checkpoint(folder, checkpoint_every)
-    settings = _settings(recipe, images, seed)
+    settings = _settings(recipe, images, seed) | ({"start": str(start)} if start else {})
     distributed.check_same("settings", settings)
     # The main process alone reads and writes the folder; the others need not see it.
     newest, changes = distributed.from_main(lambda: _find_run(checkpoint, settings, allow_changed, say))
 
     keras.utils.set_random_seed(seed)
-    model, schedules = recipe.build(seed=seed), recipe.schedules()
+    encoder = start and not newest and start_from(recipe.build_encoder(), from_pretrained(start))
+    model, schedules = recipe.build(encoder or None, seed=seed), recipe.schedules()
     epoch = batch = 0
     if newest:
         state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))

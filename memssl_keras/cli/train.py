@@ -85,6 +85,10 @@ def pretrain(
         float,
         typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group."),
     ] = 0.5,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Trained encoder whose weights the run begins with; it has to fit the recipe's."),
+    ] = None,
     max_unreadable: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of the images that may be unreadable; see unreadable.csv."),
@@ -157,7 +161,7 @@ def pretrain(
 
             observers.append(TensorBoard(out / "tensorboard"))
         options = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
-        options |= {"allow_changed": allow_changed, "say": console.print}
+        options |= {"start": start, "allow_changed": allow_changed, "say": console.print}
         if main:
             observers.append(progress)
         try:

@@ -28,8 +28,9 @@ from table import add_row
 
 from memssl_keras import get_recipe
 from memssl_keras.pairs import Paired
-from memssl_keras.pretrained import embed
+from memssl_keras.pretrained import embed, from_pretrained
 from memssl_keras.resnet import with_cells
+from memssl_keras.start import start_from
 
 
 def unit(vectors):
@@ -92,6 +93,7 @@ def main():
     parser.add_argument(
         "--set", action="append", default=[], help="FIELD=VALUE, views.FIELD=, encoder.FIELD="
     )
+    parser.add_argument("--start", help="Trained encoder to begin with.")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -101,7 +103,8 @@ def main():
     table = table.take(np.random.default_rng(0).permutation(len(table))[: args.images])
     images = [value["bytes"] for value in table["image"].to_pylist()]
     paired = Paired(images, table["group"].to_pylist(), args.pairs) if args.pairs else images
-    model = recipe.build(seed=args.seed)
+    encoder = args.start and start_from(recipe.build_encoder(), from_pretrained(args.start))
+    model = recipe.build(encoder or None, seed=args.seed)
     started, wall = time.process_time(), time.time()
     fit = {"views": recipe.views, "batch_size": recipe.batch_size, "epochs": recipe.epochs, "seed": args.seed}
     history = model.fit(paired, **fit, verbose=0, callbacks=[recipe.schedules()]).history
@@ -109,6 +112,7 @@ def main():
     encoder = with_cells(model.encoder, (0, 3, 3))
     row = {
         "name": args.name,
+        "start": args.start or "",
         "pairs": args.pairs,
         "changes": " ".join(args.set),
         "parameters": model.encoder.count_params(),
