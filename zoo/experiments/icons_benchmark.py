@@ -10,8 +10,8 @@ reads `.data/package` and `.data/icons/drawn` and writes below `.data/icons/benc
 - `screen.parquet`: Lucide as it stands in screenshots at 16, 20, 24, 32 and 48 px (`--query "screen 24"`), and Lucide
   (`--gallery lucide`), `--group name`. Each icon is drawn anew at its size, in one of the colours that can be told
   apart of `icons_screen`, with a margin of a quarter to a half of its side at a random place, as JPEG of quality 85.
-- `lowshot/train.parquet` and `test.parquet`: as classes the names that at least `--sets` of the sets draw; the first
-  five sets are labelled, the others are tested.
+- `lowshot/train.parquet` and `test.parquet`: as classes the names that all of `LABELLED` draw and another set besides;
+  their five drawings are labelled, those of the other sets are tested.
 
 Columns: `image`, `set`, `name`, `group` (the normalised name), `licence`, and in `lowshot` `label`.
 """
@@ -30,7 +30,7 @@ from icons import drawn, png_of, write
 from icons_screen import on_screen
 
 SIZES = (16, 20, 24, 32, 48)
-LABELLED = BENCHMARK[:5]
+LABELLED = ("lucide", "tabler", "ph", "bi", "ri")
 
 
 def plain(rows):
@@ -56,12 +56,16 @@ def screens(package, rows, size, prefix="lucide", seed=0):
     return shown
 
 
-def classes(rows, least):
-    """The rows whose name at least `least` sets draw, with that name as `label`."""
+def classes(rows):
+    """Labelled and tested rows of the names that all of `LABELLED` draw and another set besides, with a `label`."""
     drawers = collections.defaultdict(set)
     for row in rows:
         drawers[row["group"]].add(row["set"])
-    return [{**row, "label": row["group"]} for row in rows if len(drawers[row["group"]]) >= least]
+    names = {name for name, sets in drawers.items() if sets > set(LABELLED)}
+    chosen = [{**row, "label": row["group"]} for row in rows if row["group"] in names]
+    return tuple(
+        [row for row in chosen if (row["set"] in LABELLED) == labelled] for labelled in (True, False)
+    )
 
 
 def main():
@@ -69,9 +73,6 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument(
-        "--sets", type=int, default=6, help="Sets that have to draw a name for it to be a class."
-    )
     args = parser.parse_args()
     package, out = args.data / "package", args.data / "icons" / "benchmark"
     rows = {}
@@ -85,20 +86,14 @@ def main():
     write(hands, out / "hands.parquet")
     shown = [row for size in SIZES for row in screens(package, rows["lucide"], size)]
     write(rows["lucide"] + shown, out / "screen.parquet")
-    labelled, columns = classes(hands, args.sets), ("image", "set", "name", "group", "licence", "label")
-    parts = {
-        "train": [r for r in labelled if r["set"] in LABELLED],
-        "test": [r for r in labelled if r["set"] not in LABELLED],
-    }
+    columns = ("image", "set", "name", "group", "licence", "label")
+    parts = dict(zip(("train", "test"), classes(hands), strict=True))
     for split, part in parts.items():
         write(part, out / "lowshot" / f"{split}.parquet", columns)
-    print(
-        f"{len(rows['lucide']):,} icons of Lucide, {len(rows['tabler']):,} of Tabler, {len(hands):,} plain ones"
-    )
-    print(
-        f"{len({row['label'] for row in labelled})} classes, "
-        + ", ".join(f"{k} {len(v)}" for k, v in parts.items())
-    )
+    names = len({row["label"] for row in parts["train"]})
+    counts = [len(rows["lucide"]), len(rows["tabler"]), len(hands), names, *map(len, parts.values())]
+    words = ("icons of Lucide", "of Tabler", "plain ones", "classes", "labelled", "tested")
+    print(", ".join(f"{count:,} {word}" for count, word in zip(counts, words, strict=True)))
 
 
 if __name__ == "__main__":
