@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .preprocess import Preprocessing
+from memssl_keras.images.preprocess import Preprocessing
 
 FORMAT_VERSION = 1  # of config.json; a newer one may mean something else by the same keys
 # Name of a variant -> its file in the folder onnx/. The names are those that transformers.js asks for.

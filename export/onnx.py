@@ -9,16 +9,15 @@ import pathlib
 import numpy as np
 import onnx
 
+from memssl_keras.export import verify
+from memssl_keras.export.folder import RAW_PIXELS, VARIANTS, read_config
+from memssl_keras.export.pack import packed
+from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
+from memssl_keras.export.raw_pixels import with_raw_pixels
+from memssl_keras.export.runtime import OnnxEncoder
+from memssl_keras.export.trace import OPSETS, check_size, trace
+from memssl_keras.export.verify import ParityError, Verification
 from memssl_keras.pretrained import embed, preprocessing_of, replace_file, write_config
-
-from . import verify
-from .folder import RAW_PIXELS, VARIANTS, read_config
-from .pack import packed
-from .quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
-from .raw_pixels import with_raw_pixels
-from .runtime import OnnxEncoder
-from .trace import OPSETS, check_size, trace
-from .verify import ParityError, Verification
 
 __all__ = ["ParityError", "Verification", "export_onnx"]
 

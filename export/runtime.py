@@ -14,10 +14,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from memssl_keras.images import ImageError, list_images
-
-from .folder import find_onnx, onnx_file, read_config
-from .preprocess import Preprocessing
+from memssl_keras.export.folder import find_onnx, onnx_file, read_config
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.images.read import ImageError, list_images
 
 # Short name → ONNX Runtime's; it takes what a provider cannot run back to the processor.
 PROVIDERS = {

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from memssl_keras.vit import ViT
+from memssl_keras.encoders.vit import ViT
 
 OPSETS = (18, 19, 20, 21)
 

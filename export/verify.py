@@ -11,10 +11,9 @@ import onnxruntime
 import torch
 from PIL import Image
 
+from memssl_keras.export.trace import channels_first, device_of, outputs_of, sizes_of
 from memssl_keras.images import read_image
 from memssl_keras.pretrained import embed
-
-from .trace import channels_first, device_of, outputs_of, sizes_of
 
 # Variant → (largest difference, lowest mean cosine); int8's difference to float32 is large where it does no harm.
 TOLERANCES = {
@@ -179,7 +178,7 @@ def on_images(vectors, reference, labels=None):
         reference's vectors; `mean_cosine`; with labels `knn` and `reference_knn`, the accuracy of a half
         of the images, drawn by chance, by the votes of the others.
     """
-    from memssl_keras.evaluate.neighbours import nearest
+    from memssl_keras.evaluate.protocols.neighbours import nearest
 
     found = nearest(reference, vectors, 1)[1][:, 0]
     # An image that is there twice may be found in its twin.
@@ -196,7 +195,7 @@ def on_images(vectors, reference, labels=None):
 
 
 def _knn(vectors, labels):
-    from memssl_keras.evaluate.knn import knn_accuracy
+    from memssl_keras.evaluate.protocols.knn import knn_accuracy
 
     # By a fixed draw: the order of the images may be one of their classes.
     asked, voters = np.split(np.random.default_rng(0).permutation(len(vectors)), [len(vectors) // 2])

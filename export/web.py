@@ -14,10 +14,9 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images import ImageError, read_image, thumbnail
-
-from . import verify
-from .folder import RAW_PIXELS
+from memssl_keras.export import verify
+from memssl_keras.export.folder import RAW_PIXELS
+from memssl_keras.images.read import ImageError, read_image, thumbnail
 
 PAGE = pathlib.Path(__file__).parent / "page"
 RUNTIME = "onnxruntime-web@1.30.0"  # the version that the page was tested with
@@ -115,9 +114,8 @@ def _copy_model(model, variant, target):
     if held.is_file():
         shutil.copyfile(held, target)
         return
+    from memssl_keras.export.onnx import export_onnx
     from memssl_keras.pretrained import from_pretrained
-
-    from .onnx import export_onnx
 
     with tempfile.TemporaryDirectory() as scratch:
         made = pathlib.Path(scratch) / "model"

@@ -2,7 +2,7 @@
 
 The folder holds `config.json` (architecture and preprocessing) and `model.safetensors` (a ViT's weights under
 the names that torch's ViTs share, another model's under its Keras paths). What else other libraries read is described
-in `memssl_keras.zoo.layout`.
+in `memssl_keras.weights.layout`.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from memssl_keras.convert.torch_names import encoder_names, load_state, to_state
-from memssl_keras.vit import ViT
+from memssl_keras.encoders.vit import ViT
+from memssl_keras.weights.torch_names import encoder_names, load_state, to_state
 
 WEIGHTS = "model.safetensors"
 _NOT_ARCHITECTURE = ("name", "trainable", "dtype", "preprocessing")
@@ -29,7 +29,7 @@ def preprocessing_of(encoder):
 
     Below 128 px whole pictures are resized, nothing is cropped away.
     """
-    from memssl_keras.export.preprocess import Preprocessing
+    from memssl_keras.images.preprocess import Preprocessing
 
     if getattr(encoder, "preprocessing", None):
         return Preprocessing.from_dict(encoder.preprocessing)
@@ -40,9 +40,9 @@ def preprocessing_of(encoder):
 def config_of(encoder, preprocessing=None):
     """What stands in `config.json` for an encoder: our entries, and those of the libraries in `zoo.layout`.
 
-    A ViT's `image_size` is the one that images are preprocessed to, see `memssl_keras.convert.positions`.
+    A ViT's `image_size` is the one that images are preprocessed to, see `memssl_keras.weights.positions`.
     """
-    from memssl_keras.zoo.layout import timm_config, transformers_config
+    from memssl_keras.weights.layout import timm_config, transformers_config
 
     preprocessing = preprocessing or preprocessing_of(encoder)
     config = {"format_version": 1, "library_name": "memssl-keras", "model_type": "keras"}
@@ -91,7 +91,7 @@ def write_config(encoder, folder, preprocessing=None):
 
 
 def _write_configs(encoder, folder, preprocessing):
-    from memssl_keras.zoo.layout import preprocessor_config
+    from memssl_keras.weights.layout import preprocessor_config
 
     _write_json(folder / "preprocessor_config.json", preprocessor_config(preprocessing))
     _write_json(folder / "config.json", config_of(encoder, preprocessing))
@@ -127,8 +127,8 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=(), half=Fal
         folder: Where to; made if missing, other files in it stay.
         preprocessing: A `Preprocessing` in place of the encoder's own.
         exports: Any of "transformers" (`transformers.safetensors`: the same weights under its names, which it cannot
-            do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.vit`), and
-            "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
+            do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.encoders.vit`),
+            and "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
         half: Write the safetensors in float16, half the bytes; they are read as float32 again.
 
     Raises:
@@ -144,7 +144,7 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=(), half=Fal
         >>> from_pretrained(folder).embed_dim
         48
     """
-    from memssl_keras.zoo.layout import EXPORTS
+    from memssl_keras.weights.layout import EXPORTS
 
     exports = [exports] if isinstance(exports, str) else list(exports)
     if unknown := [name for name in exports if name not in EXPORTS]:
@@ -178,7 +178,7 @@ def halved(state):
 
 def write_exports(encoder, folder, exports, preprocessing=None, half=False):
     """Write some of the `exports` of `save_pretrained` into the folder of a saved encoder."""
-    from memssl_keras.zoo import layout
+    from memssl_keras.weights import layout
 
     folder = pathlib.Path(folder)
     if "keras" in exports:
@@ -188,7 +188,7 @@ def write_exports(encoder, folder, exports, preprocessing=None, half=False):
             raise ValueError(
                 f"exports='transformers': {type(encoder).__name__} has no counterpart; expected a ViT"
             )
-        from memssl_keras.convert.transformers import write
+        from memssl_keras.weights.readers.transformers import write
 
         state = write(to_state(encoder_names(encoder)), layout.model_type_of(encoder.get_config()))
         content = save(halved(state) if half else state, metadata={"format": "pt"})
@@ -209,7 +209,7 @@ def _native(encoder, preprocessing, whole):
     size, settings = native_size(encoder, preprocessing), preprocessing.to_dict()
     if size == encoder.image_size and not (whole and encoder.preprocessing != settings):
         return encoder
-    from memssl_keras.convert.positions import resize
+    from memssl_keras.weights.positions import resize
 
     config = encoder.get_config() | {"image_size": size, "preprocessing": settings}
     native, state = ViT.from_config(config), to_state(encoder_names(encoder))
@@ -233,7 +233,7 @@ def from_pretrained(
 
     Of a repository only `config.json` and the weights are fetched, into the Hub's cache; a second call touches no
     network. Repositories of transformers (ViT, ViTMSN, Dinov2, with registers, too) and timm (plain ViTs) give an
-    encoder with their preprocessing; see `memssl_keras.convert` for the checkpoints.
+    encoder with their preprocessing; see `memssl_keras.weights.opening` for the checkpoints.
 
     Args:
         name_or_repo_or_folder: One of `list_models()`, `owner/name`, a folder that `save_pretrained`, transformers or
@@ -256,7 +256,7 @@ def from_pretrained(
         >>> from_pretrained("massl_vitn4.cifar10").embed_dim
         128
     """
-    from memssl_keras import convert
+    from memssl_keras.weights import opening as convert
     from memssl_keras.zoo.hub import find_folder
 
     if pathlib.Path(name_or_repo_or_folder).is_file():
@@ -299,7 +299,7 @@ def read_encoder(folder):
         ValueError: where it is of a newer format or another kind, or the weights are missing, damaged or do not fit.
     """
     from memssl_keras.export.folder import read_config
-    from memssl_keras.zoo.layout import VIT_TYPES
+    from memssl_keras.weights.layout import VIT_TYPES
 
     folder = pathlib.Path(folder)
     config = read_config(folder)

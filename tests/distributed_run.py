@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import torch
 
-from memssl_keras import AdamW, MaSSL, MultiCrop, ViT, distributed
-from memssl_keras.sources import open_source
+from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
+from memssl_keras.data.sources import open_source
+from memssl_keras.training import distributed
 
 
 class Losses(keras.callbacks.Callback):

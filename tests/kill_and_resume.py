@@ -77,8 +77,8 @@ def _wait(process, seconds):
 
 def kill_and_resume(folder, kills, seed=0, arguments=()):
     """Kill runs `kills` times in all, each as often as it takes to end; an AssertionError tells what differs."""
-    import memssl_keras.massl  # noqa: F401  imported once, before the forks
-    import memssl_keras.pretrain  # noqa: F401
+    import memssl_keras.training.massl  # noqa: F401  imported once, before the forks
+    import memssl_keras.training.pretrain  # noqa: F401
 
     folder, rng = pathlib.Path(folder), random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from memssl_keras.evaluate.embedders import Embedder
-from memssl_keras.images import read_image
+from memssl_keras.images.read import read_image
 
 
 def encoded(image):

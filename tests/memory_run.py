@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tiny_run import RECIPE
 
-from memssl_keras.export import Preprocessing
-from memssl_keras.recipes import Recipe
-from memssl_keras.sources import open_source
+from memssl_keras.data.sources import open_source
+from memssl_keras.images import Preprocessing
+from memssl_keras.training.recipes import Recipe
 
 PIXELS = {
     "image_size": 32,
@@ -60,7 +60,7 @@ def write_pictures(path, images, names=None):
 
 def train(folder, data, family="vit", **options):
     """A run of that family on the pictures of a Parquet file; returns the `MaSSL`."""
-    from memssl_keras.pretrain import pretrain
+    from memssl_keras.training.pretrain import pretrain
 
     options = {"checkpoint_every": 1000, "say": lambda line: None, "seed": 5, **options}
     return pretrain(RECIPES[family], open_source(data), folder, **options)

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 from small_models import rich_vit
 
-from memssl_keras.convert import torch_names
+from memssl_keras.weights.opening import torch_names
 
 HERE = pathlib.Path(__file__).parent
 PYTHON = os.environ.get("MEMSSL_BACKENDS_PYTHON")

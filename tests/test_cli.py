@@ -12,8 +12,9 @@ from PIL import Image
 from small_models import pictures, small_crops
 from typer.testing import CliRunner
 
-from memssl_keras import from_pretrained, recipes
+from memssl_keras import from_pretrained
 from memssl_keras.cli import app
+from memssl_keras.training import recipes
 
 TINY = recipes.Recipe(
     "tiny_test",

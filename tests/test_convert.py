@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_vit, varied
 
 from memssl_keras import AdamW, MaSSL, MultiCrop, ViT, from_pretrained
-from memssl_keras.convert import convert
-from memssl_keras.convert.checkpoint import CheckpointError, read_checkpoint
-from memssl_keras.convert.torch_names import encoder_names, to_state
 from memssl_keras.pretrained import preprocessing_of
+from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
+from memssl_keras.weights.opening import convert
+from memssl_keras.weights.torch_names import encoder_names, to_state
 
 GOLDEN = FOLDER / "massl_vit_checkpoint.pth"
 
@@ -58,7 +58,7 @@ def test_a_massl_checkpoint_is_trained_on(tmp_path):
     np.testing.assert_array_equal(model.memory.vectors.numpy(), run["step3/memory"])
     assert int(model.memory.pointer.numpy()) == int(run["step3/pointer"])
     for kind, branch in (("student", model.student), ("teacher", model.teacher)):
-        from memssl_keras.convert.training import branch_names
+        from memssl_keras.weights.training_state import branch_names
 
         ours, theirs = to_state(branch_names(branch)), run.under(f"step3/{kind}/")
         for name in ours:

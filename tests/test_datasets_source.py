@@ -17,10 +17,10 @@ from PIL import Image
 from small_models import pictures, same_weights, small_crops, small_massl
 
 from memssl_keras import Stream
-from memssl_keras.data import EpochOrder, view_loader
-from memssl_keras.datasets_source import Column, labelled, open_data
-from memssl_keras.images import read_image
-from memssl_keras.sources import ImageSource
+from memssl_keras.data.huggingface import Column, labelled, open_data
+from memssl_keras.data.loader import EpochOrder, view_loader
+from memssl_keras.data.sources import ImageSource
+from memssl_keras.images.read import read_image
 
 
 def png(image):
@@ -201,7 +201,7 @@ def test_labels_come_from_the_class_label():
 
 HUB = """
 import pathlib, shutil, datasets
-from memssl_keras.datasets_source import open_data
+from memssl_keras.data.huggingface import open_data
 for name in ("owner/pictures", "owner/pictures:default"):
     source = open_data(name)
     print(len(source), source.column, source[0][1:4].decode())

@@ -23,7 +23,7 @@ from memssl_keras.demo.pictures import cut
 from memssl_keras.demo.retrieve import Page
 from memssl_keras.demo.search import Retrieval, load
 from memssl_keras.demo.vectors import pixel_digest
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images.read import ImageError, read_image
 from memssl_keras.zoo.registry import bundled_models
 
 pytest_plugins = ["demo_fixtures"]

@@ -11,6 +11,7 @@ from memory_run import train, write_pictures
 from PIL import Image
 from test_demo_service import get
 
+from memssl_keras.data.sources import open_source
 from memssl_keras.demo.blocks import show
 from memssl_keras.demo.gallery import BUNDLED
 from memssl_keras.demo.inside import Inside
@@ -18,7 +19,6 @@ from memssl_keras.demo.models import open_model
 from memssl_keras.demo.recall import open_recall
 from memssl_keras.demo.search import load
 from memssl_keras.demo.space import write_space
-from memssl_keras.sources import open_source
 
 pytest_plugins = ["demo_fixtures"]
 CREDITS = f"Noto Emoji (Apache-2.0), {NASTY}"

@@ -22,7 +22,7 @@ from memssl_keras.demo.gallery import open_gallery
 from memssl_keras.demo.pictures import read_upload
 from memssl_keras.demo.space import requirements, write_space
 from memssl_keras.demo.upkeep import DiskLimit, prune
-from memssl_keras.images import ImageError
+from memssl_keras.images.read import ImageError
 
 pytest_plugins = ["demo_fixtures"]
 

@@ -13,7 +13,7 @@ from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.models import open_model
 from memssl_keras.demo.taught import MOST_EXAMPLES, Taught, class_name
 from memssl_keras.demo.taught_file import read_taught, write_taught
-from memssl_keras.evaluate.lowshot import CLASSIFIERS, classify
+from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS, classify
 
 pytest_plugins = ["demo_fixtures"]
 PATHLIKE = '../<i id=injected>"x"</i>'

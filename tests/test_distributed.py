@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from kill_and_resume import differences
 
-from memssl_keras import distributed
-from memssl_keras.checkpoints import Checkpoints
 from memssl_keras.demo.gallery import BUNDLED
+from memssl_keras.training import distributed
+from memssl_keras.training.checkpoints import Checkpoints
 
 TESTS = pathlib.Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -10,8 +10,9 @@ from onnx_folder import EMBED_DIM, write_encoder
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.embedding_run import write_embeddings
-from memssl_keras.embeddings import (
+from memssl_keras.data.sources import ImageSource, open_source
+from memssl_keras.embedding.run import write_embeddings
+from memssl_keras.embedding.table import (
     Embeddings,
     draw_sheet,
     nearest,
@@ -19,7 +20,6 @@ from memssl_keras.embeddings import (
     read_embeddings,
 )
 from memssl_keras.export import OnnxEncoder
-from memssl_keras.sources import ImageSource, open_source
 
 
 @pytest.fixture(scope="module")

@@ -16,17 +16,17 @@ from PIL import Image
 from small_models import pictures, small_vit
 
 from memssl_keras import from_pretrained
+from memssl_keras.data.sources import open_source
 from memssl_keras.evaluate import run
 from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
-from memssl_keras.evaluate.data import open_classes
+from memssl_keras.evaluate.data.classes import open_classes
+from memssl_keras.evaluate.data.corruptions import CORRUPTIONS, corrupt
 from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
-from memssl_keras.evaluate.encoders import open_embedder, untrained
-from memssl_keras.evaluate.figures import embedding_map, neighbour_page
-from memssl_keras.evaluate.html import write_html
 from memssl_keras.evaluate.outcome import Settings
-from memssl_keras.evaluate.robustness import CORRUPTIONS, corrupt
-from memssl_keras.images import read_image
-from memssl_keras.sources import open_source
+from memssl_keras.evaluate.report.figures import embedding_map, neighbour_page
+from memssl_keras.evaluate.report.html import write_html
+from memssl_keras.images.read import read_image
+from memssl_keras.models import open_embedder, untrained
 
 
 @pytest.fixture

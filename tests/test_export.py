@@ -10,9 +10,9 @@ import torch
 from small_models import pictures, rich_vit, small_cnn
 
 from memssl_keras import OnnxEncoder, export_onnx
-from memssl_keras.export import Preprocessing
 from memssl_keras.export import onnx as module
 from memssl_keras.export.verify import check, compare
+from memssl_keras.images import Preprocessing
 from memssl_keras.pretrained import preprocessing_of, save_pretrained, write_config
 
 

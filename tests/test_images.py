@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memssl_keras.images import ImageError, list_images, read_image
+from memssl_keras.images.read import ImageError, list_images, read_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras import jpeg
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images import jpeg
+from memssl_keras.images.read import ImageError, read_image
 
 
 def encoded(mode="RGB", kind="JPEG", size=61, **options):

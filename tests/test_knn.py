@@ -7,9 +7,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from small_models import pictures
 
 from memssl_keras.benchmark.knn import WAYS, measure
-from memssl_keras.evaluate import neighbours
 from memssl_keras.evaluate.embedders import pixels
-from memssl_keras.evaluate.knn import knn_accuracy, knn_predict
+from memssl_keras.evaluate.protocols import neighbours
+from memssl_keras.evaluate.protocols.knn import knn_accuracy, knn_predict
 
 
 def clusters(count, classes=4, dim=6, seed=0):

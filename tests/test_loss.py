@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from memssl_keras import Memory, MemoryConsistency, koleo
 from memssl_keras.benchmark.loss import dense_loss
-from memssl_keras.loss import attend
+from memssl_keras.training.loss import attend
 
 
 def unit(rows, dim=16, dtype=torch.float32):

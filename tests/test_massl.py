@@ -8,9 +8,9 @@ from PIL import Image
 from small_models import pictures, same_weights, small_cnn, small_crops, small_massl, small_vit
 
 from memssl_keras import AdamW, MaSSL, ViT
-from memssl_keras.massl import NonFiniteLoss
-from memssl_keras.randomness import CountedDraws
-from memssl_keras.schedules import CosineSchedule, Schedules
+from memssl_keras.training.massl import NonFiniteLoss
+from memssl_keras.training.randomness import CountedDraws
+from memssl_keras.training.schedules import CosineSchedule, Schedules
 
 METRICS = ["agreement", "loss", "memory_filled", "spread", "teacher_entropy"]
 

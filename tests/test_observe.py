@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from memssl_keras import AdamW, MaSSL, MultiCrop, ViT
-from memssl_keras.observe import MemoryHealth, OnlineKNN
-from memssl_keras.report import read_metrics, write_report
+from memssl_keras.training.callbacks.observe import MemoryHealth, OnlineKNN
+from memssl_keras.training.report import read_metrics, write_report
 
 VIEWS = MultiCrop(16, 8, 0)
 

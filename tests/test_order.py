@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_models import pictures, small_crops
 
-from memssl_keras.data import view_loader
+from memssl_keras.data.loader import view_loader
 
 
 def as_dataset(images):

@@ -14,7 +14,7 @@ from PIL import Image
 from small_models import pictures, rich_vit, small_vit, varied
 
 from memssl_keras import OnnxEncoder, from_pretrained, save_pretrained
-from memssl_keras.export import Preprocessing
+from memssl_keras.images import Preprocessing
 from memssl_keras.pretrained import preprocessing_of
 
 CROP = Preprocessing(32, 40, "bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))

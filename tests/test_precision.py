@@ -10,8 +10,8 @@ from kill_and_resume import arrays_of
 from tiny_run import RECIPE, pictures
 
 from memssl_keras import AdamW, MaSSL, Memory, MemoryConsistency, ViT
-from memssl_keras.checkpoints import Checkpoints
-from memssl_keras.pretrain import pretrain
+from memssl_keras.training.checkpoints import Checkpoints
+from memssl_keras.training.pretrain import pretrain
 
 SHORT = dataclasses.replace(RECIPE, epochs=2, encoder={**RECIPE.encoder, "drop_path": 0.0})
 IMAGES = pictures(24)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.export import Preprocessing
+from memssl_keras.images import Preprocessing
 
 AS_IS = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 

@@ -10,10 +10,10 @@ from safetensors.numpy import load_file
 from small_models import pictures, same_weights, small_crops
 
 from memssl_keras import from_pretrained
-from memssl_keras.callbacks import Checkpoint
-from memssl_keras.massl import MaSSL, NonFiniteLoss
-from memssl_keras.pretrain import SettingsChanged, pretrain
-from memssl_keras.recipes import Recipe
+from memssl_keras.training.callbacks.run import Checkpoint
+from memssl_keras.training.massl import MaSSL, NonFiniteLoss
+from memssl_keras.training.pretrain import SettingsChanged, pretrain
+from memssl_keras.training.recipes import Recipe
 
 TINY = Recipe(
     "tiny_test",

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_cnn, small_vit
 
 from memssl_keras import from_pretrained, save_pretrained
-from memssl_keras.export import Preprocessing
+from memssl_keras.images import Preprocessing
 from memssl_keras.pretrained import embed, preprocessing_of, replace_file
 
 

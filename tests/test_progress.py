@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from small_models import pictures, small_crops, small_massl
 
-from memssl_keras.callbacks import MetricsTable, RichProgress
-from memssl_keras.data import seconds_waited
+from memssl_keras.data.loader import seconds_waited
+from memssl_keras.training.callbacks.run import MetricsTable, RichProgress
 
 
 class Takes(keras.callbacks.Callback):

@@ -7,13 +7,13 @@ import pytest
 from sklearn import metrics
 from sklearn.cluster import KMeans
 
-from memssl_keras.evaluate import neighbours
-from memssl_keras.evaluate.clustering import agreement, cluster
-from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
-from memssl_keras.evaluate.knn import knn_predict, knn_predictions
-from memssl_keras.evaluate.lowshot import classify, draw_rows, low_shot
-from memssl_keras.evaluate.probe import linear_probe
-from memssl_keras.evaluate.retrieval import RECALL_LEVELS, retrieve
+from memssl_keras.evaluate.protocols import neighbours
+from memssl_keras.evaluate.protocols.clustering import agreement, cluster
+from memssl_keras.evaluate.protocols.intervals import paired_bootstrap, student_interval
+from memssl_keras.evaluate.protocols.knn import knn_predict, knn_predictions
+from memssl_keras.evaluate.protocols.lowshot import classify, draw_rows, low_shot
+from memssl_keras.evaluate.protocols.probe import linear_probe
+from memssl_keras.evaluate.protocols.retrieval import RECALL_LEVELS, retrieve
 
 
 def clusters(count, classes=4, dim=6, seed=0, spread=0.5):

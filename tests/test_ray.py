@@ -13,10 +13,10 @@ from onnx_folder import write_encoder
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.embedding_run import write_embeddings
+from memssl_keras.data.sources import open_source
+from memssl_keras.embedding.ray_engine import embed_with_ray
+from memssl_keras.embedding.run import write_embeddings
 from memssl_keras.export import OnnxEncoder
-from memssl_keras.ray_engine import embed_with_ray
-from memssl_keras.sources import open_source
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 COUNT, CHUNK = 60, 4
@@ -121,7 +121,7 @@ def test_chunks_that_are_done_are_kept(cluster, model, folder, local, tmp_path):
 
 def test_an_address_without_a_cluster_is_named(model, folder, tmp_path):
     code = (
-        "from memssl_keras.ray_engine import embed_with_ray\n"
+        "from memssl_keras.embedding.ray_engine import embed_with_ray\n"
         f"embed_with_ray({{'data': {str(folder)!r}}}, {{}}, {{'path': {str(tmp_path / 'o.parquet')!r}, 'model': 'm'}}, "
         "embed_dim=24, address='127.0.0.1:1')"
     )

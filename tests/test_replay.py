@@ -5,8 +5,8 @@ import pytest
 import torch
 from small_models import pictures, small_massl
 
-from memssl_keras.data import normalise
-from memssl_keras.replay import images_in_memory
+from memssl_keras.data.loader import normalise
+from memssl_keras.training.replay import images_in_memory
 
 
 def numbered(count):

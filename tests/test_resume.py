@@ -15,8 +15,8 @@ import pytest
 from kill_and_resume import arrays_of, differences
 from tiny_run import RECIPE, pictures
 
-from memssl_keras.checkpoints import CheckpointError, Checkpoints
-from memssl_keras.pretrain import SettingsChanged, pretrain
+from memssl_keras.training.checkpoints import CheckpointError, Checkpoints
+from memssl_keras.training.pretrain import SettingsChanged, pretrain
 
 TESTS = pathlib.Path(__file__).parent
 SHORT = dataclasses.replace(RECIPE, epochs=2)

@@ -10,15 +10,15 @@ from PIL import Image
 from small_models import pictures, small_vit
 
 from memssl_keras.evaluate import run
+from memssl_keras.evaluate.data.groups import open_copies, open_groups
+from memssl_keras.evaluate.data.landmarks import Boxes
+from memssl_keras.evaluate.data.scales import at_scales
 from memssl_keras.evaluate.embedders import Embedder
-from memssl_keras.evaluate.encoders import open_embedder
-from memssl_keras.evaluate.groups import open_copies, open_groups
-from memssl_keras.evaluate.html import write_html
-from memssl_keras.evaluate.landmarks import Boxes
 from memssl_keras.evaluate.outcome import Settings
-from memssl_keras.evaluate.scales import at_scales
-from memssl_keras.export import Preprocessing
-from memssl_keras.images import read_image
+from memssl_keras.evaluate.report.html import write_html
+from memssl_keras.images import Preprocessing
+from memssl_keras.images.read import read_image
+from memssl_keras.models import open_embedder
 
 
 def test_instances_of_two_origins(tmp_path):

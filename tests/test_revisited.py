@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from memssl_keras.evaluate.revisited import (
+from memssl_keras.evaluate.protocols.revisited import (
     read_ground_truth,
     revisited,
     trapezoidal_average_precision,

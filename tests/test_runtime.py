@@ -15,7 +15,7 @@ from small_models import pictures
 
 from memssl_keras.export import OnnxEncoder
 from memssl_keras.export.folder import split_variant
-from memssl_keras.images import ImageError
+from memssl_keras.images.read import ImageError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import cosine_schedule
-from memssl_keras.schedules import CosineSchedule, Schedules
+from memssl_keras.training.schedules import CosineSchedule, Schedules
 
 
 def by_hand(base, final, warmup, total, start):

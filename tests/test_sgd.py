@@ -8,9 +8,9 @@ from small_models import pictures, rich_vit, small_cnn
 
 from memssl_keras.evaluate import run
 from memssl_keras.evaluate.blocks import embed_blocks
-from memssl_keras.evaluate.encoders import open_embedder
 from memssl_keras.evaluate.outcome import Settings
-from memssl_keras.evaluate.sgd import fit_sgd, sgd_probe
+from memssl_keras.evaluate.protocols.sgd import fit_sgd, sgd_probe
+from memssl_keras.models import open_embedder
 from memssl_keras.pretrained import preprocessing_of
 
 

@@ -18,11 +18,11 @@ from test_cli import run
 from tiny_run import pictures
 
 from memssl_keras import OnnxEncoder, from_pretrained, push_to_hub
-from memssl_keras.datasets_source import Stream
+from memssl_keras.data.huggingface import Stream
+from memssl_keras.data.sources import open_source
 from memssl_keras.export.onnx import ParityError
 from memssl_keras.export.verify import open_session
-from memssl_keras.replay import images_in_memory
-from memssl_keras.sources import open_source
+from memssl_keras.training.replay import images_in_memory
 from memssl_keras.zoo import registry
 from memssl_keras.zoo.card import model_card
 from memssl_keras.zoo.hub import HubError, find_folder
@@ -250,7 +250,7 @@ def test_a_run_that_stopped_within_an_epoch_is_refused(tmp_path):
 def test_in_parts_of_a_step_and_in_half_precision(tmp_path):
     data = write_pictures(tmp_path / "waves.parquet", IMAGES)
     recipe = dataclasses.replace(RECIPES["vit"], accumulate=2, memory_storage="float16", epochs=1)
-    from memssl_keras.pretrain import pretrain
+    from memssl_keras.training.pretrain import pretrain
 
     pretrain(recipe, open_source(data), tmp_path / "run", say=lambda line: None)
     found = memory_of_run(tmp_path / "run", open_source(data))

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.images import read_image
-from memssl_keras.sources import column_of, labels_of, open_labelled, open_source
+from memssl_keras.data.sources import column_of, labels_of, open_labelled, open_source
+from memssl_keras.images.read import read_image
 
 
 def png(image):

@@ -6,9 +6,9 @@ import keras
 import pytest
 from tiny_run import RECIPE, pictures
 
-from memssl_keras.pretrain import pretrain
-from memssl_keras.report import read_metrics
-from memssl_keras.tensorboard import TensorBoard
+from memssl_keras.training.callbacks.tensorboard import TensorBoard
+from memssl_keras.training.pretrain import pretrain
+from memssl_keras.training.report import read_metrics
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

@@ -13,10 +13,10 @@ from small_models import pictures, same_weights, small_crops, small_massl
 from tiny_run import RECIPE
 
 from memssl_keras import Stream
-from memssl_keras.data import view_loader
-from memssl_keras.pretrain import pretrain
-from memssl_keras.report import write_report
-from memssl_keras.unreadable import TooManyUnreadable, Unreadable, tolerated
+from memssl_keras.data.loader import view_loader
+from memssl_keras.data.unreadable import TooManyUnreadable, Unreadable, tolerated
+from memssl_keras.training.pretrain import pretrain
+from memssl_keras.training.report import write_report
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_in_a_stream_the_next_of_the_batch_takes_the_place(workers):
     assert list(unreadable.reasons) == ["3.png", "5.png"]
     mended = pictures(8)
     mended[[3, 5]] = mended[[0, 6]]
-    from memssl_keras.data import _generator
+    from memssl_keras.data.loader import _generator
 
     for batch, first in zip(seen, (0, 4), strict=True):
         for row in range(4):

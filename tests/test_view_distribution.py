@@ -8,9 +8,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 from scipy.stats import binomtest, ks_2samp
 from sklearn.datasets import load_sample_image
 
-from memssl_keras import MultiCrop, pixels
+from memssl_keras import MultiCrop
 from memssl_keras.benchmark import views as plain
-from memssl_keras.views import sample_crop
+from memssl_keras.data import augmentations as pixels
+from memssl_keras.data.views import sample_crop
 
 VIEWS = 600
 SMALL = {"global_size": 64, "local_size": 48, "local_views": 1}  # so that Pillow is done in seconds

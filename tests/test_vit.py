@@ -8,7 +8,7 @@ from keras import ops
 from small_models import rich_vit, same_weights, small_vit
 
 from memssl_keras import ViT
-from memssl_keras.positions import resize_positions
+from memssl_keras.encoders.positions import resize_positions
 
 
 def noise(*shape, seed=0):

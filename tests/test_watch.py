@@ -6,9 +6,9 @@ from onnx_folder import write_encoder
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.embeddings import nearest, read_embeddings
+from memssl_keras.embedding.table import nearest, read_embeddings
+from memssl_keras.embedding.watch import watch
 from memssl_keras.export import OnnxEncoder
-from memssl_keras.watch import watch
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from test_cli import run
 from tiny_run import pictures as waves
 
 from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
-from memssl_keras.branch import feature_width
+from memssl_keras.encoders.resnet import with_cells
+from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.export.pack import SMALLEST
 from memssl_keras.export.verify import open_session
-from memssl_keras.massl import MaSSL
-from memssl_keras.resnet import with_cells
-from memssl_keras.white import raw_features
-from memssl_keras.whitening import Whitening
+from memssl_keras.training.branch import feature_width
+from memssl_keras.training.massl import MaSSL
+from memssl_keras.training.whiten import raw_features
 from memssl_keras.zoo.memory import HEAD, problem
 
 

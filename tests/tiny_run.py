@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-from memssl_keras.recipes import Recipe
-from memssl_keras.views import MultiCrop
+from memssl_keras.data.views import MultiCrop
+from memssl_keras.training.recipes import Recipe
 
 RECIPE = Recipe(
     "tiny",
@@ -52,8 +52,8 @@ def main():
 
     import keras
 
-    from memssl_keras import distributed
-    from memssl_keras.pretrain import pretrain
+    from memssl_keras.training import distributed
+    from memssl_keras.training.pretrain import pretrain
 
     class Death(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

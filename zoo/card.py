@@ -11,10 +11,9 @@ import re
 from pathlib import Path
 
 from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
-
-from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
-from .memory import HEAD, PICTURES, VECTORS, read_memory
-from .registry import folder_facts
+from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, read_memory
+from memssl_keras.zoo.registry import folder_facts
 
 # Entries of card.json, each a text.
 FACTS = ("name", "data", "hardware", "license", "limits", "origin", "memory", "whitening")
@@ -185,7 +184,7 @@ def _files(folder):
     about = {
         WEIGHTS: "memssl-keras and timm" if timm else "memssl-keras",
         TRANSFORMERS_WEIGHTS: "transformers from 4.53 on: the same weights under its names",
-        KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.vit`",
+        KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.encoders.vit`",
         "onnx/model.onnx": "ONNX Runtime, transformers.js, optimum",
         "onnx/model_fp16.onnx": "the same in half precision",
         "onnx/model_quantized.onnx": "the same in 8 bits",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .registry import HUB, UnknownModel, resolve
+from memssl_keras.zoo.registry import HUB, UnknownModel, resolve
 
 CONNECT_SECONDS = 5  # for the one attempt that tells whether the Hub can be reached
 
@@ -149,7 +149,7 @@ class _Repository:
                 f"{self}: access is gated; accept its terms on its page and pass token= or set HF_TOKEN"
             ) from None
         except errors.RepositoryNotFoundError:
-            from .registry import suggestion
+            from memssl_keras.zoo.registry import suggestion
 
             raise HubError(
                 f"{self}: neither a folder here nor a repository on the Hub that can be seen; for a private one pass "

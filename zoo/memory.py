@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from memssl_keras.data.sources import ImageSource, open_source
 from memssl_keras.export.folder import HEAD as HEAD_FILE
-from memssl_keras.images import read_image
-from memssl_keras.sources import ImageSource, open_source
-
-from .hub import sha256
-from .layout import WEIGHTS
+from memssl_keras.images.read import read_image
+from memssl_keras.weights.layout import WEIGHTS
+from memssl_keras.zoo.hub import sha256
 
 VECTORS, PICTURES, HEAD = "memory/vectors.safetensors", "memory/pictures.parquet", f"onnx/{HEAD_FILE}"
 PARTS = (VECTORS, PICTURES, HEAD)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
-
-from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
+from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
 
 TOLERANCE = 1e-4  # largest difference of a CLS embedding from one library to another
 
@@ -35,8 +34,7 @@ def check_parity(folder) -> dict[str, float]:
     """
     from memssl_keras.export.verify import ParityError, problem
     from memssl_keras.pretrained import preprocessing_of, read_encoder
-
-    from . import memory
+    from memssl_keras.zoo import memory
 
     folder = Path(folder)
     encoder = read_encoder(folder)
@@ -94,8 +92,8 @@ def _onnx(folder, encoder):
 
 
 def _of_transformers(folder):
-    from memssl_keras.convert import read_family, to_encoder
-    from memssl_keras.convert.checkpoint import read_checkpoint
+    from memssl_keras.weights.checkpoint import read_checkpoint
+    from memssl_keras.weights.opening import read_family, to_encoder
 
     path = folder / TRANSFORMERS_WEIGHTS
     files = {

@@ -138,7 +138,7 @@ def card(name: str) -> str:
         >>> card("massl_vitn4.cifar10").splitlines()[0]
         '# massl_vitn4.cifar10'
     """
-    from .hub import find_folder
+    from memssl_keras.zoo.hub import find_folder
 
     path = find_folder(name, lambda config: [("README.md",)]) / "README.md"
     if not path.is_file():

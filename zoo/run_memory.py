@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images import ImageError, read_image
-
-from .layout import WEIGHTS
-from .memory import HEAD, PICTURES, VECTORS, write_memory
+from memssl_keras.images.read import ImageError, read_image
+from memssl_keras.weights.layout import WEIGHTS
+from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, write_memory
 
 THUMBNAIL = 48  # pixels of the longer side
 _QUALITY = 80
@@ -44,8 +43,8 @@ def memory_of_run(run, images) -> RunMemory:
         ValueError: there is no such run, it stopped within an epoch, its settings were changed on its way, or
             the pictures are others.
     """
-    from memssl_keras.datasets_source import Stream
-    from memssl_keras.replay import images_in_memory
+    from memssl_keras.data.huggingface import Stream
+    from memssl_keras.training.replay import images_in_memory
 
     model, settings, state = model_of_run(run)
     if isinstance(images, Stream):
@@ -77,8 +76,8 @@ def model_of_run(run):
     Raises:
         ValueError: there is no such run, or it stopped within an epoch.
     """
-    from memssl_keras.checkpoints import Checkpoints
     from memssl_keras.export.folder import read_config
+    from memssl_keras.training.checkpoints import Checkpoints
 
     run = Path(run)
     if not (run / "run.json").is_file() or not (run / WEIGHTS).is_file():
@@ -104,7 +103,7 @@ def model_of_run(run):
 def _load(path):
     import keras
 
-    import memssl_keras.massl  # noqa: F401  registers what a checkpoint may hold
+    import memssl_keras.training.massl  # noqa: F401  registers what a checkpoint may hold
 
     return keras.saving.load_model(path, compile=False)
 
@@ -113,8 +112,8 @@ def _same_encoder(encoder, folder):
     """Whether a folder's weights are the encoder's, or those in float16; positions may be at another image size."""
     from safetensors.numpy import load_file
 
-    from memssl_keras.convert.torch_names import to_state
     from memssl_keras.pretrained import names_of
+    from memssl_keras.weights.torch_names import to_state
 
     ours, theirs = to_state(names_of(encoder)), load_file(folder / WEIGHTS)
     return all(
@@ -128,8 +127,8 @@ def _check_pictures(model, images, settings, epoch):
     """Raises ValueError where the pictures of the last step are not what was written into memory last."""
     import torch
 
-    from memssl_keras.data import normalise, view_loader
-    from memssl_keras.views import MultiCrop
+    from memssl_keras.data.loader import normalise, view_loader
+    from memssl_keras.data.views import MultiCrop
 
     batch = settings["batch_size"]
     crops = MultiCrop(
@@ -184,8 +183,8 @@ def ship_memory(
         ValueError: no credits, a size below 8, the folder of another encoder, or half and a matrix beyond float16.
         ParityError: ONNX Runtime does not give what the Keras head gives.
     """
-    from memssl_keras.branch import feature_width
     from memssl_keras.export.head import export_head
+    from memssl_keras.training.branch import feature_width
 
     if not credits.strip():
         raise ValueError("credits: got none; expected whose pictures they are and under which licence")

@@ -168,7 +168,7 @@ def exported(model, variants):
     from memssl_keras.export.folder import VARIANTS, find_onnx
     from memssl_keras.export.onnx import export_onnx
     from memssl_keras.pretrained import from_pretrained, save_pretrained
-    from memssl_keras.recipes import RECIPES
+    from memssl_keras.training.recipes import RECIPES
     from memssl_keras.zoo.registry import list_models, resolve
 
     folder = resolve(model) if model in list_models() else pathlib.Path(model)

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from memssl_keras.distributed import rank, world_size
+from memssl_keras.training.distributed import rank, world_size
 
 console = Console()
 errors = Console(stderr=True)

@@ -93,7 +93,7 @@ def convert(
     maps of earlier stages into these features, beside that of the last one.
     """
     with errors_in_words():
-        from memssl_keras.convert import convert as run
+        from memssl_keras.weights.opening import convert as run
         from memssl_keras.zoo.card import write_card
 
         options = _white_options(white, cells, rank=rank, shrinkage=shrinkage)
@@ -114,7 +114,7 @@ def convert(
 
 
 def _kind(encoder):
-    from memssl_keras.vit import ViT
+    from memssl_keras.encoders.vit import ViT
 
     if not isinstance(encoder, ViT):
         return f"a Keras model {encoder.name!r} of width {encoder.output_shape[-1]}"
@@ -143,8 +143,8 @@ def _whitened(run, out, data, found, options, most=10_000):
         return None, {}
     import numpy as np
 
-    from memssl_keras.datasets_source import open_data
-    from memssl_keras.white import LAYER, whiten
+    from memssl_keras.data.huggingface import open_data
+    from memssl_keras.training.whiten import LAYER, whiten
     from memssl_keras.zoo.run_memory import model_of_run
 
     if pathlib.Path(run).resolve() == out.resolve():
@@ -176,7 +176,7 @@ def _open_memory(source, data, credits, split, column):
         raise ValueError(
             "--memory-credits: got none; expected whose pictures these are and under which licence, for the card"
         )
-    from memssl_keras.datasets_source import open_data
+    from memssl_keras.data.huggingface import open_data
     from memssl_keras.zoo.run_memory import memory_of_run
 
     return memory_of_run(source, open_data(data, split=split, column=column))

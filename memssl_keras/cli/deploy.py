@@ -78,9 +78,9 @@ def export(
         if web:
             _export_web(model, web, images, split, variants)
             return
+        from memssl_keras.data.sources import labels_of, open_source
         from memssl_keras.export.onnx import ParityError, export_onnx
         from memssl_keras.pretrained import from_pretrained
-        from memssl_keras.sources import labels_of, open_source
 
         encoder, folder = from_pretrained(model), out or pathlib.Path(model)
         if not out and not folder.is_dir():
@@ -119,8 +119,8 @@ def _show(folder, written):
 
 
 def _export_web(model, web, images, split, variants):
+    from memssl_keras.data.sources import open_source
     from memssl_keras.export.web import export_web
-    from memssl_keras.sources import open_source
 
     if images:
         source = open_source(images, split=split)
@@ -161,9 +161,9 @@ def embed(
     code is then 3.
     """
     with errors_in_words():
-        from memssl_keras.embedding_run import write_embeddings
+        from memssl_keras.data.sources import open_source
+        from memssl_keras.embedding.run import write_embeddings
         from memssl_keras.export.runtime import OnnxEncoder
-        from memssl_keras.sources import open_source
 
         if engine not in ("local", "ray"):
             raise ValueError(f"engine={engine!r}: expected 'local' or 'ray'")
@@ -182,7 +182,7 @@ def embed(
                     encoder, source, out, name, batch_size, advance, encoder.revision()
                 )
             else:
-                from memssl_keras.ray_engine import embed_with_ray
+                from memssl_keras.embedding.ray_engine import embed_with_ray
 
                 failures = embed_with_ray(
                     {"data": data, "split": split, "column": column},
@@ -203,7 +203,7 @@ def embed(
 
 
 def _watch(encoder, folder, out, name, batch_size):
-    from memssl_keras.watch import watch
+    from memssl_keras.embedding.watch import watch
 
     console.print(f"watching {folder}; Ctrl-C ends")
     try:
@@ -228,7 +228,7 @@ def search(
     from rich.table import Table
 
     with errors_in_words():
-        from memssl_keras.embeddings import draw_sheet, nearest, read_embeddings
+        from memssl_keras.embedding.table import draw_sheet, nearest, read_embeddings
         from memssl_keras.export.folder import split_variant
         from memssl_keras.export.runtime import OnnxEncoder
 

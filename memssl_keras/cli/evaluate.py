@@ -158,7 +158,7 @@ def _named(extra):
 def _embedders(models, baselines, size, threads):
     """The baselines, and then the models; a single one is called the encoder."""
     from memssl_keras.evaluate.embedders import pixel_embedders
-    from memssl_keras.evaluate.encoders import open_embedder, untrained
+    from memssl_keras.models import open_embedder, untrained
 
     embedders = [open_embedder(model, threads) for model in models]
     if len(embedders) == 1:
@@ -202,7 +202,7 @@ def _numbers(name, text):
 def _show_summary(results):
     from rich.table import Table
 
-    from memssl_keras.evaluate.summary import summary_rows
+    from memssl_keras.evaluate.report.summary import summary_rows
 
     models, rows = summary_rows(results)
     table = Table("data", "task", "score", *models, title="All together")
@@ -217,8 +217,8 @@ def _write(out, results, evaluated, reference):
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if file == out:
         return
-    from memssl_keras.evaluate.html import write_html
-    from memssl_keras.evaluate.summary import write_markdown
+    from memssl_keras.evaluate.report.html import write_html
+    from memssl_keras.evaluate.report.summary import write_markdown
 
     write_markdown(out / "table.md", results)
     write_html(out / "report.html", evaluated, reference)

@@ -93,9 +93,9 @@ def pretrain(
 
     On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
-    from memssl_keras.datasets_source import open_data
-    from memssl_keras.recipes import get_recipe
-    from memssl_keras.sources import open_labelled
+    from memssl_keras.data.huggingface import open_data
+    from memssl_keras.data.sources import open_labelled
+    from memssl_keras.training.recipes import get_recipe
 
     with errors_in_words():
         given = {
@@ -119,12 +119,12 @@ def pretrain(
         voters, held_out = open_labelled(labelled, label) if labelled else (None, None)
         import torch
 
-        from memssl_keras import distributed
-        from memssl_keras.callbacks import RichProgress, Terminated
-        from memssl_keras.massl import NonFiniteLoss
-        from memssl_keras.observe import OnlineKNN
-        from memssl_keras.pretrain import pretrain as run
-        from memssl_keras.report import write_report
+        from memssl_keras.training import distributed
+        from memssl_keras.training.callbacks.observe import OnlineKNN
+        from memssl_keras.training.callbacks.run import RichProgress, Terminated
+        from memssl_keras.training.massl import NonFiniteLoss
+        from memssl_keras.training.pretrain import pretrain as run
+        from memssl_keras.training.report import write_report
 
         if threads:
             torch.set_num_threads(threads)
@@ -138,7 +138,7 @@ def pretrain(
         progress = RichProgress(console)
         observers = [OnlineKNN(*voters, *held_out, every=knn_every, k=knn_k)] if labelled else []
         if tensorboard and main:
-            from memssl_keras.tensorboard import TensorBoard
+            from memssl_keras.training.callbacks.tensorboard import TensorBoard
 
             observers.append(TensorBoard(out / "tensorboard"))
         options = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
@@ -166,7 +166,7 @@ def pretrain(
 
 def _check_apart(data, out):
     """Raises ValueError where the pictures that a run writes would be among those that it reads."""
-    from memssl_keras.sources import files_of
+    from memssl_keras.data.sources import files_of
 
     folder = pathlib.Path(data)
     if not folder.is_dir() or files_of(folder, ".parquet") or files_of(folder, ".tar"):

@@ -105,7 +105,7 @@ def _parts(sizes, short):
 def _recipes():
     from rich.table import Column, Table
 
-    from memssl_keras.recipes import RECIPES
+    from memssl_keras.training.recipes import RECIPES
 
     columns = ("encoder", "views", "memory / block", "epochs", "batch")
     table = Table(Column("recipe", no_wrap=True), *columns, title="recipes")

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from memssl_keras.encoders.vit import ViT
 from memssl_keras.pretrained import preprocessing_of
-from memssl_keras.vit import ViT
 
 
 class LastBlocks(keras.Model):

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images.read import ImageError, read_image
 
 VERSION = 1  # of what is kept; another one is made anew
 

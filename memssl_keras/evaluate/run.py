@@ -7,10 +7,10 @@ import pathlib
 import numpy as np
 
 from memssl_keras.evaluate.cache import FeatureCache
-from memssl_keras.evaluate.data import all_images, open_classes
-from memssl_keras.evaluate.features import collapsed, unit
-from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
+from memssl_keras.evaluate.data.classes import all_images, open_classes
 from memssl_keras.evaluate.outcome import Settings
+from memssl_keras.evaluate.protocols.features import collapsed, unit
+from memssl_keras.evaluate.protocols.intervals import paired_bootstrap, student_interval
 from memssl_keras.evaluate.retrieval_tasks import has_column, open_retrieval
 from memssl_keras.evaluate.tasks import TASKS
 

@@ -28,9 +28,9 @@ from dino import build_dino
 from table import add_row
 
 from memssl_keras import get_recipe
-from memssl_keras.images import read_image
-from memssl_keras.observe import OnlineKNN
-from memssl_keras.sources import open_labelled
+from memssl_keras.data.sources import open_labelled
+from memssl_keras.images.read import read_image
+from memssl_keras.training.callbacks.observe import OnlineKNN
 
 TABLE = pathlib.Path(__file__).parent / "ablation.csv"
 IMAGES, EPOCHS, VOTERS, QUERIES, PIXELS = 25_000, 4, 10_000, 5_000, 24

@@ -28,8 +28,8 @@ from glyphs import held_out
 from table import add_row
 
 from memssl_keras import get_recipe
-from memssl_keras.datasets_source import open_data
-from memssl_keras.evaluate.retrieval import retrieve
+from memssl_keras.data.huggingface import open_data
+from memssl_keras.evaluate.protocols.retrieval import retrieve
 from memssl_keras.pretrained import embed
 
 

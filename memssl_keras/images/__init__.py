@@ -1,0 +1,6 @@
+"""An image file becomes pixels: reading, preprocessing, thumbnails. Needs numpy and Pillow alone."""
+
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.images.read import IMAGE_SUFFIXES, ImageError, list_images, read_image, thumbnail
+
+__all__ = ["IMAGE_SUFFIXES", "ImageError", "Preprocessing", "list_images", "read_image", "thumbnail"]
