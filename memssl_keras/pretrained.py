@@ -127,7 +127,7 @@ def save_pretrained(encoder, folder, *, preprocessing=None, exports=(), half=Fal
         folder: Where to; made if missing, other files in it stay.
         preprocessing: A `Preprocessing` in place of the encoder's own.
         exports: Any of "transformers" (`transformers.safetensors`: the same weights under its names, which it cannot
-            do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.encoders.vit`),
+            do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.encoders`),
             and "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
         half: Write the safetensors in float16, half the bytes; they are read as float32 again.
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images import read_image
+from memssl_keras.images.read import read_image
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112

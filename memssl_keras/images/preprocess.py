@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images import read_image
+from memssl_keras.images.read import read_image
 
 _LONGEST = 4  # sides as many times the shortest one are still resized whole, as other libraries do it
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
