@@ -12,7 +12,7 @@ test: .venv/.test .node/.done
 
 # The encoder on JAX and TensorFlow, in an environment of their own, against the torch features.
 test-backends: .venv/.test .venv-backends/.done
-	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/test_backends.py
+	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/encoders/test_backends.py
 
 lint: .venv/.test
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

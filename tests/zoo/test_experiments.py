@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from small_models import pictures, small_crops, small_vit
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "zoo" / "experiments"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "zoo" / "experiments"))
 import ablation
 from dino import DINO, CentredConsistency
 from glyphs import family, held_out

@@ -14,13 +14,13 @@ from memssl_keras.demo.gallery import BUNDLED
 from memssl_keras.training import distributed
 from memssl_keras.training.checkpoints import Checkpoints
 
-TESTS = pathlib.Path(__file__).parent
+HELPERS = pathlib.Path(__file__).parents[1] / "helpers"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def command(processes, script, *arguments):
     start = [sys.executable] if processes == 1 else TORCHRUN
-    return [*start, str(TESTS / script), *map(str, arguments)]
+    return [*start, str(HELPERS / script), *map(str, arguments)]
 
 
 def run(processes, script, *arguments):

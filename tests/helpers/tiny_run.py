@@ -1,4 +1,4 @@
-"""A pretraining run of seconds with every source of chance in it: `python tests/tiny_run.py FOLDER`."""
+"""A pretraining run of seconds with every source of chance in it: `python tests/helpers/tiny_run.py FOLDER`."""
 
 import argparse
 import dataclasses

@@ -1,6 +1,6 @@
 """A few training steps on real pictures, alone or under `torchrun`: losses, memory and weights into a file.
 
-`torchrun --nproc-per-node 2 tests/distributed_run.py OUT.npz --images FILE.parquet`
+`torchrun --nproc-per-node 2 tests/helpers/distributed_run.py OUT.npz --images FILE.parquet`
 """
 
 import argparse

@@ -19,7 +19,7 @@ from memssl_keras.zoo import hub as zoo_hub
 from memssl_keras.zoo import registry
 
 REPO = "someone/massl_vit.photos"
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture

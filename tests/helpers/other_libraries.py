@@ -30,7 +30,7 @@ def declare_torchvision_operators():
 
 def need(name):
     """A module, or the test is skipped with the reason. timm lies in `.readers`, with the torchvision it needs."""
-    readers = pathlib.Path(__file__).parent.parent / ".readers"
+    readers = pathlib.Path(__file__).parents[2] / ".readers"
     if name == "timm" and readers.is_dir() and str(readers) not in sys.path:
         sys.path.append(str(readers))
         importlib.invalidate_caches()
@@ -41,7 +41,7 @@ def need(name):
 
 def node_modules():
     """Folder that holds `@huggingface/transformers` for Node, or the test is skipped with the reason."""
-    root = pathlib.Path(__file__).parent.parent / ".node"
+    root = pathlib.Path(__file__).parents[2] / ".node"
     if not shutil.which("node"):
         pytest.skip("node is not installed")
     if not (root / "node_modules" / "@huggingface" / "transformers").is_dir():

@@ -2,6 +2,8 @@
 
 import io
 import os
+import urllib.error
+import urllib.request
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,3 +45,11 @@ def card_rows(page, within="#results"):
 
 def await_headline(page, text, within="#status"):
     page.locator(f"{within} h2", has_text=text).wait_for()
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from PIL import Image
 from small_models import pictures, small_crops
-from typer.testing import CliRunner
 
 from memssl_keras import from_pretrained
 from memssl_keras.cli import app
@@ -45,12 +45,6 @@ COMMANDS = [
 def settings(monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, TINY.name, TINY)
     monkeypatch.setenv("COLUMNS", "200")
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
 
 
 def labelled(path, count, seed):

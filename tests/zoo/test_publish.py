@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from commands import run
 from hub_server import lead_to, serving
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from small_models import pictures, same_weights, small_cnn, small_massl, small_vit, varied
-from test_cli import run
 
 from memssl_keras import MaSSL, OnnxEncoder, from_pretrained, push_to_hub, save_pretrained
 from memssl_keras.export.onnx import ParityError

@@ -13,7 +13,7 @@ from small_models import rich_vit
 
 from memssl_keras.weights.opening import torch_names
 
-HERE = pathlib.Path(__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 PYTHON = os.environ.get("MEMSSL_BACKENDS_PYTHON")
 SIZES = {"native": (32, 32), "larger": (56, 56), "not_square": (24, 40)}
 
@@ -46,9 +46,9 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_features_are_those_of_torch(saved, backend):
     folder, torchs = saved
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(HERE.parent)}
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    command = [os.path.abspath(PYTHON), str(HERE / "backend_features.py"), str(folder)]
+    command = [os.path.abspath(PYTHON), str(ROOT / "tests" / "helpers" / "backend_features.py"), str(folder)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     results = dict(np.load(folder / f"{backend}.npz"))

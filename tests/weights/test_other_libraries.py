@@ -1,6 +1,7 @@
 """One folder, read by transformers, timm, Keras alone, ONNX Runtime and transformers.js: the same CLS embedding."""
 
 import json
+import pathlib
 import subprocess
 
 import keras
@@ -139,7 +140,7 @@ def test_transformers_js(saved, tmp_path):
         image.save(path)
 
     def run(dtype):
-        script = __file__.replace("test_other_libraries.py", "transformers_js.mjs")
+        script = pathlib.Path(__file__).parents[1] / "helpers" / "transformers_js.mjs"
         command = ["node", script, modules / "node_modules", folder.parent, folder.name, dtype, *paths]
         done = subprocess.run(
             [str(c) for c in command], capture_output=True, text=True, check=False, timeout=300

@@ -1,6 +1,6 @@
 """Kills a run at random moments, lets it go on each time, and compares it with a run that was left alone.
 
-`python tests/kill_and_resume.py FOLDER --kills 20` is the long version of what the tests do.
+`python tests/helpers/kill_and_resume.py FOLDER --kills 20` is the long version of what the tests do.
 """
 
 import argparse

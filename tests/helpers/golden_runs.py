@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-FOLDER = pathlib.Path(os.environ.get("MEMSSL_GOLDENS", pathlib.Path(__file__).parent / "goldens"))
+FOLDER = pathlib.Path(os.environ.get("MEMSSL_GOLDENS", pathlib.Path(__file__).parents[1] / "goldens"))
 
 
 class Golden:

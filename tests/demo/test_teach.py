@@ -15,7 +15,6 @@ from memssl_keras.demo.taught import MOST_EXAMPLES, Taught, class_name
 from memssl_keras.demo.taught_file import read_taught, write_taught
 from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS, classify
 
-pytest_plugins = ["demo_fixtures"]
 PATHLIKE = '../<i id=injected>"x"</i>'
 
 

@@ -6,10 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from demo_page import NASTY, keep_screenshot, png, save
+from demo_page import NASTY, get, keep_screenshot, png, save
 from memory_run import train, write_pictures
 from PIL import Image
-from test_demo_service import get
 
 from memssl_keras.data.sources import open_source
 from memssl_keras.demo.blocks import show
@@ -20,7 +19,6 @@ from memssl_keras.demo.recall import open_recall
 from memssl_keras.demo.search import load
 from memssl_keras.demo.space import write_space
 
-pytest_plugins = ["demo_fixtures"]
 CREDITS = f"Noto Emoji (Apache-2.0), {NASTY}"
 COUNT = 54  # in 64 slots
 

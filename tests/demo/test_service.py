@@ -14,7 +14,7 @@ import urllib.request
 import zlib
 
 import pytest
-from demo_page import png, save, write_gallery
+from demo_page import get, png, save, write_gallery
 from PIL import Image
 
 from memssl_keras.benchmark.demo import search
@@ -23,16 +23,6 @@ from memssl_keras.demo.pictures import read_upload
 from memssl_keras.demo.space import requirements, write_space
 from memssl_keras.demo.upkeep import DiskLimit, prune
 from memssl_keras.images.read import ImageError
-
-pytest_plugins = ["demo_fixtures"]
-
-
-def get(url):
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return answer.status, answer.read(), answer.headers
-    except urllib.error.HTTPError as error:
-        return error.code, error.read(), error.headers
 
 
 def run(address, name, *data):

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from hub_server import lead_to, serving
 from memory_run import CREDITS, RECIPES, train, write_pictures
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from test_cli import run
 from tiny_run import pictures
 
 from memssl_keras import OnnxEncoder, from_pretrained, push_to_hub

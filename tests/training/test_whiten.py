@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from commands import run
 from memory_run import CREDITS, train, write_pictures
 from small_models import pictures, small_cnn, small_crops, small_massl
-from test_cli import run
 from tiny_run import pictures as waves
 
 from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten

@@ -223,7 +223,7 @@ def test_a_name_is_a_data_set_of_the_hub(tmp_path):
     cached = tmp_path / "cache" / "owner___pictures" / "default" / "0.0.0" / "0"
     shutil.copytree(builder.cache_dir, cached)
     (cached / "parquet-train.arrow").rename(cached / "pictures-train.arrow")
-    root = str(pathlib.Path(__file__).parent.parent)
+    root = str(pathlib.Path(__file__).parents[2])
     settings = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": root}
     done = subprocess.run(
         [sys.executable, "-c", HUB],

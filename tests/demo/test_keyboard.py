@@ -5,8 +5,6 @@ import re
 from demo_page import await_headline, card_rows, keep_screenshot
 from PIL import Image
 
-pytest_plugins = ["demo_fixtures"]
-
 
 def focused(page):
     return page.evaluate("document.activeElement.dataset.row ?? document.activeElement.id")

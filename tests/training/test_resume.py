@@ -18,7 +18,7 @@ from tiny_run import RECIPE, pictures
 from memssl_keras.training.checkpoints import CheckpointError, Checkpoints
 from memssl_keras.training.pretrain import SettingsChanged, pretrain
 
-TESTS = pathlib.Path(__file__).parent
+HELPERS = pathlib.Path(__file__).parents[1] / "helpers"
 SHORT = dataclasses.replace(RECIPE, epochs=2)
 IMAGES = pictures(24)
 
@@ -58,7 +58,7 @@ def interrupted(folder, after):
 def test_killed_runs_end_with_the_same_bits(tmp_path, workers):
     command = [
         sys.executable,
-        str(TESTS / "kill_and_resume.py"),
+        str(HELPERS / "kill_and_resume.py"),
         str(tmp_path),
         "--kills",
         str(4 - 2 * workers),
@@ -69,7 +69,7 @@ def test_killed_runs_end_with_the_same_bits(tmp_path, workers):
 
 
 def test_sigterm_saves_and_exits(tmp_path):
-    command = [sys.executable, str(TESTS / "tiny_run.py")]
+    command = [sys.executable, str(HELPERS / "tiny_run.py")]
     options = ["--workers", "1", "--every", "1000", "--epochs", "40"]
     process = subprocess.Popen([*command, str(tmp_path / "run"), *options], start_new_session=True, stderr=-1)
     until = time.monotonic() + 300

@@ -14,7 +14,7 @@ from small_models import pictures
 
 from memssl_keras import OnnxEncoder
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 MODEL = "massl_vitn4.cifar10"
 EMBED = """
 import json, sys

@@ -26,8 +26,6 @@ from memssl_keras.demo.vectors import pixel_digest
 from memssl_keras.images.read import ImageError, read_image
 from memssl_keras.zoo.registry import bundled_models
 
-pytest_plugins = ["demo_fixtures"]
-
 
 def rows_in(html):
     return [int(row) for row in re.findall(r'data-row="(\d+)"', html)]
