@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 from small_models import rich_vit
 
-from memssl_keras.weights.opening import torch_names
+from memssl_keras.weights import torch_names
 
 ROOT = pathlib.Path(__file__).parents[2]
 PYTHON = os.environ.get("MEMSSL_BACKENDS_PYTHON")

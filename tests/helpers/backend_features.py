@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from memssl_keras import ViT
-from memssl_keras.weights.opening import torch_names
+from memssl_keras.weights import torch_names
 
 
 def main(folder):

@@ -7,7 +7,7 @@ import torch
 from golden_runs import Golden, encoder_of, relative, without_buffers
 
 from memssl_keras import AdamW, MaSSL, Schedules
-from memssl_keras.weights.opening import torch_names
+from memssl_keras.weights import torch_names
 
 
 def names_of(branch):

@@ -7,7 +7,7 @@ import torch
 from keras import ops
 
 from memssl_keras import ProjectionHead
-from memssl_keras.weights.opening import torch_names
+from memssl_keras.weights import torch_names
 
 
 def pair(batch_norm, dim=10, hidden=20, output=6):

@@ -10,7 +10,7 @@ from golden_runs import Golden, encoder_of, feature_runs, files_with, training_r
 from golden_training import check_training
 
 from memssl_keras import cosine_schedule, koleo
-from memssl_keras.weights.opening import torch_names
+from memssl_keras.weights import torch_names
 
 RUNS = training_runs()
 
