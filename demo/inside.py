@@ -18,7 +18,7 @@ from memssl_keras.demo.pictures import address, data_uri, read_upload
 from memssl_keras.demo.recall import open_recall
 from memssl_keras.demo.retrieve import PLAIN, QUIET, picture_input
 from memssl_keras.demo.search import Retrieval
-from memssl_keras.evaluate.cache import cache_folder
+from memssl_keras.files import cache_folder
 from memssl_keras.images.read import ImageError
 
 _COLOURS = (

@@ -15,7 +15,7 @@ from memssl_keras.demo.index import CosineIndex
 from memssl_keras.demo.models import Model, open_model
 from memssl_keras.demo.pictures import Shown
 from memssl_keras.demo.vectors import embed_gallery, pixel_digest
-from memssl_keras.evaluate.cache import cache_folder
+from memssl_keras.files import cache_folder
 
 
 class Found(NamedTuple):

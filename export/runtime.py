@@ -14,9 +14,10 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from memssl_keras.export.folder import find_onnx, onnx_file, read_config
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.images.read import ImageError, list_images
+from memssl_keras.weights.config import find_onnx, onnx_file, read_config
+from memssl_keras.zoo.hub import find_folder
 
 # Short name → ONNX Runtime's; it takes what a provider cannot run back to the processor.
 PROVIDERS = {
@@ -93,8 +94,6 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        from memssl_keras.zoo.hub import find_folder
-
         folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
         config = read_config(folder)
         file = find_onnx(folder, variant)

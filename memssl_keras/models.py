@@ -13,6 +13,9 @@ import numpy as np
 from memssl_keras.evaluate.data.scales import scaled_preprocessing
 from memssl_keras.evaluate.embedders import Embedder
 from memssl_keras.evaluate.protocols.features import unit
+from memssl_keras.files import sha256
+from memssl_keras.weights.config import find_onnx, onnx_file, read_config, split_variant
+from memssl_keras.zoo.hub import find_folder
 
 BATCH = 64  # more is no faster on processors
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # ours, timm's and transformers'
@@ -37,8 +40,6 @@ def open_embedder(spec, threads=None):
         >>> open_embedder("numpy:asarray").key["kind"]
         'function'
     """
-    from memssl_keras.export.folder import split_variant
-
     spec = str(spec)
     if ":" in spec and not pathlib.Path(spec).exists() and "/" not in spec:
         return _function(spec)
@@ -51,8 +52,6 @@ def open_embedder(spec, threads=None):
 
 def untrained(spec, threads=None):
     """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
-    from memssl_keras.export.folder import split_variant
-
     spec = str(spec)
     if ":" in spec and not pathlib.Path(spec).exists():
         return None
@@ -65,9 +64,6 @@ def untrained(spec, threads=None):
 
 
 def _folder(name, variant=""):
-    from memssl_keras.export.folder import onnx_file
-    from memssl_keras.zoo.hub import find_folder
-
     if variant:
         return find_folder(name, lambda config: [(f"onnx/{onnx_file(variant)}", "")])
     return find_folder(name, lambda config: [(*_WEIGHTS, f"onnx/{onnx_file('fp32')}"), (_OTHERS, "")])
@@ -80,22 +76,11 @@ def _weights(folder):
 
 def _config(folder):
     """Ours where it is ours, the encoder's preprocessing in another library's words where it is not."""
-    from memssl_keras.export.folder import read_config
-
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "format_version" in config:
         return read_config(folder)
     others = folder / _OTHERS
     return {"preprocessing": json.loads(others.read_text(encoding="utf-8")) if others.is_file() else config}
-
-
-def _revision(*files):
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _keras_calls(folder, threads, trained):
@@ -113,20 +98,14 @@ def _keras_calls(folder, threads, trained):
         if trained:
             return encoder
         keras.utils.set_random_seed(0)
-        fresh = type(encoder).from_config(encoder.get_config())
-        fresh.preprocessing = encoder.preprocessing
-        return fresh
+        return type(encoder).from_config(encoder.get_config())
 
     def embed(images):
-        from memssl_keras.pretrained import embed as embed_with
-
-        return embed_with(load(), images, batch_size=BATCH)
+        return load().embed(images, batch_size=BATCH)
 
     def scaled(images, factor):
-        from memssl_keras.pretrained import preprocessing_of
-
         encoder = load()
-        preprocess = scaled_preprocessing(preprocessing_of(encoder), factor)
+        preprocess = scaled_preprocessing(encoder.preprocess, factor)
         starts = range(0, len(images), BATCH)
         parts = [encoder.predict_on_batch(preprocess.batch(images[s : s + BATCH])) for s in starts]
         return unit(np.concatenate(parts), "features")
@@ -143,15 +122,13 @@ def _keras_calls(folder, threads, trained):
 def _keras(spec, folder, threads):
     key = {
         "kind": "keras",
-        "revision": _revision(folder / "config.json", _weights(folder)),
+        "revision": sha256(folder / "config.json", _weights(folder)),
         "preprocessing": _config(folder)["preprocessing"],
     }
     return Embedder(spec, key, **_keras_calls(folder, threads, trained=True))
 
 
 def _onnx(spec, folder, variant, threads):
-    from memssl_keras.export.folder import find_onnx, read_config
-
     config, file = read_config(folder), find_onnx(folder, variant)
 
     @functools.cache
@@ -163,7 +140,7 @@ def _onnx(spec, folder, variant, threads):
     key = {
         "kind": "onnx",
         "variant": variant,
-        "revision": _revision(file),
+        "revision": sha256(file),
         "preprocessing": config["preprocessing"],
     }
 

@@ -10,8 +10,9 @@ import json
 import re
 from pathlib import Path
 
-from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
+from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
 from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, read_memory
 from memssl_keras.zoo.registry import folder_facts
 
@@ -345,3 +346,22 @@ def _metadata(folder, facts, name):
 
 def _slug(text):
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def card(name: str) -> str:
+    """Return the card of a model as Markdown, without the Hub's metadata; one on the Hub is fetched.
+
+    Raises:
+        UnknownModel, HubError: as `find_folder` does.
+        FileNotFoundError: it is a folder without a card.
+
+    Example:
+        >>> from memssl_keras.zoo.card import card
+        >>> card("massl_vitn4.cifar10").splitlines()[0]
+        '# massl_vitn4.cifar10'
+    """
+    path = find_folder(name, lambda config: [("README.md",)]) / "README.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: holds no card; push_to_hub writes one, as README.md")
+    text = path.read_text(encoding="utf-8")
+    return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text

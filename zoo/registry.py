@@ -126,27 +126,6 @@ def facts(name: str) -> dict:
     return folder_facts(resolve(name)) | {"where": "bundled"}
 
 
-def card(name: str) -> str:
-    """Return the card of a model as Markdown, without the Hub's metadata; one on the Hub is fetched.
-
-    Raises:
-        UnknownModel, HubError: as `find_folder` does.
-        FileNotFoundError: it is a folder without a card.
-
-    Example:
-        >>> from memssl_keras.zoo.registry import card
-        >>> card("massl_vitn4.cifar10").splitlines()[0]
-        '# massl_vitn4.cifar10'
-    """
-    from memssl_keras.zoo.hub import find_folder
-
-    path = find_folder(name, lambda config: [("README.md",)]) / "README.md"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent}: holds no card; push_to_hub writes one, as README.md")
-    text = path.read_text(encoding="utf-8")
-    return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text
-
-
 def folder_facts(folder) -> dict:
     """`facts` of a model's folder, from its files."""
     folder = Path(folder)

@@ -57,7 +57,7 @@ def convert(
             help="Of a run with a ResNet, make the features white over these pictures, unlabelled: better neighbours."
         ),
     ] = None,
-    cells: Annotated[
+    pooling_grid: Annotated[
         str | None,
         typer.Option(
             help="With --white: a number for each stage of the ResNet, with commas. Of 0,3,3 features are means over "
@@ -89,14 +89,14 @@ def convert(
     thumbnails of the pictures that they are of. --out may be the run's folder itself.
 
     With --white, the encoder gets a last linear layer that makes its features white over up to 10,000 of these
-    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --cells takes the
-    maps of earlier stages into these features, beside that of the last one.
+    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --pooling-grid takes
+    the maps of earlier stages into these features, beside that of the last one.
     """
     with errors_in_words():
-        from memssl_keras.weights.opening import convert as run
+        from memssl_keras.conversion import convert as run
         from memssl_keras.zoo.card import write_card
 
-        options = _white_options(white, cells, rank=rank, shrinkage=shrinkage)
+        options = _white_options(white, pooling_grid, rank=rank, shrinkage=shrinkage)
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
         model, facts = _whitened(source, out, white, found, options)
         if found and model:
@@ -114,27 +114,27 @@ def convert(
 
 
 def _kind(encoder):
-    from memssl_keras.encoders.vit import ViT
-
-    if not isinstance(encoder, ViT):
-        return f"a Keras model {encoder.name!r} of width {encoder.output_shape[-1]}"
+    if not encoder.gives_tokens:
+        return f"a {type(encoder).__name__} of width {encoder.embed_dim}"
     return (
         f"a ViT of width {encoder.embed_dim}, {encoder.depth} blocks, {encoder.num_heads} heads, patch "
         f"{encoder.patch_size}, for {encoder.image_size} px"
     )
 
 
-def _white_options(white, cells, **numbers):
+def _white_options(white, pooling_grid, **numbers):
     given = {name: number for name, number in numbers.items() if number is not None}
     if white is None:
-        if cells or given:
-            raise ValueError("--cells, --rank and --shrinkage: expected only with --white")
+        if pooling_grid or given:
+            raise ValueError("--pooling-grid, --rank and --shrinkage: expected only with --white")
         return {}
     try:
-        grids = cells and tuple(int(number) for number in cells.split(","))
+        grids = pooling_grid and tuple(int(number) for number in pooling_grid.split(","))
     except ValueError:
-        raise ValueError(f"--cells={cells}: expected whole numbers with commas, such as 0,3,3") from None
-    return {"cells": grids, "shrinkage": 0.1} | given
+        raise ValueError(
+            f"--pooling-grid={pooling_grid}: expected whole numbers with commas, such as 0,3,3"
+        ) from None
+    return {"pooling_grid": grids, "shrinkage": 0.1, "rank": 256} | given
 
 
 def _whitened(run, out, data, found, options, most=10_000):
@@ -144,7 +144,7 @@ def _whitened(run, out, data, found, options, most=10_000):
     import numpy as np
 
     from memssl_keras.data.huggingface import open_data
-    from memssl_keras.training.whiten import LAYER, whiten
+    from memssl_keras.training.whiten import whiten
     from memssl_keras.zoo.run_memory import model_of_run
 
     if pathlib.Path(run).resolve() == out.resolve():
@@ -156,10 +156,10 @@ def _whitened(run, out, data, found, options, most=10_000):
     said = (
         f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
         f"{len(images):,} pictures, without labels (shrinkage {options['shrinkage']}, rank "
-        f"{white.encoder.get_layer(LAYER).rank})."
+        f"{options['rank']})."
     )
-    if cells := options["cells"]:
-        grids = [f"{n} × {n} cells of the map of stage {stage + 1}" for stage, n in enumerate(cells) if n]
+    if grid := options["pooling_grid"]:
+        grids = [f"a {n} × {n} grid of the map of stage {stage + 1}" for stage, n in enumerate(grid) if n]
         said += f" They are means over {', '.join(reversed(grids))}."
     return white, {"whitening": said}
 

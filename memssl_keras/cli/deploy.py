@@ -122,6 +122,11 @@ def _export_web(model, web, images, split, variants):
     from memssl_keras.data.sources import open_source
     from memssl_keras.export.web import export_web
 
+    def open_encoder(name):
+        from memssl_keras.pretrained import from_pretrained
+
+        return from_pretrained(name)
+
     if images:
         source = open_source(images, split=split)
         names = [pathlib.PurePath(name).name for name in source.ids]
@@ -129,7 +134,7 @@ def _export_web(model, web, images, split, variants):
         source = open_source(resources.files("memssl_keras.demo") / "gallery" / "emoji.parquet")
         names = source.columns["name"].to_pylist()
     with console.status("gathering the page"):
-        count = export_web(model, web, source, names=names, variant=variants)
+        count = export_web(model, web, source, names=names, variant=variants, open_encoder=open_encoder)
     console.print(
         f"{web}: a page with {count:,} pictures to search. To look at it: python -m http.server -d {web}"
     )
@@ -229,8 +234,8 @@ def search(
 
     with errors_in_words():
         from memssl_keras.embedding.table import draw_sheet, nearest, read_embeddings
-        from memssl_keras.export.folder import split_variant
         from memssl_keras.export.runtime import OnnxEncoder
+        from memssl_keras.weights.config import split_variant
 
         stored = read_embeddings(index)
         name, variant = split_variant(stored.model)

@@ -50,7 +50,7 @@ def models(
         if name:
             from rich.markdown import Markdown
 
-            from memssl_keras.zoo.registry import card
+            from memssl_keras.zoo.card import card
 
             console.print(Markdown(card(name)))
         else:
@@ -69,7 +69,7 @@ def _models():
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from memssl_keras.export.folder import VARIANTS
+    from memssl_keras.weights.config import VARIANTS
     from memssl_keras.zoo.registry import facts, list_models
 
     short = _SHORT | {f"onnx/{file}": variant for variant, file in VARIANTS.items()}

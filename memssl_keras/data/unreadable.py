@@ -3,7 +3,7 @@
 import csv
 import pathlib
 
-from memssl_keras.pretrained import replace_file
+from memssl_keras.files import replace_file
 
 
 class TooManyUnreadable(ValueError):

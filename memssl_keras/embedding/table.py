@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from memssl_keras.data.sources import open_source
 from memssl_keras.embedding.run import MODEL
-from memssl_keras.images.read import read_image, thumbnail
+from memssl_keras.images import draw_rows, read_image
 
 _COLUMNS = ["image", "embedding"]
 
@@ -68,8 +69,6 @@ def open_image(name):
     """The picture behind a name in a Parquet of embeddings: a file, or `FILE#ROW` of a row of Parquet."""
     file, _, row = name.rpartition("#")
     if file.endswith(".parquet") and row.isdigit():
-        from memssl_keras.data.sources import open_source
-
         return Image.fromarray(read_image(open_source(file)[int(row)]))
     return Image.fromarray(read_image(name))
 
@@ -84,31 +83,3 @@ def draw_sheet(stored, queries, found, path):
         for query, neighbours in zip(queries, found, strict=True)
     ]
     draw_rows(rows, path)
-
-
-def draw_rows(rows, path, tile=96, gap=6):
-    """Draw queries, a rule, and beside each its neighbours with their similarity, into a PNG.
-
-    Args:
-        rows: Pairs of a query and a list of (neighbour, similarity); images as `read_image` takes them.
-        path: The file to write.
-        tile: Side in pixels of the square that a picture is fitted into.
-        gap: Pixels between two squares.
-    """
-    columns = 1 + max(len(neighbours) for _, neighbours in rows)
-    line = tile + gap + 14
-    sheet = Image.new("RGB", (columns * (tile + gap) + 3 * gap, len(rows) * line + gap), "white")
-    pen = ImageDraw.Draw(sheet)
-
-    def place(image, column, row, caption):
-        left, top = gap + column * (tile + gap) + (2 * gap if column else 0), gap + row * line
-        sheet.paste(thumbnail(read_image(image), tile), (left, top))
-        pen.text((left + tile / 2, top + tile + 1), caption, fill="#555555", anchor="ma")
-
-    for row, (query, neighbours) in enumerate(rows):
-        place(query, 0, row, "query")
-        for column, (image, similarity) in enumerate(neighbours, 1):
-            place(image, column, row, f"{similarity:.3f}")
-    rule = gap + tile + gap + gap // 2
-    pen.line([(rule, gap), (rule, sheet.height - gap)], fill="#cccccc")
-    sheet.save(path)

@@ -3,8 +3,6 @@
 import keras
 from keras import layers, ops
 
-from memssl_keras.encoders import whitening  # noqa: F401  registered with the layers below
-
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class Linear(layers.Dense):

@@ -1,16 +1,20 @@
-"""Residual networks of basic blocks, as a plain functional Keras model.
+"""Residual networks of basic blocks, each a functional Keras model.
 
 References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
 """
 
 import operator
-import re
 
+import keras
 import numpy as np
-from keras import Input, Model, initializers, layers
+from keras import initializers, layers
 
+from memssl_keras.encoders.base import Encoder
 from memssl_keras.encoders.layers import Convolution, GridPooling2D, MapNorm
+from memssl_keras.encoders.whitening import Whitening
+
+STEMS = {"imagenet": (7, 2), "cifar": (3, 1), "half": (3, 2), "quarter": (7, 4)}  # size and stride
 
 
 def _convolution(x, width, size, stride, dtype, name):
@@ -30,39 +34,60 @@ def _block(x, width, stride, dtype, name):
     return layers.ReLU(dtype=dtype, name=f"{name}_relu_2")(x)
 
 
-def _pooled(x, cells, dtype, name):
-    if cells > 1:
-        return GridPooling2D(cells, dtype=dtype, name=name)(x)
+def _stem(images, width, stem, dtype):
+    x = _convolution(images, width, *STEMS[stem], dtype, "stem")
+    x = layers.ReLU(dtype=dtype, name="stem_relu")(x)
+    if stem != "imagenet":
+        return x
+    # What comes out of ReLU is never below the zeros that it is padded with.
+    x = layers.ZeroPadding2D(1, "channels_last", dtype=dtype, name="stem_pool_pad")(x)
+    return layers.MaxPooling2D(3, 2, data_format="channels_last", dtype=dtype, name="stem_pool")(x)
+
+
+def _stages(x, blocks, width, dtype):
+    """The map that each stage gives."""
+    maps = []
+    for stage, count in enumerate(blocks):
+        for i in range(count):
+            x = _block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
+        maps.append(x)
+    return maps
+
+
+def _pooled(x, side, dtype, name):
+    if side > 1:
+        return GridPooling2D(side, dtype=dtype, name=name)(x)
     return layers.GlobalAveragePooling2D("channels_last", dtype=dtype, name=name)(x)
-
-
-def _numbers(cells):
-    """One or several whole numbers as a list, which is empty where some are none."""
-    try:
-        return [operator.index(number) for number in (cells if np.ndim(cells) else [cells])]
-    except TypeError:
-        return []
 
 
 def _features(maps, grids, dtype):
     names = [*(f"stage_{stage}_pool" for stage in range(len(maps) - 1)), "pool"]
     features = [
-        _pooled(x, cells, dtype, name) for x, cells, name in zip(maps, grids, names, strict=True) if cells
-    ][::-1]
-    if len(features) == 1:
-        return features[0]
-    return layers.Concatenate(dtype=dtype, name="pools")(features)
+        _pooled(x, side, dtype, name) for x, side, name in zip(maps, grids, names, strict=True) if side
+    ]
+    features.reverse()
+    return features[0] if len(features) == 1 else layers.Concatenate(dtype=dtype, name="pools")(features)
 
 
-def ResNet(
-    blocks=(2, 2, 2, 2),
-    width=64,
-    stem="imagenet",
-    cells=1,
-    preprocessing=None,
-    dtype="float32",
-    name="resnet",
-):
+def _grids(pooling_grid, stages):
+    """One whole number for each stage, 0 for a stage whose map is left out."""
+    given = list(pooling_grid) if np.ndim(pooling_grid) else [pooling_grid]
+    try:
+        grids = [operator.index(number) for number in given]
+    except TypeError:
+        grids = []
+    if grids and np.ndim(pooling_grid) == 0:
+        grids = [0] * (stages - 1) + grids
+    if len(grids) != stages or min(grids) < 0 or max(grids) < 1:
+        raise ValueError(
+            f"pooling_grid={pooling_grid}: expected a whole number of at least 1, or {stages} of at least 0, one for "
+            "each stage, not all of them 0"
+        )
+    return grids
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class ResNet(Encoder, keras.Model):
     """A residual network that maps normalised images `(B, H, W, 3)` of any size to `(B, D)`.
 
     With the defaults it is a ResNet-18, D = 512, 11.2 M parameters.
@@ -73,16 +98,19 @@ def ResNet(
         stem: `"imagenet"` (7×7 of stride 2, then max pool of stride 2), `"cifar"` (3×3 of stride 1, for images of
             about 32 px), `"half"` (3×3 of stride 2, for about 64 px) or `"quarter"` (7×7 of stride 4, for the same in
             less time).
-        cells: The last map is averaged over `cells` × `cells` equal parts of the image, row by row. With 1 the
-            features say what there is in a picture, with more also where. One number for each stage takes the maps of
-            all stages, the last one first, and leaves out those of 0. D is the sum of channels · cells².
+        pooling_grid: The last map is averaged over a grid of `pooling_grid` × `pooling_grid` equal parts of the
+            image, row by row. With 1 the features say what there is in a picture, with more also where. One number
+            for each stage takes the maps of all stages, the last one first, and leaves out those of 0. D is the sum
+            of channels · pooling_grid².
+        whitening: Arguments of a `Whitening` layer behind the features, such as `{"rank": 256}`; None for none. Its
+            statistics come from `memssl_keras.whiten`.
         preprocessing: What turns a picture into this encoder's input, as a dict; see
             `memssl_keras.images.Preprocessing`.
         dtype: Keras dtype policy of all layers.
         name: Of the model.
 
     Raises:
-        ValueError: for an unknown stem, a count below 1, or cells that are not as above.
+        ValueError: for an unknown stem, a count below 1, or a pooling grid that is not as above.
 
     Example:
         >>> import numpy as np
@@ -91,62 +119,74 @@ def ResNet(
         >>> encoder.predict(np.zeros((2, 32, 32, 3), "float32"), verbose=0).shape
         (2, 512)
     """
-    stems = {"imagenet": (7, 2), "cifar": (3, 1), "half": (3, 2), "quarter": (7, 4)}
-    if stem not in stems:
-        raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar', 'half' or 'quarter'")
-    if not blocks or min(*blocks, width) < 1:
-        raise ValueError(f"blocks={blocks}, width={width}: expected numbers of at least 1")
-    grids = _numbers(cells)
-    if grids and np.ndim(cells) == 0:
-        grids = [0] * (len(blocks) - 1) + grids
-    if len(grids) != len(blocks) or min(grids) < 0 or max(grids) < 1:
-        raise ValueError(
-            f"cells={cells}: expected a whole number of at least 1, or {len(blocks)} of at least 0, one for each "
-            "stage, not all of them 0"
+
+    def __init__(
+        self,
+        blocks=(2, 2, 2, 2),
+        width=64,
+        stem="imagenet",
+        pooling_grid=1,
+        whitening=None,
+        preprocessing=None,
+        dtype="float32",
+        name="resnet",
+        trainable=True,
+    ):
+        if stem not in STEMS:
+            raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar', 'half' or 'quarter'")
+        if not blocks or min(*blocks, width) < 1:
+            raise ValueError(f"blocks={blocks}, width={width}: expected numbers of at least 1")
+        grids = _grids(pooling_grid, len(blocks))
+
+        images = keras.Input((None, None, 3), name="images")
+        maps = _stages(_stem(images, width, stem, dtype), blocks, width, dtype)
+        features = _features(maps, grids, dtype)
+        if whitening is not None:
+            features = Whitening(**whitening, name="whitening", dtype="float32")(features)
+        super().__init__(inputs=images, outputs=features, name=name, trainable=trainable)
+
+        self.blocks, self.width, self.stem = tuple(blocks), width, stem
+        self.pooling_grid, self.whitening = (
+            tuple(pooling_grid) if np.ndim(pooling_grid) else pooling_grid,
+            whitening,
         )
-    images = Input((None, None, 3), name="images")
-    x = _convolution(images, width, *stems[stem], dtype, "stem")
-    x = layers.ReLU(dtype=dtype, name="stem_relu")(x)
-    if stem == "imagenet":  # what comes out of ReLU is never below the zeros that it is padded with
-        x = layers.ZeroPadding2D(1, "channels_last", dtype=dtype, name="stem_pool_pad")(x)
-        x = layers.MaxPooling2D(3, 2, data_format="channels_last", dtype=dtype, name="stem_pool")(x)
-    maps = []
-    for stage, count in enumerate(blocks):
-        for i in range(count):
-            x = _block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
-        maps.append(x)
-    model = Model(images, _features(maps, grids, dtype), name=name)
-    model.preprocessing = preprocessing
-    return model
+        self.preprocessing, self._policy = preprocessing, dtype
 
+    def extended(self, whitening=None, pooling_grid=None):
+        if self.whitening is not None:
+            raise ValueError(f"encoder={self.name}: its features are whitened already")
+        changes = {"whitening": whitening}
+        if pooling_grid is not None:
+            own, stages = _grids(self.pooling_grid, len(self.blocks)), len(self.blocks)
+            if sum(own[:-1]):
+                raise ValueError(
+                    f"encoder={self.name}: expected a ResNet whose features are of its last stage alone"
+                )
+            if not np.ndim(pooling_grid) or _grids(pooling_grid, stages)[-1] != own[-1]:
+                raise ValueError(
+                    f"pooling_grid={pooling_grid}: expected {stages} whole numbers of at least 0, one for each stage, "
+                    f"and the last of them {own[-1]}, as the encoder has it"
+                )
+            changes["pooling_grid"] = pooling_grid
+        copy = ResNet.from_config(self.get_config() | changes)
+        for layer in self.layers:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+        return copy
 
-def with_cells(encoder, cells):
-    """The same trained `ResNet`, sharing its weights, with features from the maps of all its stages.
+    def get_config(self):
+        dtype = self._policy
+        return {
+            "blocks": list(self.blocks),
+            "width": self.width,
+            "stem": self.stem,
+            "pooling_grid": list(self.pooling_grid) if np.ndim(self.pooling_grid) else self.pooling_grid,
+            "whitening": self.whitening,
+            "preprocessing": self.preprocessing,
+            "dtype": dtype if isinstance(dtype, str) else keras.dtype_policies.serialize(dtype),
+            "name": self.name,
+            "trainable": self.trainable,
+        }
 
-    Args:
-        encoder: A `ResNet` whose features are of its last stage.
-        cells: A number for each stage, as `ResNet` takes them; the last one the encoder's own, so that its features
-            stay the first of the new ones.
-
-    Raises:
-        ValueError: for another encoder, or other numbers.
-    """
-    ends = {}
-    for layer in encoder.layers:
-        if match := re.fullmatch(r"stage_(\d+)_block_\d+_relu_2", layer.name):
-            ends[int(match[1])] = layer
-    last = encoder.layers[-1]
-    if not ends or last.name != "pool":
-        raise ValueError(
-            f"encoder={encoder.name!r}: expected a ResNet whose features are of its last stage alone"
-        )
-    own, grids = getattr(last, "cells", 1), _numbers(cells)
-    if len(grids) != len(ends) or min(grids) < 0 or grids[-1] != own:
-        raise ValueError(
-            f"cells={cells}: expected {len(ends)} whole numbers of at least 0, one for each stage, and the last of "
-            f"them {own}, as the encoder has it"
-        )
-    maps = [ends[stage].output for stage in range(len(ends))]
-    wider = Model(encoder.input, _features(maps, grids, last.dtype_policy), name=encoder.name)
-    wider.preprocessing = getattr(encoder, "preprocessing", None)
-    return wider
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -13,6 +13,7 @@ import functools
 import keras
 from keras import layers, ops
 
+from memssl_keras.encoders.base import Encoder
 from memssl_keras.encoders.layers import DropPath, Linear, attention
 from memssl_keras.encoders.positions import resize_positions
 
@@ -147,7 +148,7 @@ class Block(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
-class ViT(keras.Model):
+class ViT(Encoder, keras.Model):
     """Vision Transformer that maps normalised images `(B, H, W, 3)` to CLS embeddings `(B, embed_dim)`.
 
     Height and width may differ from `image_size` and from call to call: the position embedding is resized to
@@ -183,6 +184,9 @@ class ViT(keras.Model):
         >>> encoder.tokens(np.zeros((2, 48, 32, 3), "float32")).shape  # CLS and 12 × 8 patches
         torch.Size([2, 97, 192])
     """
+
+    embed_dim = None  # an argument here, where the base class takes it from the output
+    gives_tokens = True
 
     def __init__(
         self,
@@ -250,6 +254,10 @@ class ViT(keras.Model):
         return self.image_size // self.patch_size
 
     @property
+    def input_shape(self):
+        return (None, None, None, 3)
+
+    @property
     def output_shape(self):
         return (None, self.embed_dim)
 
@@ -308,23 +316,13 @@ class ViT(keras.Model):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.embed_dim)
 
-    def embed(self, images, batch_size=32):
-        """Unit vectors `(N, embed_dim)` float32 of paths, PIL images or uint8 arrays; see `memssl_keras.pretrained`."""
-        from memssl_keras.pretrained import embed
+    def _own_size(self):
+        return self.image_size
 
-        return embed(self, images, batch_size=batch_size)
-
-    def save_pretrained(self, folder, **options):
-        """Write `config.json`, `model.safetensors` and more into `folder`; see `memssl_keras.save_pretrained`."""
-        from memssl_keras.pretrained import save_pretrained
-
-        return save_pretrained(self, folder, **options)
-
-    def push_to_hub(self, repo_id, **options):
-        """Publish the encoder with a model card; see `memssl_keras.push_to_hub`."""
-        from memssl_keras.zoo.publish import push_to_hub
-
-        return push_to_hub(self, repo_id, **options)
+    def sample_sizes(self):
+        native, patch = self.image_size, self.patch_size
+        half = max(native // 2 // patch, 1) * patch
+        return [(native, native), (half, half), (native + half, native + half), (native, native + 2 * patch)]
 
     def get_config(self):
         return {

@@ -12,13 +12,6 @@ from memssl_keras.images.read import ImageError, read_image
 VERSION = 1  # of what is kept; another one is made anew
 
 
-def cache_folder(kind):
-    """`$MEMSSL_CACHE/kind`, or `memssl/kind` in the user's cache folder."""
-    if chosen := os.environ.get("MEMSSL_CACHE"):
-        return pathlib.Path(chosen) / kind
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "memssl" / kind
-
-
 def content_hashes(source):
     """A hash of each image's file, `(N,)` of bytes; equal files have equal ones."""
     digests = []

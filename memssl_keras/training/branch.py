@@ -35,26 +35,9 @@ class Branch(keras.Model):
             if not twin.built:
                 twin.build((None, self.encoder.output_shape[-1]))
             twin.set_weights(part.get_weights())
-            if hasattr(part, "preprocessing"):  # which a functional model's configuration does not hold
-                twin.preprocessing = part.preprocessing
             parts.append(twin)
         twin = Branch(*parts, dtype=self.dtype_policy)
         for layer in twin._flatten_layers():
             if isinstance(layer, layers.Dropout):
                 layer.rate = 0
         return twin
-
-
-def feature_width(encoder):
-    """Width D of the features that an encoder gives.
-
-    Raises:
-        ValueError: where it is not built, or does not map images `(B, H, W, 3)` to `(B, D)`.
-    """
-    shape = getattr(encoder, "output_shape", None)
-    if not encoder.built or not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
-        raise ValueError(
-            f"encoder={encoder.name}: expected a built Keras model that maps images (B, H, W, 3) to (B, D), "
-            f"and this one gives {shape if encoder.built else 'nothing before it is built'}"
-        )
-    return shape[1]

@@ -12,8 +12,9 @@ import keras
 import torch
 
 from memssl_keras.data.loader import EpochOrder, normalise, view_loader
+from memssl_keras.encoders import Encoder
 from memssl_keras.training import distributed
-from memssl_keras.training.branch import Branch, feature_width
+from memssl_keras.training.branch import Branch
 from memssl_keras.training.head import ProjectionHead
 from memssl_keras.training.loss import MemoryConsistency, koleo
 from memssl_keras.training.memory import Memory
@@ -93,7 +94,8 @@ class MaSSL(keras.Model):
         if koleo_weight < 0:
             raise ValueError(f"koleo_weight={koleo_weight}: expected 0 or more")
         head = ProjectionHead(hidden_dim, output_dim, batch_norm, dtype=self.dtype_policy)
-        head.build((None, feature_width(encoder)))
+        encoder = Encoder.wrap(encoder)
+        head.build((None, encoder.embed_dim))
         self.memory = Memory(memory_size, output_dim, block_size, seed, memory_storage)
         self.consistency = MemoryConsistency(student_temperature)
         self.student = Branch(encoder, head, dtype=self.dtype_policy, name="student")

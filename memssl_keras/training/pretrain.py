@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from memssl_keras.pretrained import replace_file
+from memssl_keras.files import replace_file
 from memssl_keras.training import distributed
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment

@@ -3,7 +3,8 @@
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
 project's, for small images: `vitn4_cifar10`, `resnet12_cifar10` and `resnet12_glyphs` are for a processor core and an
 hour or two; `vitt4_cifar10`, `vitt8_glyphs` and `resnet18_cifar10` are for a GPU and have not been run to their end
-yet. The last has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512,
+yet. Keras and torch are imported where a model is built, so that recipes can be listed without them. The last recipe
+has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512,
 no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
 """
 
@@ -65,13 +66,10 @@ class Recipe:
 
     def build_encoder(self):
         """A new encoder of the recipe, a `ViT` or a `ResNet`."""
-        if self.family == "resnet":
-            from memssl_keras.encoders.resnet import ResNet
+        from memssl_keras.encoders import ResNet, ViT
 
-            return ResNet(**self.encoder, dtype=self.precision)
-        from memssl_keras.encoders.vit import ViT
-
-        return ViT(**self.encoder, dtype=self.precision)
+        kinds = {"resnet": ResNet, "vit": ViT}
+        return kinds[self.family](**self.encoder, dtype=self.precision)
 
     def build(self, encoder=None, seed=0):
         """A compiled `MaSSL` around a new encoder, or around another one."""
@@ -194,7 +192,13 @@ RECIPES = {
         ),
         Recipe(
             "resnet12_cifar10",
-            {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 2, "preprocessing": _pixels(32)},
+            {
+                "blocks": (1, 2, 2),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 2,
+                "preprocessing": _pixels(32),
+            },
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
             epochs=16,
             learning_rate=4e-3,
@@ -204,9 +208,15 @@ RECIPES = {
         ),
         Recipe(
             "resnet12_glyphs",
-            # Where things are in a picture tells one glyph from another: cells keep it, mild views leave it alone.
+            # Where things are tells one glyph from another: a pooling grid keeps it, mild views leave it alone.
             # Trained at 48 px, a third of the work; 80 px then find more.
-            {"blocks": (1, 2, 2), "width": 32, "stem": "half", "cells": 3, "preprocessing": _pixels(80)},
+            {
+                "blocks": (1, 2, 2),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 3,
+                "preprocessing": _pixels(80),
+            },
             views=MultiCrop(
                 48,
                 24,

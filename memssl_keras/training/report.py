@@ -6,6 +6,9 @@ import pathlib
 
 import numpy as np
 
+from memssl_keras.images import draw_rows
+from memssl_keras.weights.folder import read_encoder
+
 FIGURES = {
     "loss": "Loss (a falling one is not learning, a rising one is not failing)",
     "teacher_entropy": "Teacher entropy in nats; towards log P it compares everything alike",
@@ -100,11 +103,8 @@ def write_report(folder, held_out=None, queries=6, neighbours=8):
 
 def draw_neighbours(folder, images, path, queries, neighbours, limit=2000):
     """Draw some of `images`, spread evenly, and what the encoder in `folder` finds nearest among the first `limit`."""
-    from memssl_keras.embedding.table import draw_rows
-    from memssl_keras.pretrained import embed, from_pretrained
-
     images = [images[i] for i in range(min(len(images), limit))]
-    vectors = embed(from_pretrained(folder), images, batch_size=250)
+    vectors = read_encoder(folder).embed(images, batch_size=250)
     chosen = [(2 * i + 1) * len(images) // (2 * queries) for i in range(queries)]
     rows = []
     for query in chosen:

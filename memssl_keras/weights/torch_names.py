@@ -5,6 +5,7 @@ The names are those that the reference's, DINO's and timm's ViTs share. Linear w
 """
 
 import numpy as np
+from keras import ops
 
 _LAYOUTS = {
     "same": (lambda a: a, lambda a: a),
@@ -56,10 +57,8 @@ def head_names(head):
 
 def to_state(names):
     """The weights as numpy arrays under torch's names, in torch's layouts, contiguous."""
-    from keras import ops
-
     return {
-        name: np.ascontiguousarray(_LAYOUTS[layout][0](ops.convert_to_numpy(variable.value)))
+        name: np.asarray(_LAYOUTS[layout][0](ops.convert_to_numpy(variable.value)), order="C")
         for name, (variable, layout) in names.items()
     }
 

@@ -9,8 +9,14 @@ import json
 import pathlib
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
+from memssl_keras.files import write_bytes
+from memssl_keras.weights.folder import names_of, native_size, read_encoder, write_encoder
+from memssl_keras.weights.positions import resize
 from memssl_keras.weights.torch_names import head_names, load_state, to_state
+from memssl_keras.zoo.hub import find_folder
 
 FOLDER = "training"
 FILES = ("config.json", "student.safetensors", "teacher_head.safetensors", "memory.safetensors")
@@ -18,7 +24,6 @@ FILES = ("config.json", "student.safetensors", "teacher_head.safetensors", "memo
 
 def branch_names(branch):
     """Torch name → (variable, layout) of a student or teacher: `backbone.*` and `head.*`."""
-    from memssl_keras.pretrained import names_of
 
     names = {f"backbone.{name}": entry for name, entry in names_of(branch.encoder).items()}
     return names | {f"head.{name}": entry for name, entry in head_names(branch.head).items()}
@@ -34,9 +39,6 @@ def write_training(folder, student, teacher, memory, config):
         memory: `vectors`, `pointer` and `written`.
         config: Arguments of `MaSSL`.
     """
-    from safetensors.numpy import save
-
-    from memssl_keras.pretrained import replace_file
 
     head = {name: array for name, array in teacher.items() if name.startswith("head.")}
     counters = {name: np.array([memory[name]], "int64") for name in ("pointer", "written")}
@@ -47,9 +49,7 @@ def write_training(folder, student, teacher, memory, config):
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
     }
     for name, content in contents.items():
-        replace_file(
-            pathlib.Path(folder) / FOLDER / name, lambda path, content=content: path.write_bytes(content)
-        )
+        write_bytes(pathlib.Path(folder) / FOLDER / name, content)
 
 
 def of_checkpoint(training):
@@ -73,28 +73,21 @@ def of_checkpoint(training):
 
 def save_training(model, folder):
     """Write a `MaSSL`'s teacher's encoder, as `save_pretrained` does, and its training state beside it."""
-    from memssl_keras.pretrained import native_size, preprocessing_of, save_pretrained
-    from memssl_keras.weights.positions import resize
 
     names = ("memory_size", "block_size", "hidden_dim", "output_dim", "batch_norm", "memory_storage")
     settings = model.get_config()
-    save_pretrained(model.encoder, folder)
+    write_encoder(model.encoder, folder)
     memory = {"vectors": model.memory.vectors.numpy()}
     memory |= {name: int(getattr(model.memory, name).numpy()) for name in ("pointer", "written")}
     student, teacher = (to_state(branch_names(branch)) for branch in (model.student, model.teacher))
     if "backbone.pos_embed" in student:  # as the teacher's are written
-        side = native_size(model.encoder, preprocessing_of(model.encoder)) // model.encoder.patch_size
+        side = native_size(model.encoder, model.encoder.preprocess) // model.encoder.patch_size
         student["backbone.pos_embed"] = resize(student["backbone.pos_embed"], side)
     write_training(folder, student, teacher, memory, {name: settings[name] for name in names})
 
 
 def load_training(cls, model, settings, hub):
     """A `MaSSL` with the weights and memory that `write_training` wrote; see `MaSSL.from_pretrained`."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    from memssl_keras.pretrained import names_of, read_encoder
-    from memssl_keras.zoo.hub import find_folder
 
     needed = [("model.safetensors",), *((f"{FOLDER}/{name}",) for name in FILES)]
     folder = find_folder(model, lambda config: needed, **hub)

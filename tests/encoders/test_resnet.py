@@ -9,7 +9,6 @@ from small_models import pictures, small_crops, small_massl
 from memssl_keras import Recipe, ResNet, from_pretrained, save_pretrained
 from memssl_keras.encoders.layers import Convolution, GridPooling2D, MapNorm
 from memssl_keras.export.verify import open_session
-from memssl_keras.pretrained import embed
 from memssl_keras.zoo.parity import check_parity
 
 PIXELS = {
@@ -44,14 +43,14 @@ def test_it_is_the_published_eighteen_layers(stem, halvings):
         ({"blocks": (1, 0)}, "expected numbers of at least 1"),
         ({"width": 0}, "width=0: expected numbers of at least 1"),
         (
-            {"cells": 0},
-            "cells=0: expected a whole number of at least 1, or 4 of at least 0, one for each stage",
+            {"pooling_grid": 0},
+            "pooling_grid=0: expected a whole number of at least 1, or 4 of at least 0, one for each stage",
         ),
-        ({"cells": (1, 2)}, r"cells=\(1, 2\): expected a whole number of at least 1, or 4 of"),
-        ({"cells": (0, 0, 0, 0)}, "expected .* not all of them 0"),
-        ({"cells": (1, 2, -1, 1)}, "expected a whole number of at least 1"),
-        ({"cells": (1, 2, 0.5, 1)}, "expected a whole number of at least 1"),
-        ({"cells": 2.0}, "cells=2.0: expected a whole number of at least 1"),
+        ({"pooling_grid": (1, 2)}, r"pooling_grid=\(1, 2\): expected a whole number of at least 1, or 4 of"),
+        ({"pooling_grid": (0, 0, 0, 0)}, "expected .* not all of them 0"),
+        ({"pooling_grid": (1, 2, -1, 1)}, "expected a whole number of at least 1"),
+        ({"pooling_grid": (1, 2, 0.5, 1)}, "expected a whole number of at least 1"),
+        ({"pooling_grid": 2.0}, "pooling_grid=2.0: expected a whole number of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(settings, message):
@@ -68,7 +67,7 @@ def test_it_trains_and_comes_back_from_its_folder(tmp_path):
     save_pretrained(model.encoder, tmp_path)
     again = from_pretrained(tmp_path)
     assert again.preprocessing["resize_size"] == 36
-    np.testing.assert_array_equal(embed(again, pictures(3)), embed(model.encoder, pictures(3)))
+    np.testing.assert_array_equal(again.embed(pictures(3)), model.encoder.embed(pictures(3)))
     with pytest.raises(ValueError, match="family='cnn': expected 'vit' or 'resnet'"):
         Recipe("r", {}, family="cnn")
 
@@ -80,7 +79,7 @@ def test_cells_are_means_over_equal_parts(height, width, cells):
     fine = maps.repeat(cells, 1).repeat(cells, 2).reshape(2, cells, height, cells, width, 5)
     expected = fine.mean((2, 4)).reshape(2, -1)
     np.testing.assert_allclose(GridPooling2D(cells)(maps).cpu().numpy(), expected, atol=1e-6)
-    encoder = ResNet((1, 1), 8, "cifar", cells=cells)
+    encoder = ResNet((1, 1), 8, "cifar", pooling_grid=cells)
     assert encoder.output_shape == (None, 16 * cells**2)
     with torch.no_grad():
         assert encoder(np.zeros((2, 4 * height, 4 * width, 3), "float32")).shape == (2, 16 * cells**2)
@@ -90,7 +89,7 @@ def test_cells_are_means_over_equal_parts(height, width, cells):
 def test_cells_of_every_stage(cells, stages):
     """The last stage's come first; a stage of no cells is left out."""
     keras.utils.set_random_seed(0)
-    encoder = ResNet((1, 1, 1), 8, "cifar", cells=cells)
+    encoder = ResNet((1, 1, 1), 8, "cifar", pooling_grid=cells)
     outputs = [encoder.get_layer(f"stage_{stage}_block_0_relu_2").output for stage in stages]
     images = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype("float32")
     with torch.no_grad():
@@ -133,7 +132,7 @@ def test_its_layers_are_those_of_keras(training):
 
 @pytest.mark.parametrize("cells", [3, (2, 3)])
 def test_cells_are_exported_for_pictures_of_any_size(tmp_path, cells):
-    encoder = ResNet((1, 1), 8, "half", cells=cells, preprocessing=PIXELS)
+    encoder = ResNet((1, 1), 8, "half", pooling_grid=cells, preprocessing=PIXELS)
     save_pretrained(encoder, tmp_path, exports=["fp32", "int8"])
     session = open_session(tmp_path / "onnx" / "model.onnx")
     for height, width in ((24, 24), (20, 44), (9, 64)):
@@ -144,27 +143,27 @@ def test_cells_are_exported_for_pictures_of_any_size(tmp_path, cells):
 
 
 def test_half_the_bytes(tmp_path):
-    encoder = ResNet((1, 1), 8, "half", cells=3, preprocessing=PIXELS)
+    encoder = ResNet((1, 1), 8, "half", pooling_grid=3, preprocessing=PIXELS)
     save_pretrained(encoder, tmp_path / "whole")
     save_pretrained(encoder, tmp_path / "half", half=True)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
     assert 0.4 < sizes[1] / sizes[0] < 0.65  # with the names
     again = from_pretrained(tmp_path / "half")
     assert all(str(weight.dtype) == "float32" for weight in again.weights)
-    np.testing.assert_allclose(embed(again, pictures(3)), embed(encoder, pictures(3)), atol=1e-3)
+    np.testing.assert_allclose(again.embed(pictures(3)), encoder.embed(pictures(3)), atol=1e-3)
     encoder.weights[0].assign(np.full(encoder.weights[0].shape, 1e5))
     with pytest.raises(
         ValueError, match="half=True: stem/kernel is beyond float16, whose largest number is 65504"
     ):
         save_pretrained(encoder, tmp_path / "half", half=True)
     np.testing.assert_array_equal(
-        embed(from_pretrained(tmp_path / "half"), pictures(3)), embed(again, pictures(3))
+        from_pretrained(tmp_path / "half").embed(pictures(3)), again.embed(pictures(3))
     )
 
 
 def test_exports_beside_half_the_bytes_are_of_those_weights(tmp_path):
     save_pretrained(
-        ResNet((1, 1), 8, "half", cells=3, preprocessing=PIXELS),
+        ResNet((1, 1), 8, "half", pooling_grid=3, preprocessing=PIXELS),
         tmp_path,
         exports=["fp32", "keras"],
         half=True,

@@ -11,7 +11,6 @@ from memssl_keras.evaluate.blocks import embed_blocks
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.protocols.sgd import fit_sgd, sgd_probe
 from memssl_keras.models import open_embedder
-from memssl_keras.pretrained import preprocessing_of
 
 
 def clusters(count, classes=4, dim=6, seed=0, spread=0.5):
@@ -59,7 +58,7 @@ def test_the_rate_is_chosen_on_train_alone():
 
 def test_blocks_are_those_of_the_encoder():
     encoder, images = rich_vit(depth=3), list(pictures(5))
-    pixels = preprocessing_of(encoder).batch(images)
+    pixels = encoder.preprocess.batch(images)
     with torch.no_grad():
         tokens = encoder.tokens(pixels).numpy()
         x = encoder._embed_patches(pixels)

@@ -13,7 +13,8 @@ from memssl_keras import OnnxEncoder, export_onnx
 from memssl_keras.export import onnx as module
 from memssl_keras.export.verify import check, compare
 from memssl_keras.images import Preprocessing
-from memssl_keras.pretrained import preprocessing_of, save_pretrained, write_config
+from memssl_keras.pretrained import save_pretrained
+from memssl_keras.weights.folder import write_config
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_both_engines_embed_alike(encoder, folder):
 
 def test_the_config_says_how_to_preprocess(encoder, folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
-    assert config["preprocessing"] == preprocessing_of(encoder).to_dict()
+    assert config["preprocessing"] == encoder.preprocess.to_dict()
     assert config["embed_dim"] == 24 and config["model_type"] == "dinov2_with_registers"
 
 

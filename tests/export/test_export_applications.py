@@ -6,7 +6,6 @@ import pytest
 from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import OnnxEncoder, export_onnx
-from memssl_keras.pretrained import embed
 
 
 @pytest.mark.parametrize("name", ["ResNet50", "ConvNeXtTiny"])
@@ -25,5 +24,5 @@ def test_pretrain_export_and_verify(name, tmp_path):
     assert set(written) == {"model.onnx", "model_int8.onnx"}
     assert written["model_int8.onnx"].bytes < 0.3 * written["model.onnx"].bytes
     np.testing.assert_allclose(
-        OnnxEncoder.from_pretrained(tmp_path).embed(images), embed(model.encoder, images), atol=1e-4
+        OnnxEncoder.from_pretrained(tmp_path).embed(images), model.encoder.embed(images), atol=1e-4
     )

@@ -36,7 +36,7 @@ def large(graph):
     [
         lambda: small_vit(embed_dim=96, num_heads=4),
         lambda: small_cnn(width=48),
-        lambda: ResNet((1, 1), 16, "half", cells=(2, 3)),
+        lambda: ResNet((1, 1), 16, "half", pooling_grid=(2, 3)),
     ],
 )
 def test_the_same_numbers_in_half_the_bytes(make):

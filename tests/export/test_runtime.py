@@ -14,8 +14,8 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.export import OnnxEncoder
-from memssl_keras.export.folder import split_variant
 from memssl_keras.images.read import ImageError
+from memssl_keras.weights.config import split_variant
 
 
 @pytest.fixture(scope="module")

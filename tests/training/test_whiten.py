@@ -13,7 +13,6 @@ from small_models import pictures, small_cnn, small_crops, small_massl
 from tiny_run import pictures as waves
 
 from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
-from memssl_keras.encoders.resnet import with_cells
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.export.pack import SMALLEST
 from memssl_keras.export.verify import open_session
@@ -31,7 +30,7 @@ def uneven(count=400, width=6):
 
 
 def trained(batch_norm=True):
-    encoder = ResNet((1, 1), 8, "cifar", cells=2)
+    encoder = ResNet((1, 1), 8, "cifar", pooling_grid=2)
     encoder.preprocessing = {"image_size": 32, "resize_size": 32, "interpolation": "bicubic"}
     encoder.preprocessing |= {"mean": [0.5] * 3, "std": [0.25] * 3}
     model = small_massl(encoder, batch_norm=batch_norm)
@@ -94,15 +93,15 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
 def test_features_of_all_stages(cells, rank, tmp_path):
     """They follow the last stage's, and the head, which was not taught them, compares as before."""
     model, images = trained(), pictures(24)
-    wider = with_cells(model.encoder, cells)
+    wider = model.encoder.extended(pooling_grid=cells)
     assert wider.preprocessing == model.encoder.preprocessing
     features = raw_features(wider, images)
     assert features.shape == (24, 16 * 2**2 + 8 * cells[0] ** 2)
     np.testing.assert_allclose(features[:, :64], raw_features(model.encoder, images), atol=1e-6)
     if cells[0]:
-        whole = raw_features(with_cells(model.encoder, (1, 2)), images)[:, 64:]
+        whole = raw_features(model.encoder.extended(pooling_grid=(1, 2)), images)[:, 64:]
         np.testing.assert_allclose(features[:, 64:].reshape(24, -1, 8).mean(1), whole, atol=1e-5)
-    white = whiten(model, images, shrinkage=0.5, rank=rank, cells=cells)
+    white = whiten(model, images, shrinkage=0.5, rank=rank, pooling_grid=cells)
     assert feature_width(white.encoder) == features.shape[1]
     views = [torch.rand(4, 32, 32, 3) for _ in range(2)]
     for name in ("student", "teacher"):
@@ -117,13 +116,14 @@ def test_what_stages_cannot_be_taken():
     model = trained()
     for cells in (2, (2,), (1, 3), (-1, 2), (1.0, 2)):
         with pytest.raises(
-            ValueError, match=f"cells={re.escape(str(cells))}: expected 2 whole numbers .* last of them 2"
+            ValueError,
+            match=f"pooling_grid={re.escape(str(cells))}: expected 2 whole numbers .* last of them 2",
         ):
-            with_cells(model.encoder, cells)
-    wide, white = with_cells(model.encoder, (1, 2)), whiten(model, pictures(8)).encoder
+            model.encoder.extended(pooling_grid=cells)
+    wide, white = model.encoder.extended(pooling_grid=(1, 2)), whiten(model, pictures(8)).encoder
     for encoder in (wide, white, small_cnn()):
         with pytest.raises(ValueError, match="expected a ResNet whose features are of its last stage alone"):
-            with_cells(encoder, (1, 2))
+            encoder.extended(pooling_grid=(1, 2))
 
 
 def test_what_cannot_be_whitened():
@@ -164,23 +164,25 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
         in (folder / "README.md").read_text()
     )
     more = ("convert", run_folder, "--white", data, "--out", tmp_path / "all")
-    assert "expected whole numbers with commas, such as 0,3,3" in run(*more, "--cells", "3;3", code=1)
-    assert "expected 2 whole numbers of at least 0, one for each stage" in run(*more, "--cells", "3", code=1)
+    assert "expected whole numbers with commas, such as 0,3,3" in run(*more, "--pooling-grid", "3;3", code=1)
+    assert "expected 2 whole numbers of at least 0, one for each stage" in run(
+        *more, "--pooling-grid", "3", code=1
+    )
     assert not (tmp_path / "all").exists()
     memory = ("--memory", data, "--memory-credits", CREDITS, "--half")
-    run(*more, "--cells", "2,1", "--rank", 5, "--shrinkage", 0.2, *memory)
+    run(*more, "--pooling-grid", "2,1", "--rank", 5, "--shrinkage", 0.2, *memory)
     head = onnx.load(tmp_path / "all" / HEAD).graph
     kinds = {tensor.data_type for tensor in head.initializer if np.prod(tensor.dims) >= SMALLEST}
     assert kinds == {onnx.TensorProto.FLOAT16}
     assert feature_width(from_pretrained(tmp_path / "all")) == features.shape[1] + 8 * 2**2
     card = (tmp_path / "all" / "README.md").read_text()
     assert (
-        "means over 1 × 1 cells of the map of stage 2, 2 × 2 cells of the map of stage 1." in card
+        "means over a 1 × 1 grid of the map of stage 2, a 2 × 2 grid of the map of stage 1." in card
         and "shrinkage 0.2, rank 5)" in card
     )
-    for option in (("--cells", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
+    for option in (("--pooling-grid", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
         said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
-        assert "--cells, --rank and --shrinkage: expected only with --white" in said
+        assert "--pooling-grid, --rank and --shrinkage: expected only with --white" in said
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said

@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_vit, varied
 
 from memssl_keras import AdamW, MaSSL, MultiCrop, ViT, from_pretrained
-from memssl_keras.pretrained import preprocessing_of
+from memssl_keras.conversion import convert
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
-from memssl_keras.weights.opening import convert
 from memssl_keras.weights.torch_names import encoder_names, to_state
 
 GOLDEN = FOLDER / "massl_vit_checkpoint.pth"
@@ -198,7 +197,7 @@ def test_a_student_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("wrap, interpolation", [(msn, "bilinear"), (mocov3, "bilinear"), (dino, "bicubic")])
 def test_their_preprocessing(tmp_path, wrap, interpolation):
     torch.save(wrap(state_of(small_vit(image_size=224, patch_size=32))), tmp_path / "a.pth")
-    preprocess = preprocessing_of(from_pretrained(tmp_path / "a.pth", num_heads=3))
+    preprocess = from_pretrained(tmp_path / "a.pth", num_heads=3).preprocess
     assert (preprocess.image_size, preprocess.resize_size, preprocess.interpolation) == (
         224,
         256,
@@ -452,7 +451,7 @@ def test_facebook_dino_vits16(hub, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     hub.add_folder("facebook/dino-vits16", tmp_path)
     encoder = from_pretrained("facebook/dino-vits16")
-    preprocess = preprocessing_of(encoder)
+    preprocess = encoder.preprocess
     assert preprocess.squash and (preprocess.image_size, preprocess.interpolation) == (28, "bicubic")
     processor = need("transformers").ViTImageProcessorPil(**settings | {"size": {"height": 28, "width": 28}})
     wide = pictures(1, size=40)[0][:25]
@@ -481,7 +480,7 @@ def test_facebook_dinov2(hub, tmp_path, kind, name):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     hub.add_folder(f"facebook/{name}", tmp_path)
     encoder = from_pretrained(f"facebook/{name}")
-    assert (preprocessing_of(encoder).image_size, preprocessing_of(encoder).resize_size) == (21, 24)
+    assert (encoder.preprocess.image_size, encoder.preprocess.resize_size) == (21, 24)
     pixels = torch.randn(2, 3, 21, 21)
     np.testing.assert_allclose(ours_of(encoder, pixels), cls_of(model, pixels), atol=1e-4)
     encoder.save_pretrained(tmp_path / "ours", exports=["transformers"])
@@ -500,7 +499,7 @@ def test_timm_vit_small_patch16_224_dino(hub, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     hub.add_folder("timm/vit_small_patch16_224.dino", tmp_path)
     encoder = from_pretrained("timm/vit_small_patch16_224.dino")
-    preprocess = preprocessing_of(encoder)
+    preprocess = encoder.preprocess
     assert (preprocess.image_size, preprocess.resize_size, preprocess.interpolation) == (32, 35, "bicubic")
     assert (encoder.num_heads, encoder.embed_dim) == (6, 384)
     pixels = torch.randn(2, 3, 32, 32)

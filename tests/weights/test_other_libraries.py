@@ -16,7 +16,6 @@ from small_models import pictures, rich_vit, small_vit, varied
 
 from memssl_keras import OnnxEncoder, from_pretrained, save_pretrained
 from memssl_keras.images import Preprocessing
-from memssl_keras.pretrained import preprocessing_of
 
 CROP = Preprocessing(32, 40, "bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 SQUASH = Preprocessing(32, 32, "bilinear", squash=True)
@@ -44,7 +43,7 @@ def photos():
 
 
 def cls(encoder, images):
-    return encoder(preprocessing_of(encoder).batch(images)).detach().numpy()
+    return encoder(encoder.preprocess.batch(images)).detach().numpy()
 
 
 def close(ours, theirs):
@@ -68,7 +67,7 @@ def test_ours(saved, photos):
 
 def test_keras_alone(saved, photos):
     _, encoder, folder = saved
-    pixels = preprocessing_of(encoder).batch(photos)
+    pixels = encoder.preprocess.batch(photos)
     close(cls(encoder, photos), keras.saving.load_model(folder / "model.keras").predict_on_batch(pixels))
 
 
@@ -90,7 +89,7 @@ def test_transformers(saved, photos):
 
 def test_transformers_other_backend_agrees_where_nothing_is_resized(saved):
     transformers = need("transformers")
-    ours = preprocessing_of(from_pretrained(saved[2]))
+    ours = from_pretrained(saved[2]).preprocess
     (picture,) = pictures(1, size=ours.resize_size)
     processor = transformers.AutoImageProcessor.from_pretrained(saved[2], backend="torchvision")
     theirs = processor(Image.fromarray(picture), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
@@ -112,7 +111,7 @@ def test_from_the_hub(saved, photos, tmp_path, monkeypatch):
     with serving() as hub:
         lead_to(hub.address, tmp_path, monkeypatch)
         hub.add_folder("someone/model", folder)
-        pixels = torch.from_numpy(preprocessing_of(encoder).batch(photos).transpose(0, 3, 1, 2).copy())
+        pixels = torch.from_numpy(encoder.preprocess.batch(photos).transpose(0, 3, 1, 2).copy())
         with torch.no_grad():
             close(
                 cls(encoder, photos),
@@ -133,7 +132,7 @@ def test_transformers_js(saved, tmp_path):
     """At the size of the model: for others its image library rounds differently."""
     modules = node_modules()
     _, encoder, folder = saved
-    size = preprocessing_of(encoder).resize_size
+    size = encoder.preprocess.resize_size
     images = [Image.fromarray(picture) for picture in pictures(2, size=size)]
     paths = [tmp_path / f"{i}.png" for i in range(len(images))]
     for image, path in zip(images, paths, strict=True):
@@ -152,7 +151,7 @@ def test_transformers_js(saved, tmp_path):
     expected = cls(encoder, images)
     close(expected, [row["pooled"] for row in rows])
     close(expected, [row["cls"] for row in rows])
-    tokens = from_pretrained(folder).tokens(preprocessing_of(encoder).batch(images))
+    tokens = from_pretrained(folder).tokens(encoder.preprocess.batch(images))
     assert rows[0]["shape"] == [1, *tokens.shape[1:]]
 
     from onnxruntime.quantization import quantize_dynamic
@@ -161,7 +160,7 @@ def test_transformers_js(saved, tmp_path):
     quantize_dynamic(folder / "onnx" / "model.onnx", quantized)
     try:
         session = onnxruntime.InferenceSession(quantized)
-        pixels = preprocessing_of(encoder).batch(images).transpose(0, 3, 1, 2)
+        pixels = encoder.preprocess.batch(images).transpose(0, 3, 1, 2)
         here = np.stack([session.run(["pooler_output"], {"pixel_values": p[None]})[0][0] for p in pixels])
         there = np.array([row["pooled"] for row in run("q8")])
         cosine = (here * there).sum(1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_cnn, small_vit
 
 from memssl_keras import from_pretrained, save_pretrained
+from memssl_keras.files import replace_file
 from memssl_keras.images import Preprocessing
-from memssl_keras.pretrained import embed, preprocessing_of, replace_file
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_another_keras_model_comes_back(tmp_path):
     assert same_weights(cnn, twin)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_type"] == "keras" and config["preprocessing"]["resize_size"] == 36
-    assert preprocessing_of(twin) == preprocessing
+    assert twin.preprocess == preprocessing
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(twin(x).detach().numpy(), cnn(x, training=False).detach().numpy())
 
@@ -54,14 +54,14 @@ def test_another_keras_model_comes_back(tmp_path):
 def test_the_preprocessing_stays_with_the_encoder(tmp_path):
     settings = Preprocessing(32, 40, "bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     small_vit(preprocessing=settings.to_dict()).save_pretrained(tmp_path)
-    assert preprocessing_of(from_pretrained(tmp_path)) == settings
+    assert from_pretrained(tmp_path).preprocess == settings
     from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
-    assert preprocessing_of(from_pretrained(tmp_path / "again")) == settings
+    assert from_pretrained(tmp_path / "again").preprocess == settings
 
 
 @pytest.mark.parametrize("size, resize", [(32, 32), (64, 64), (128, 146), (224, 256)])
 def test_the_default_preprocessing_crops_large_images_only(size, resize):
-    settings = preprocessing_of(small_vit(image_size=size, patch_size=16))
+    settings = small_vit(image_size=size, patch_size=16).preprocess
     assert (settings.image_size, settings.resize_size) == (size, resize)
 
 
@@ -160,12 +160,12 @@ def test_embed_takes_what_the_onnx_encoder_takes(tmp_path):
 
     encoder, images = rich_vit(), pictures(5)
     Image.fromarray(images[0]).save(tmp_path / "one.png")
-    expected = embed(encoder, images)
+    expected = encoder.embed(images)
     assert expected.shape == (5, 24)
-    np.testing.assert_allclose(embed(encoder, images, batch_size=2), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.embed(images, batch_size=2), expected, atol=1e-6)
     singles = (images[0], Image.fromarray(images[0]), tmp_path / "one.png", str(tmp_path / "one.png"))
     for single in (*singles, (tmp_path / "one.png").read_bytes()):
-        np.testing.assert_allclose(embed(encoder, single), expected[:1], atol=1e-6)
-    np.testing.assert_allclose(embed(encoder, (image for image in images)), expected, atol=1e-6)
-    np.testing.assert_allclose(embed(encoder, list(images)), expected, atol=1e-6)
-    assert embed(encoder, []).shape == (0, 24)
+        np.testing.assert_allclose(encoder.embed(single), expected[:1], atol=1e-6)
+    np.testing.assert_allclose(encoder.embed(image for image in images), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.embed(list(images)), expected, atol=1e-6)
+    assert encoder.embed([]).shape == (0, 24)

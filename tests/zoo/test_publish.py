@@ -19,6 +19,7 @@ from small_models import pictures, same_weights, small_cnn, small_massl, small_v
 from memssl_keras import MaSSL, OnnxEncoder, from_pretrained, push_to_hub, save_pretrained
 from memssl_keras.export.onnx import ParityError
 from memssl_keras.zoo import registry
+from memssl_keras.zoo.card import card as read_card
 from memssl_keras.zoo.card import model_card, write_card
 from memssl_keras.zoo.hub import HubError
 from memssl_keras.zoo.parity import check_parity
@@ -262,7 +263,7 @@ def test_an_entry_of_the_zoo_loads_what_was_published(hub, complete, tmp_path, m
     assert known["where"] == REPO and known["data"] == "my photos" and known["knn"] == pytest.approx(0.51239)
     assert known["linear"] is None and "onnx/model.onnx" in known["sizes"]
     assert same_weights(from_pretrained("massl_vit.photos"), from_pretrained(complete))
-    assert registry.card("massl_vit.photos").startswith("# massl_vit.photos")
+    assert read_card("massl_vit.photos").startswith("# massl_vit.photos")
 
 
 def test_on_the_command_line(hub, complete, tmp_path, monkeypatch):

@@ -64,9 +64,10 @@ class OnlineKNN(keras.callbacks.Callback):
 
     def measure(self, encoder):
         """Accuracy of an encoder, 0 … 1."""
-        from memssl_keras.pretrained import embed
 
-        features = lambda images: extract(lambda part: embed(encoder, part), images)  # noqa: E731
+        def features(images):
+            return extract(encoder.embed, images)
+
         train, test = (distributed.interleaved(features, images) for images in (self.train, self.test))
         return knn_accuracy(train, self.train_labels, test, self.test_labels, self.k, self.temperature)
 

@@ -12,9 +12,9 @@ import keras
 import torch
 
 from memssl_keras.data.loader import seconds_waited
-from memssl_keras.pretrained import save_pretrained
 from memssl_keras.training import distributed
 from memssl_keras.training.checkpoints import Checkpoints
+from memssl_keras.weights.folder import write_encoder
 
 
 class Terminated(SystemExit):
@@ -123,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.start_at(epoch + 1, 0)
         # The encoder first: whoever finds the checkpoint of an epoch finds its encoder.
         if distributed.is_main():
-            save_pretrained(self.model.encoder, self.folder)
+            write_encoder(self.model.encoder, self.folder)
         self._save()
         if distributed.any_of(self.asked_to_end) and self.epoch < self.params["epochs"]:
             self._end()

@@ -8,13 +8,12 @@ References:
     Darcet et al., Vision Transformers Need Registers, ICLR 2024 (arXiv 2309.16588).
 """
 
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.readers.family import Converted, arrays, pick, renamed, under, without
 
 
 def read(checkpoint, branch="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
-    from memssl_keras.images.preprocess import Preprocessing
-
     both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
     if both:
         state = under(renamed(arrays(pick(checkpoint, branch)), (r"^module\.", "")), "backbone.")

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import CheckpointError
 
 # Heads of the published widths of ViTs; shapes do not tell their number.
@@ -77,8 +78,6 @@ def pick(checkpoint, branch):
 
 def bilinear_at_224(state):
     """The `Preprocessing` of those who resize with torchvision's default; None for models of another size."""
-    from memssl_keras.images.preprocess import Preprocessing
-
     positions, patches = state.get("pos_embed"), state.get("patch_embed.proj.weight")
     if positions is None or patches is None or positions.ndim != 3:
         return None

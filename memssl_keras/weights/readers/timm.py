@@ -5,6 +5,7 @@ Registers are `reg_token`; with `no_embed_class` positions are those of patches 
 
 import numpy as np
 
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import CheckpointError
 from memssl_keras.weights.readers.family import HEADS, Converted, arrays, renamed, without
 
@@ -70,8 +71,6 @@ def _with_class_position(state):
 
 
 def _preprocessing(config, family):
-    from memssl_keras.images.preprocess import Preprocessing
-
     settings = config.get("pretrained_cfg") or config
     size = settings.get("input_size", [3, 224, 224])
     if len(size) != 3 or size[0] != 3 or size[1] != size[2]:

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import CheckpointError
 from memssl_keras.weights.readers.family import Converted, arrays, renamed, under, without
 
@@ -106,8 +107,6 @@ def read(checkpoint, branch="teacher", config=None, preprocessor=None):
 
 def _preprocessing(settings, config):
     """`Preprocessing` of a `preprocessor_config.json`; the model's image size, resized whole, where there is none."""
-    from memssl_keras.images.preprocess import Preprocessing
-
     where = "preprocessor_config.json"
     if not settings:
         return None

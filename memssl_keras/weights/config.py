@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memssl_keras.images.preprocess import Preprocessing
 
-FORMAT_VERSION = 1  # of config.json; a newer one may mean something else by the same keys
+FORMAT_VERSION = 2  # of config.json; a newer one may mean something else by the same keys
 # Name of a variant -> its file in the folder onnx/. The names are those that transformers.js asks for.
 VARIANTS = {
     "fp32": "model.onnx",
@@ -27,7 +27,7 @@ def read_config(folder) -> dict:
         ValueError: it is not JSON, lacks a key, or is of a newer `format_version`.
 
     Example:
-        >>> from memssl_keras.export.folder import read_config
+        >>> from memssl_keras.weights.config import read_config
         >>> from memssl_keras.zoo.registry import bundled_models, resolve
         >>> all(read_config(resolve(name))["embed_dim"] > 0 for name in bundled_models())
         True
@@ -61,7 +61,7 @@ def split_variant(spec) -> tuple[str, str]:
     """Split `NAME@VARIANT` into both; of a folder, or a name alone, the variant is empty.
 
     Example:
-        >>> from memssl_keras.export.folder import split_variant
+        >>> from memssl_keras.weights.config import split_variant
         >>> split_variant("massl_vitn4.cifar10@int8")
         ('massl_vitn4.cifar10', 'int8')
     """
@@ -77,7 +77,7 @@ def find_onnx(folder, variant: str) -> Path:
         FileNotFoundError: the folder does not hold its file.
 
     Example:
-        >>> from memssl_keras.export.folder import find_onnx
+        >>> from memssl_keras.weights.config import find_onnx
         >>> from memssl_keras.zoo.registry import bundled_models, resolve
         >>> all(find_onnx(resolve(name), "fp32").is_file() for name in bundled_models())
         True
@@ -101,7 +101,7 @@ def onnx_file(variant: str) -> str:
         ValueError: there is no such variant.
 
     Example:
-        >>> from memssl_keras.export.folder import onnx_file
+        >>> from memssl_keras.weights.config import onnx_file
         >>> onnx_file("int8")
         'model_quantized.onnx'
     """
