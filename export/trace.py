@@ -7,6 +7,8 @@ import warnings
 
 import torch
 
+from memssl_keras.encoders.base import Encoder
+
 OPSETS = (18, 19, 20, 21)
 
 
@@ -60,6 +62,7 @@ def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
     Raises:
         ValueError: for an argument out of its range, or an encoder with an operation that ONNX lacks.
     """
+    encoder = Encoder.wrap(encoder)
     if opset not in OPSETS:
         raise ValueError(f"opset={opset!r}: expected one of {', '.join(map(str, OPSETS))}")
     if image_size is not None:

@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from PIL import Image
 
+from memssl_keras.encoders.base import Encoder
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.evaluate.protocols.neighbours import nearest
 from memssl_keras.export.trace import channels_first, device_of, outputs_of, sizes_of
@@ -108,6 +109,7 @@ def compare(path, encoder, variant="fp32", image_size=None):
     Returns:
         A `Verification`; a value that is not finite counts as an infinite difference and a cosine of -1.
     """
+    encoder = Encoder.wrap(encoder)
     session, module = open_session(path), channels_first(encoder)
     names = [output.name for output in session.get_outputs()]
     device = device_of(module)
@@ -159,7 +161,8 @@ def compare_raw_pixels(path, encoder, preprocessing, variant="fp32"):
     ):
         coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
         pictures.append(np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)))
-    session, expected = open_session(path), encoder.embed(pictures, preprocessing=preprocessing)
+    session = open_session(path)
+    expected = Encoder.wrap(encoder).embed(pictures, preprocessing=preprocessing)
     ours = np.concatenate([embed_raw_pixels(session, picture) for picture in pictures])
     similar = np.nan_to_num(cosines(ours, expected), nan=-1.0)
     shapes = [[1, *picture.shape[:2]] for picture in pictures]

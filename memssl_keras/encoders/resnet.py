@@ -157,21 +157,26 @@ class ResNet(Encoder, keras.Model):
             raise ValueError(f"encoder={self.name}: its features are whitened already")
         changes = {"whitening": whitening}
         if pooling_grid is not None:
-            own, stages = _grids(self.pooling_grid, len(self.blocks)), len(self.blocks)
-            if sum(own[:-1]):
-                raise ValueError(
-                    f"encoder={self.name}: expected a ResNet whose features are of its last stage alone"
-                )
-            if not np.ndim(pooling_grid) or _grids(pooling_grid, stages)[-1] != own[-1]:
-                raise ValueError(
-                    f"pooling_grid={pooling_grid}: expected {stages} whole numbers of at least 0, one for each stage, "
-                    f"and the last of them {own[-1]}, as the encoder has it"
-                )
-            changes["pooling_grid"] = pooling_grid
+            changes["pooling_grid"] = self._wider_grid(pooling_grid)
         copy = ResNet.from_config(self.get_config() | changes)
         for layer in self.layers:
             copy.get_layer(layer.name).set_weights(layer.get_weights())
         return copy
+
+    def _wider_grid(self, pooling_grid):
+        *others, own = _grids(self.pooling_grid, len(self.blocks))
+        if sum(others):
+            raise ValueError(
+                f"encoder={self.name}: expected a ResNet whose features are of its last stage alone"
+            )
+        given = list(pooling_grid) if np.ndim(pooling_grid) else []
+        whole = all(isinstance(number, (int, np.integer)) and number >= 0 for number in given)
+        if not whole or len(given) != len(self.blocks) or given[-1] != own:
+            raise ValueError(
+                f"pooling_grid={pooling_grid}: expected {len(self.blocks)} whole numbers of at least 0, one for each "
+                f"stage, and the last of them {own}, as the encoder has it"
+            )
+        return given
 
     def get_config(self):
         dtype = self._policy

@@ -165,7 +165,7 @@ def test_names_a_model_that_is_no_encoder(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"format_version": 2}, "format_version is 2; this version of memssl-keras reads 1"),
+        ({"format_version": 3}, "format_version is 3; this version of memssl-keras reads 2"),
         ({"format_version": "one"}, "format_version is 'one'"),
         ({"preprocessing": {"image_size": 32}}, r"config\.json: preprocessing: resize_size.* missing"),
     ],

@@ -12,11 +12,11 @@ from memory_run import CREDITS, train, write_pictures
 from small_models import pictures, small_cnn, small_crops, small_massl
 from tiny_run import pictures as waves
 
-from memssl_keras import OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
+from memssl_keras import Encoder, OnnxEncoder, ResNet, ViT, from_pretrained, save_pretrained, whiten
+from memssl_keras.encoders.base import feature_width
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.export.pack import SMALLEST
 from memssl_keras.export.verify import open_session
-from memssl_keras.training.branch import feature_width
 from memssl_keras.training.massl import MaSSL
 from memssl_keras.training.whiten import raw_features
 from memssl_keras.zoo.memory import HEAD, problem
@@ -85,7 +85,7 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
     again = MaSSL.from_pretrained(tmp_path)
     again.compile(keras.optimizers.SGD(0.01))
     again.fit(images, views=small_crops(), batch_size=8, epochs=1, verbose=0)
-    with pytest.raises(ValueError, match="white already"):
+    with pytest.raises(ValueError, match="whitened already"):
         whiten(white, images)
 
 
@@ -121,14 +121,18 @@ def test_what_stages_cannot_be_taken():
         ):
             model.encoder.extended(pooling_grid=cells)
     wide, white = model.encoder.extended(pooling_grid=(1, 2)), whiten(model, pictures(8)).encoder
-    for encoder in (wide, white, small_cnn()):
-        with pytest.raises(ValueError, match="expected a ResNet whose features are of its last stage alone"):
+    for encoder, words in (
+        (wide, "expected a ResNet whose features are of its last stage alone"),
+        (white, "whitened already"),
+        (Encoder.wrap(small_cnn()), "a WrappedEncoder cannot be extended; expected a ResNet"),
+    ):
+        with pytest.raises(ValueError, match=words):
             encoder.extended(pooling_grid=(1, 2))
 
 
 def test_what_cannot_be_whitened():
     vit = ViT(embed_dim=24, depth=1, num_heads=2, patch_size=8, image_size=32)
-    with pytest.raises(ValueError, match="encoder=ViT: expected a functional model, such as a ResNet"):
+    with pytest.raises(ValueError, match="a ViT cannot be extended; expected a ResNet"):
         whiten(small_massl(vit), pictures(4))
     model = trained()
     with pytest.raises(ValueError, match="shrinkage=0: expected a number above 0"):

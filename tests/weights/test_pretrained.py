@@ -120,7 +120,7 @@ def test_missing_weights_and_folders_are_named(saved, tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"format_version": 99}, "format_version is 99; this version of memssl-keras reads 1"),
+        ({"format_version": 99}, "format_version is 99; this version of memssl-keras reads 2"),
         ({"model_type": "bert"}, "model_type='bert'; expected 'vit' or 'keras'"),
         ({"preprocessing": {}}, "preprocessing: image_size.* missing"),
     ],

@@ -195,11 +195,11 @@ def test_repositories_without_our_files_are_named(hub, files, words):
 
 
 def test_a_newer_format_is_refused(hub, saved):
-    config = json.loads((saved / "config.json").read_text()) | {"format_version": 2}
+    config = json.loads((saved / "config.json").read_text()) | {"format_version": 3}
     hub.add_folder(REPO, saved)
     hub.add(REPO, {"config.json": json.dumps(config).encode()})
     with pytest.raises(
-        ValueError, match="format_version is 2; this version of memssl-keras reads 1; update it"
+        ValueError, match="format_version is 3; this version of memssl-keras reads 2; update it"
     ):
         from_pretrained(REPO)
 
