@@ -82,10 +82,6 @@ def open_gallery(data=None) -> Gallery:
         ['Vendor', 'Category']
     """
     data = str(data or BUNDLED)
-    if data.startswith("hub:"):
-        from memssl_keras.demo.hub import download
-
-        data = str(download(data))
     try:
         source = open_source(data)
     except (ImageError, ValueError) as error:

@@ -14,8 +14,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+from memssl_keras.images import ImageError, list_images
 from memssl_keras.images.preprocess import Preprocessing
-from memssl_keras.images.read import ImageError, list_images
 from memssl_keras.weights.config import find_onnx, onnx_file, read_config
 from memssl_keras.zoo.hub import find_folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +60,24 @@ def cache_folder(kind: str) -> Path:
     if chosen := os.environ.get("MEMSSL_CACHE"):
         return Path(chosen) / kind
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memssl" / kind
+
+
+def printable(path) -> str:
+    r"""A path as text that can be printed and stored: bytes that are not UTF-8 appear as `\xe9`.
+
+    Example:
+        >>> import os
+        >>> from memssl_keras.files import printable
+        >>> printable(os.fsdecode(b"caf\xe9.jpg"))
+        'caf\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def path_of(name: str) -> Path:
+    r"""The file behind what `printable` made of its path: the path itself, or with `\xe9` as the byte that it was."""
+    path = Path(name)
+    if path.exists() or "\\x" not in name:
+        return path
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), name.encode())
+    return Path(os.fsdecode(raw))

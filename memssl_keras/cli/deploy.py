@@ -78,7 +78,8 @@ def export(
         if web:
             _export_web(model, web, images, split, variants)
             return
-        from memssl_keras.data.sources import labels_of, open_source
+        from memssl_keras.data.labels import numbered_labels
+        from memssl_keras.data.sources import open_source
         from memssl_keras.export.onnx import ParityError, export_onnx
         from memssl_keras.pretrained import from_pretrained
 
@@ -87,7 +88,7 @@ def export(
             raise ValueError(f"model={model!r} is no folder of yours; --out FOLDER says where to write")
         source = open_source(images, split=split) if images else None
         settings = {"image_size": image_size, "raw_pixels": raw_pixels, "ort": ort, "opset": opset}
-        settings["labels"] = labels_of(source, label) if source and label else None
+        settings["labels"] = numbered_labels(source, label) if source and label else None
         settings["variants"] = "all" if variants == "all" else variants.split(",")
         try:
             with console.status("tracing and comparing"):

@@ -94,7 +94,7 @@ def pretrain(
     On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
     from memssl_keras.data.huggingface import open_data
-    from memssl_keras.data.sources import open_labelled
+    from memssl_keras.data.labels import open_classes
     from memssl_keras.training.recipes import get_recipe
 
     with errors_in_words():
@@ -116,7 +116,7 @@ def pretrain(
             images_per_epoch=images_per_epoch,
             shuffle_buffer=shuffle_buffer,
         )
-        voters, held_out = open_labelled(labelled, label) if labelled else (None, None)
+        judged = open_classes(labelled, label) if labelled else None
         import torch
 
         from memssl_keras.training import distributed
@@ -136,7 +136,7 @@ def pretrain(
         epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
         console.print(f"{recipe}: {len(images):,} {kind}, {epochs} of {steps} steps")
         progress = RichProgress(console)
-        observers = [OnlineKNN(*voters, *held_out, every=knn_every, k=knn_k)] if labelled else []
+        observers = [OnlineKNN.of(judged, every=knn_every, k=knn_k)] if labelled else []
         if tensorboard and main:
             from memssl_keras.training.callbacks.tensorboard import TensorBoard
 
@@ -160,7 +160,7 @@ def pretrain(
             progress.stop()
         distributed.leave()
         if main:
-            write_report(out, held_out[0] if labelled else None)
+            write_report(out, judged.test if labelled else None)
     console.print(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 

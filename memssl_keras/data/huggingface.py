@@ -5,92 +5,13 @@ import pathlib
 import re
 import tarfile
 
-import numpy as np
-
+from memssl_keras.data.columns import Column, content_of, undecoded
+from memssl_keras.data.parquet import ImageColumn
 from memssl_keras.data.sources import files_of, open_source
 
 # `name`, `owner/name`, each with `:config`; what ends like a file is meant as one.
 _HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*(/\w[\w.-]*)?)(:(?P<config>[\w.-]+))?", re.ASCII)
 _FILE_SUFFIXES = (".parquet", ".tar", ".zip", ".gz", ".tgz", ".png", ".jpg", ".jpeg", ".webp")
-
-
-def _image_column(features, column=None):
-    """The name of the one image column, or of the one asked for; features `None` are those of an unknown stream."""
-    import datasets
-
-    def encoded(feature):
-        binary = isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
-        return binary or (isinstance(feature, dict) and "bytes" in feature)
-
-    if features is None:
-        raise ValueError(
-            "the stream does not tell its columns: expected one with features, as `cast` sets them"
-        )
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    bare = [name for name, feature in features.items() if encoded(feature)]
-    found = images or bare
-    if column in images + bare:
-        return column
-    if column is None and len(found) == 1:
-        return found[0]
-    wanted = (
-        f"got column={column!r}"
-        if column
-        else "expected exactly one; select_columns leaves one, column names it"
-    )
-    raise ValueError(
-        f"found {len(found)} image columns ({', '.join(found) or 'none'}) among {', '.join(features)}: {wanted}"
-    )
-
-
-def _undecoded(dataset, column):
-    """That column, undecoded, and its shard: `read_image` turns, flattens and reports the file in its own way."""
-    import datasets
-
-    column = _image_column(dataset.features, column)
-    kept = [name for name in (column, "__url__") if name in dataset.features]
-    return column, dataset.select_columns(kept).cast_column(column, datasets.Image(decode=False))
-
-
-def _content(value):
-    """What `read_image` takes; no bytes, which it reports as empty, where a row holds no image."""
-    value = value or {}
-    return value.get("bytes") or value.get("path") or b""
-
-
-class Column:
-    """The image column of a `datasets.Dataset`, as a sequence of what `read_image` takes.
-
-    Args:
-        dataset: The data set.
-        column: Name of the column; by default the only one of type `datasets.Image`.
-
-    Raises:
-        ValueError: listing the image columns, where there is not exactly one and none was named.
-
-    Example:
-        >>> import datasets, numpy as np
-        >>> from memssl_keras.data.huggingface import Column
-        >>> features = datasets.Features({"picture": datasets.Image(), "label": datasets.Value("int64")})
-        >>> rows = {"picture": [np.zeros((4, 4, 3), "uint8")], "label": [7]}
-        >>> images = Column(datasets.Dataset.from_dict(rows, features))
-        >>> len(images), images.column
-        (1, 'picture')
-    """
-
-    def __init__(self, dataset, column=None):
-        self.column, self.dataset = _undecoded(dataset, column)
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, index):
-        return _content(self.dataset[index][self.column])
-
-    def name(self, index):
-        """A name of that image: its row, with its file where it has one."""
-        path = (self.dataset[index][self.column] or {}).get("path")
-        return f"{path} (row {index})" if path else f"row {index}"
 
 
 class Stream:
@@ -130,7 +51,7 @@ class Stream:
         for name, value in (("images_per_epoch", images_per_epoch), ("shuffle_buffer", shuffle_buffer)):
             if not value or value < 1:
                 raise ValueError(f"{name}={value}: expected 1 image or more")
-        self.column, self.dataset = _undecoded(dataset, column)
+        self.column, self.dataset = undecoded(dataset, column)
         self.images_per_epoch, self.shuffle_buffer = images_per_epoch, shuffle_buffer
 
     def __len__(self):
@@ -151,7 +72,7 @@ class Stream:
                 value = row[self.column] or {}
                 where = [part for part in (row.get("__url__"), value.get("path")) if part]
                 name = "#".join(where) or f"image {index} of epoch {epoch + 1}"
-                yield index, name, _fetched(_content(value))
+                yield index, name, _fetched(content_of(value))
                 index += world_size
             if index == before:
                 raise ValueError("the stream holds no image, or fewer files than there are processes")
@@ -171,28 +92,6 @@ def _fetched(content):
 def is_stream(data):
     """Whether that is a `datasets.IterableDataset`."""
     return hasattr(data, "set_epoch") and hasattr(data, "cast_column") and not hasattr(data, "__len__")
-
-
-def labelled(dataset, label=None):
-    """The images of a `datasets.Dataset` and their integer labels `(N,)`.
-
-    Args:
-        dataset: Has an image column and a label column.
-        label: Name of the label column; by default the only one of type `datasets.ClassLabel`.
-
-    Raises:
-        ValueError: where there is not exactly one such column and none was named.
-    """
-    import datasets
-
-    images = Column(dataset)
-    found = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.ClassLabel)]
-    if label is None and len(found) != 1:
-        raise ValueError(
-            f"the data set has {len(found)} ClassLabel columns ({', '.join(found) or 'none'}) among "
-            f"{', '.join(dataset.features)}: expected exactly one, or images and labels apart"
-        )
-    return images, np.asarray(dataset[label or found[0]][:])
 
 
 def open_data(data, *, split=None, column=None, streaming=False, images_per_epoch=None, shuffle_buffer=5000):
@@ -222,12 +121,13 @@ def open_data(data, *, split=None, column=None, streaming=False, images_per_epoc
     if images_per_epoch and not streaming:
         raise ValueError(f"images_per_epoch={images_per_epoch}: expected only with streaming (--streaming)")
     path = pathlib.Path(data)
-    if hub := None if path.exists() else _hub_name(data):
+    named = str(data).removeprefix("hub:")
+    if hub := None if path.exists() else _hub_name(named):
         dataset = _load(data, hub["name"], hub["config"], split=split or "train", streaming=streaming)
-    elif tars := files_of(path, ".tar", split):
-        dataset = _load(data, "webdataset", data_files=[*map(str, tars)], split="train", streaming=streaming)
     elif not streaming:
-        return open_source(data, split=split, column=column)
+        return _in_random_order(open_source(data, split=split, column=column))
+    elif tars := files_of(path, ".tar", split):
+        dataset = _load(data, "webdataset", data_files=[*map(str, tars)], split="train", streaming=True)
     elif files := files_of(path, ".parquet", split):
         dataset = _load(
             data, "parquet", data_files=[*map(str, files)], split="train", streaming=True
@@ -240,6 +140,21 @@ def open_data(data, *, split=None, column=None, streaming=False, images_per_epoc
         return Column(dataset, column)
     except ValueError as error:
         raise ValueError(f"data={str(data)!r}: {error}") from None
+
+
+def _in_random_order(source):
+    """The same images, laid out for reading in random order: Parquet that memory does not hold, as Arrow files."""
+    if not isinstance(source.items, ImageColumn):
+        return source
+    column = source.items.column
+    if "." in column:
+        raise ValueError(
+            f"column={column!r}: a field of a struct in Parquet of {source.items.bytes / 1e9:.1f} GB cannot be read in "
+            "random order; expected a column of its own, or streaming"
+        )
+    files = [str(file) for file in source.items.files]
+    dataset = _load(files[0], "parquet", data_files=files, split="train", columns=[column])
+    return Column(dataset, column)
 
 
 def _hub_name(data):

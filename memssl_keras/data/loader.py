@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from memssl_keras.data.huggingface import Column, Stream, is_stream
+from memssl_keras.data.columns import Column
+from memssl_keras.data.huggingface import Stream, is_stream
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.data.unreadable import Unreadable
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
@@ -130,9 +131,7 @@ class _ViewsOfImages(Dataset):
 
     def name(self, index):
         """What an image is called in the list of unreadable ones."""
-        if isinstance(self.images, ImageSource):
-            return self.images.ids[index]
-        if isinstance(self.images, Column):
+        if hasattr(self.images, "name"):
             return self.images.name(index)
         image = self.images[index]
         return str(image) if isinstance(image, (str, pathlib.Path)) else f"image {index}"

@@ -1,25 +1,46 @@
-"""Where images come from on the command line: a folder, one image, or Parquet; read without keras or torch."""
+"""Where images come from, for every command: a folder, one image, Parquet, shards, or a data set of the Hub.
 
-import json
-import pathlib
+Read without keras or torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
-from memssl_keras.images import list_images
+from memssl_keras.data import parquet
+from memssl_keras.data.hub import download
+from memssl_keras.data.shards import TarImages
+from memssl_keras.files import printable
+from memssl_keras.images import Listing, find_images
+from memssl_keras.images.listing import some_images
+
+# What a split is called; the first name of each line is the one that it is asked for by.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+HELD_BYTES = 128 << 20  # Parquet up to this size is held in memory, larger ones are read page by page
 
 
 class ImageSource:
-    """Images in a fixed order: `source[i]` is what `read_image` takes, `source.ids[i]` its name.
+    """Images in a fixed order: `source[i]` is what `read_image` takes, `source.name(i)` its name.
 
     Args:
-        ids: Names, unique; the path of a file, or `FILE#ROW` of a row of Parquet.
+        ids: Names, unique; the path of a file, `FILE#ROW` of a row of Parquet, or `FILE#MEMBER` of a shard.
         items: Paths or encoded bytes, in the same order.
         columns: Other columns by name, each of the same length.
         names: Column → names of its whole numbers, where the file says them.
+        listing: Of a folder, what else was in it.
+        notes: What was not read, in words.
     """
 
-    def __init__(self, ids, items, columns=None, names=None):
+    def __init__(self, ids, items, columns=None, names=None, listing=None, notes=()):
         self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
+        self.listing = listing or Listing([])
+        self.notes = [note for note in (*notes, self.listing.summary()) if note]
 
     def __len__(self):
         return len(self.ids)
@@ -30,117 +51,162 @@ class ImageSource:
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
-
-class _Bytes:
-    """Encoded images of an Arrow struct column (`bytes`, `path`) or binary column."""
-
-    def __init__(self, column, folder):
-        import pyarrow as pa
-
-        is_struct = pa.types.is_struct(column.type)
-        self.column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        self.is_struct, self.folder = is_struct, folder
-
-    def __getitem__(self, index):
-        value = self.column[index].as_py()
-        if value is None or not self.is_struct:
-            return value or b""  # no bytes: `read_image` says so of that row
-        if value["bytes"] is None and value.get("path"):
-            return self.folder / value["path"]
-        return value["bytes"] or b""
-
-
-def _image_column(schema, name, path):
-    import pyarrow as pa
-
-    def holds_images(field):
-        if pa.types.is_struct(field.type):
-            return {"bytes"} <= {f.name for f in field.type}
-        return pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
-
-    found = [field.name for field in schema if holds_images(field)]
-    if name is None and len(found) == 1:
-        return found[0]
-    if name in found:
-        return name
-    raise ValueError(
-        f"{path}: image columns are {', '.join(found) or 'none'} of {', '.join(schema.names)}; "
-        + (f"got column={name!r}" if name else "expected exactly one, or a column to choose")
-    )
-
-
-def _class_names(schema):
-    """What `datasets` wrote into a Parquet file of its columns of classes."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: feature["names"] for name, feature in features.items() if feature.get("names")}
-    except (KeyError, ValueError, AttributeError, TypeError):  # none there, or in another form
-        return {}
-
-
-def _parquet(files, column):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        tables = [pq.read_table(file, memory_map=True) for file in files]
-        table = pa.concat_tables(tables)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{', '.join(map(str, files))}: not readable as Parquet ({error})") from None
-    name = _image_column(table.schema, column, files[0].parent if len(files) > 1 else files[0])
-    ids = [f"{file}#{row}" for file, part in zip(files, tables, strict=True) for row in range(len(part))]
-    others = {field.name: table[field.name] for field in table.schema if field.name != name}
-    return ImageSource(ids, _Bytes(table[name], files[0].parent), others, _class_names(tables[0].schema))
+    def name(self, index: int) -> str:
+        """The name of an image."""
+        return self.ids[index]
 
 
 def files_of(path, suffix, split=None):
-    """The file, or the files of a folder, that end in `suffix`, sorted; of a split those whose name starts with it.
+    """The file, or the files of a folder, that end in `suffix`, sorted; of a split those of its name.
+
+    A folder without such files of its own may have them in subfolders, such as `data/` or one for each split.
 
     Raises:
         ValueError: where there are such files and none is of that split.
     """
     if path.is_file():
         return [path] if path.suffix == suffix else []
-    files = sorted(file for file in path.glob(f"*{suffix}") if not file.name.startswith("."))
-    chosen = [file for file in files if file.name.startswith(split or "")]
+    files = (
+        _in_folder(path, f"*{suffix}")
+        or _in_folder(path, f"*/*{suffix}")
+        or _in_folder(path, f"*/*/*{suffix}")
+    )
+    chosen = [file for file in files if split is None or is_of_split(file, split, path)]
     if files and not chosen:
-        names, kind = ", ".join(file.name for file in files), suffix[1:].capitalize()
+        names, kind = (
+            ", ".join(printable(file.relative_to(path)) for file in files[:10]),
+            suffix[1:].capitalize(),
+        )
         raise ValueError(f"{path}: split={split!r} matches none of its {kind} files, {names}")
     return chosen
 
 
-def _subfolder(path, split):
-    if split is None or not path.is_dir() or (path / split).is_dir():
-        return path / (split or "") if path.is_dir() else path
-    there = ", ".join(sorted(p.name for p in path.iterdir() if p.is_dir())[:10]) or "none"
-    raise ValueError(f"{path}: split={split!r} matches none of its subfolders, {there}, and no Parquet files")
+def _in_folder(path, pattern):
+    found = (file for file in path.glob(pattern) if file.is_file())
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts))
 
 
-def open_source(data, split=None, column=None):
-    """Open a folder of images, a single image, a Parquet file, or a folder of Parquet files.
+def is_of_split(file, split, root) -> bool:
+    """Whether a file's name begins with a split's name, or it lies in a folder called so."""
+    names = next((names for names in SPLITS.values() if split in names), (split,))
+    parts = file.relative_to(root).parts
+    stem = parts[-1].lower()
+    begins = any(stem.startswith(name) and not stem[len(name) : len(name) + 1].isalpha() for name in names)
+    return begins or stem.startswith(split) or any(part.lower() in names for part in parts[:-1])
+
+
+def split_folder(path, split):
+    """The subfolder of a split, under any of its names; None where there is none."""
+    names = next((names for names in SPLITS.values() if split in names), (split,))
+    return next((path / name for name in (split, *names) if (path / name).is_dir()), None)
+
+
+def open_source(data, split=None, column=None) -> ImageSource:
+    """Open a folder of images, a single image, Parquet, WebDataset shards, or a data set of the Hub.
 
     Args:
-        data: The path.
-        split: Of a folder of Parquet files, those whose name starts with it, of a folder of images the subfolder
-            called so; all by default.
-        column: The image column of Parquet, where there are several.
-
-    Returns:
-        An `ImageSource`.
+        data: A path; or `hub:OWNER/NAME` with `:CONFIG` where it has several.
+        split: Of Parquet files and shards those whose name starts with it, or that lie in a folder called so; of a
+            folder of images the subfolder called so; all by default.
+        column: The image column of Parquet, where there are several; a field of a struct as `sample.image`.
 
     Raises:
         ValueError: where there is nothing there, no image in it, or nothing of that split.
     """
-    path = pathlib.Path(data)
+    if str(data).startswith("hub:"):
+        return _open_parquet(sorted(download(str(data), split).glob("*.parquet")), column)
+    path = Path(data)
     if not path.exists():
-        beside = sorted(p.name for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
+        beside = sorted(printable(p.name) for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
         there = f"{path.parent} holds {', '.join(beside)}" if beside else f"nor is {path.parent}"
         raise ValueError(f"data={str(data)!r}: no such file or folder; {there}")
-    if files := files_of(path, ".parquet", split):
-        return _parquet(files, column)
-    path = _subfolder(path, split)
-    paths = [path] if path.is_file() else list_images(path)
-    return ImageSource([str(p) for p in paths], paths)
+    if path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
+        return _open_saved(path, split, column)
+    if tables := files_of(path, ".parquet", split):
+        listing = find_images(path) if path.is_dir() else Listing([])
+        tables, stray = _with_images(tables, column, strict=not listing.images)
+        if tables:
+            left = [f"{len(listing.images):,} pictures beside the Parquet files not read"] * bool(
+                listing.images
+            )
+            return _open_parquet(tables, column, [*left, *stray])
+        return _open_folder(path, split, listing)
+    if tars := files_of(path, ".tar", split):
+        images = TarImages(tars)
+        return ImageSource(images.ids, images)
+    if path.is_file():
+        return ImageSource([printable(path)], [path])
+    return _open_folder(path, split)
+
+
+def _open_folder(path, split, listing=None):
+    if split is not None:
+        if (chosen := split_folder(path, split)) is None:
+            there = ", ".join(sorted(printable(p.name) for p in path.iterdir() if p.is_dir())[:10]) or "none"
+            raise ValueError(
+                f"{path}: split={split!r} matches none of its subfolders, {there}, and no Parquet files"
+            )
+        path, listing = chosen, None
+    listing = some_images(path, listing or find_images(path))
+    return ImageSource([printable(p) for p in listing.images], listing.images, listing=listing)
+
+
+def _with_images(files, column, strict):
+    """Those Parquet files that hold images, and a note on the others.
+
+    Raises:
+        ValueError: strict, and none holds images.
+    """
+    kept, stray = [], []
+    for file in files:
+        schema = parquet.read_schema(file)
+        found = column in _columns_of(schema) if column else parquet.image_columns(schema)
+        found = found or (not parquet.is_own_output(schema) and parquet.path_columns(file, schema))
+        (kept if found else stray).append(file)
+    if not kept and strict:
+        raise ValueError(_no_choice(files[0], parquet.read_schema(files[0]), column))
+    note = (
+        f"{len(stray)} Parquet files without images not read ({', '.join(file.name for file in stray[:3])})"
+    )
+    return kept, [note] * bool(stray)
+
+
+def _columns_of(schema):
+    return [*schema.names, *parquet.image_columns(schema)]
+
+
+def _open_parquet(files, column, notes=()):
+    schemas = [parquet.read_schema(file) for file in files]
+    found = parquet.image_columns(schemas[0]) or parquet.path_columns(files[0], schemas[0])
+    if column is None and len(found) == 1:
+        column = found[0]
+    elif column not in (*found, *parquet.path_columns(files[0], schemas[0])):
+        raise ValueError(_no_choice(files[0], schemas[0], column))
+    counts = [parquet.pq.read_metadata(file).num_rows for file in files]
+    ids = [
+        f"{printable(file)}#{row}" for file, count in zip(files, counts, strict=True) for row in range(count)
+    ]
+    others = parquet.other_columns(files, schemas, column)
+    images = parquet.ImageColumn(files, column, counts)
+    if images.bytes <= HELD_BYTES:
+        images = [images[row] for row in range(len(images))]
+    return ImageSource(ids, images, others, parquet.class_names(schemas[0]), notes=notes)
+
+
+def _no_choice(path, schema, column):
+    found = ", ".join(parquet.image_columns(schema)) or "none"
+    wanted = f"got column={column!r}" if column else "expected exactly one, or a column to choose"
+    return f"{path}: image columns are {found} of {', '.join(schema.names)}; {wanted}"
+
+
+def _open_saved(path, split, column):
+    """A folder that `datasets` wrote with `save_to_disk`."""
+    from memssl_keras.data.columns import Column, load_saved  # needs the package datasets
+
+    dataset = load_saved(path, split)
+    images = Column(dataset, column)
+    columns = {name: dataset.data[name] for name in dataset.column_names if name != images.column}
+    return ImageSource([f"{printable(path)}#{row}" for row in range(len(images))], images, columns)
 
 
 def column_of(source, name):
@@ -152,53 +218,3 @@ def column_of(source, name):
     if name not in source.columns:
         raise ValueError(f"column {name!r} is missing; there are {', '.join(source.columns) or 'none'}")
     return np.asarray(source.columns[name].to_pylist())
-
-
-def labels_of(source, name="label"):
-    """The integer labels `(N,)` of a source.
-
-    Raises:
-        ValueError: where there is no such column, or it does not hold integers.
-    """
-    labels = column_of(source, name)
-    if labels.dtype.kind != "i":
-        raise ValueError(f"column {name!r} holds {labels.dtype}; expected integers")
-    return labels
-
-
-def class_folders(source, folder):
-    """The subfolder of `folder` that each image of its source is in: the name of its class."""
-    parts = [pathlib.Path(name).relative_to(folder).parts for name in source.ids]
-    if bare := [path[0] for path in parts if len(path) < 2]:
-        raise ValueError(f"{folder / bare[0]} is in no subfolder: expected a subfolder per class")
-    return [path[0] for path in parts]
-
-
-def open_labelled(data, label="label"):
-    """Labelled images of two splits, `train` and `test`.
-
-    Args:
-        data: A folder with `train-*.parquet` and `test-*.parquet`, or with folders `train` and `test` of a
-            subfolder per class; those classes are numbered in the order of their names.
-        label: The column of labels of Parquet.
-
-    Returns:
-        Two pairs of an `ImageSource` and its integer labels `(N,)`.
-
-    Raises:
-        ValueError: where a split is missing, its labels are no integers, or it holds a class that `train` lacks.
-    """
-    path = pathlib.Path(data)
-    train, test = (open_source(path, split=split) for split in ("train", "test"))
-    if files_of(path, ".parquet"):
-        return (train, labels_of(train, label)), (test, labels_of(test, label))
-    classes = [class_folders(source, path / split) for split, source in (("train", train), ("test", test))]
-    numbers = {name: number for number, name in enumerate(sorted(set(classes[0])))}
-    if strange := sorted(set(classes[1]) - numbers.keys()):
-        raise ValueError(
-            f"{path / 'test'} holds {', '.join(strange[:5])}; the classes of train are its subfolders"
-        )
-    return tuple(
-        (source, np.array([numbers[name] for name in names]))
-        for source, names in zip((train, test), classes, strict=True)
-    )

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.embedding.run import write_embeddings
 from memssl_keras.embedding.table import read_embeddings
-from memssl_keras.images.read import ImageError, list_images
+from memssl_keras.images import ImageError, list_images
 
 
 def _there(folder):

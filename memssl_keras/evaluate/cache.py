@@ -12,27 +12,6 @@ from memssl_keras.images.read import ImageError, read_image
 VERSION = 1  # of what is kept; another one is made anew
 
 
-def content_hashes(source):
-    """A hash of each image's file, `(N,)` of bytes; equal files have equal ones."""
-    digests = []
-    for item in source:
-        data = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
-        digests.append(hashlib.blake2b(data, digest_size=16).hexdigest())
-    return np.array(digests, dtype="U32")
-
-
-def data_key(source):
-    """One hash of a source's images and their order: of their bytes, or of path, size and time of files."""
-    digest = hashlib.sha256()
-    for item in source:
-        if isinstance(item, bytes):
-            digest.update(hashlib.blake2b(item, digest_size=16).digest())
-        else:
-            state = os.stat(item)
-            digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
 class FeatureCache:
     """Features of images, computed once in chunks and kept as `.npy` beside a `.json` that says of what.
 

@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 
+from memssl_keras.data.labels import all_images, open_classes
 from memssl_keras.evaluate.cache import FeatureCache
-from memssl_keras.evaluate.data.classes import all_images, open_classes
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.protocols.features import collapsed, unit
 from memssl_keras.evaluate.protocols.intervals import paired_bootstrap, student_interval

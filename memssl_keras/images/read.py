@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from memssl_keras.files import printable
 
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")  # what telephones write
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # EXIF orientation -> what turns the stored pixels into the picture that was taken
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,7 +43,8 @@ def read_image(source) -> np.ndarray:
     """Read an image as 8-bit RGB.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit greyscale is scaled to 8 bits, CMYK and
-    palettes become RGB, and the first frame stands for an animation.
+    palettes become RGB, and the first frame stands for an animation. A 16-bit picture whose values stay below 4,096 or
+    16,384 is read as one of 12 or 14 bits, with a warning; the environment variable `MEMSSL_BIT_DEPTH` decides instead.
 
     Args:
         source: a path, the bytes of an image file, a PIL image (its current frame), or an array of shape
@@ -69,60 +74,28 @@ def read_image(source) -> np.ndarray:
         return _from_bytes(data, f"image of {len(data)} bytes")
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        return _from_bytes(_read_file(path), str(path))
+        return _from_bytes(_read_file(path), printable(path))
     raise TypeError(
         f"source: got {type(source).__name__}; expected a path, bytes, a PIL image or a numpy array"
     )
-
-
-def list_images(folder) -> list[Path]:
-    """List the image files in a folder and its subfolders, sorted by path.
-
-    Files count by their suffix (`IMAGE_SUFFIXES`, in any case); hidden files are left out, because the
-    `._photo.jpg` that macOS writes beside `photo.jpg` is no image.
-
-    Raises:
-        ImageError: the folder is missing, is a file, or holds no image.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from PIL import Image
-        >>> from memssl_keras.images import list_images
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> Image.new("RGB", (4, 4)).save(folder / "black.png")
-        >>> [path.name for path in list_images(folder)]
-        ['black.png']
-    """
-    root = Path(folder)
-    if not root.exists():
-        raise ImageError(str(root), "no such folder")
-    if not root.is_dir():
-        raise ImageError(str(root), "is a file; a folder of images was expected")
-    paths = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not paths:
-        raise ImageError(str(root), f"holds no image; accepted suffixes: {' '.join(IMAGE_SUFFIXES)}")
-    return paths
 
 
 def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ImageError(str(path), "no such file") from None
+        raise ImageError(printable(path), "no such file") from None
     except IsADirectoryError:
-        raise ImageError(str(path), "is a folder; an image file was expected") from None
+        raise ImageError(printable(path), "is a folder; an image file was expected") from None
     except OSError as error:
-        raise ImageError(str(path), f"cannot be opened ({error.strerror or error})") from error
+        raise ImageError(printable(path), f"cannot be opened ({error.strerror or error})") from error
 
 
 def _from_bytes(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise ImageError(name, "the file is empty")
+    if _is_heif(data):
+        _register_heif(name)
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
@@ -134,6 +107,21 @@ def _from_bytes(data: bytes, name: str) -> np.ndarray:
         raise ImageError(name, f"damaged ({error})") from error
     with image:
         return _decode(image, name)
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+
+
+def _register_heif(name: str) -> None:
+    """Let Pillow read HEIF, where the package for it is installed."""
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(name, "a HEIC or HEIF picture; pip install pillow-heif to read it") from None
+    pillow_heif.register_heif_opener()
 
 
 def _decode(image: Image.Image, name: str) -> np.ndarray:
@@ -169,7 +157,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     # Pillow's own conversion clips wide greyscale to 255 instead of scaling it.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         wide = np.asarray(image)
-        grey = _to_8_bits(wide)
+        grey = _to_8_bits(wide, name)
         if isinstance(transparent := image.info.get("transparency"), int):
             grey[wide == transparent] = 255
         return np.repeat(grey[..., None], 3, axis=-1)
@@ -184,8 +172,26 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     return np.array(Image.alpha_composite(white, picture).convert("RGB"))
 
 
-def _to_8_bits(wide: np.ndarray) -> np.ndarray:
-    return ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
+def _to_8_bits(wide: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
+    largest = (1 << (bits or _bits_used(wide, name))) - 1
+    return ((wide.astype(np.uint32) * 255 + largest // 2) // largest).clip(0, 255).astype(np.uint8)
+
+
+def _bits_used(wide: np.ndarray, name: str) -> int:
+    """Bits of a 16-bit picture that its values use: cameras and scanners store 12 or 14 bits unscaled."""
+    if chosen := os.environ.get("MEMSSL_BIT_DEPTH"):
+        if not chosen.isdigit() or not 8 <= int(chosen) <= 16:
+            raise ValueError(f"MEMSSL_BIT_DEPTH={chosen!r}: expected a number of bits from 8 to 16")
+        return int(chosen)
+    top = int(wide.max())
+    bits = 12 if top < 1 << 12 else 14 if top < 1 << 14 else 16
+    if top and bits < 16:
+        warnings.warn(
+            f"{name}: a 16-bit picture whose largest value is {top} is read as one of {bits} bits; "
+            "MEMSSL_BIT_DEPTH=16 reads such pictures as they are",
+            stacklevel=2,
+        )
+    return bits
 
 
 def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
@@ -197,7 +203,7 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
             raise ImageError(name, f"floats from {low:.6g} to {high:.6g}; expected floats in [0, 1]")
         array = np.rint(array * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
-        array = _to_8_bits(array)
+        array = _to_8_bits(array, name, bits=16)
     elif array.dtype != np.uint8:
         raise ImageError(name, f"dtype {array.dtype}; expected uint8, uint16 or floats in [0, 1]")
     if array.ndim == 2:

@@ -17,7 +17,8 @@ from PIL import Image
 from small_models import pictures, same_weights, small_crops, small_massl
 
 from memssl_keras import Stream
-from memssl_keras.data.huggingface import Column, labelled, open_data
+from memssl_keras.data.columns import Column, labelled
+from memssl_keras.data.huggingface import open_data
 from memssl_keras.data.loader import EpochOrder, view_loader
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.images.read import read_image
@@ -85,17 +86,15 @@ class Whole:
         return [view, view]
 
 
-def test_webdataset_shards_are_read_by_the_column_of_images(shards):
+def test_webdataset_shards_are_read_in_place(shards):
     source = open_data(shards)
-    assert isinstance(source, Column) and len(source) == 12 and source.column == "png"
+    assert len(source) == 12
     np.testing.assert_array_equal(read_image(source[5]), pictures(12)[5])
     assert "005.png" in source.name(5)
     one = open_data(shards / "train-1.tar", split="train")
     np.testing.assert_array_equal(read_image(one[0]), pictures(12)[4])
     with pytest.raises(ValueError, match=r"split='valid' matches none of its Tar files, train-0\.tar"):
         open_data(shards, split="valid")
-    with pytest.raises(ValueError, match="found 1 image columns .png. among .*: got column='jpg'"):
-        open_data(shards, column="jpg")
 
 
 def test_streams_of_shards_parquet_and_folders_hold_the_same_images(shards, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.data.sources import column_of, labels_of, open_labelled, open_source
+from memssl_keras.data.labels import numbered_labels, open_classes
+from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.images.read import read_image
 
 
@@ -49,7 +50,7 @@ def test_parquet_of_bytes_with_other_columns(tmp_path, struct):
     assert source.ids == [f"{path}#{row}" for row in range(4)]
     for ours, theirs in zip(source, pictures(4), strict=True):
         np.testing.assert_array_equal(read_image(ours), theirs)
-    assert labels_of(source).tolist() == [3, 1, 2, 0]
+    assert column_of(source, "label").tolist() == [3, 1, 2, 0]
     assert column_of(source, "text").tolist() == list("abcd")
 
 
@@ -71,7 +72,7 @@ def test_splits_of_a_folder_of_parquet(tmp_path):
     write(tmp_path / "train-1.parquet", pictures(3, seed=1), label=[2, 3, 4])
     write(tmp_path / "test-0.parquet", pictures(1, seed=2), label=[9])
     train, everything = open_source(tmp_path, split="train"), open_source(tmp_path)
-    assert labels_of(train).tolist() == [0, 1, 2, 3, 4]
+    assert column_of(train, "label").tolist() == [0, 1, 2, 3, 4]
     assert train.ids[2] == f"{tmp_path / 'train-1.parquet'}#0"
     np.testing.assert_array_equal(read_image(train[4]), pictures(3, seed=1)[2])
     assert len(everything) == 6
@@ -103,12 +104,15 @@ def test_refusals_say_what_there_is(tmp_path):
         open_source(tmp_path / "text.parquet")
 
 
-def test_labels_are_integers_that_are_there(tmp_path):
-    source = open_source(write(tmp_path / "data.parquet", pictures(2), label=["cat", "dog"]))
-    with pytest.raises(ValueError, match="column 'label' holds .* expected integers"):
-        labels_of(source)
+def test_labels_are_numbers_or_text_that_are_there(tmp_path):
+    source = open_source(
+        write(tmp_path / "data.parquet", pictures(3), label=["dog", "cat", "dog"], some=[1, None, 2])
+    )
+    assert numbered_labels(source, "label").tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match="column 'some' holds no label in 1 of 3 rows"):
+        numbered_labels(source, "some")
     with pytest.raises(ValueError, match="column 'class' is missing; there are label"):
-        labels_of(source, "class")
+        numbered_labels(source, "class")
 
 
 def save(path, image):
@@ -129,22 +133,59 @@ def test_labels_are_the_subfolders_or_a_column(tmp_path):
     names = ("train/dog/1.png", "train/cat/2.png", "train/owl/x/3.png", "test/owl/4.png", "test/dog/5.png")
     for name, image in zip(names, pictures(5), strict=True):
         save(tmp_path / "photos" / name, image)
-    (train, train_labels), (test, test_labels) = open_labelled(tmp_path / "photos")
-    assert [name.split("/")[-1] for name in train.ids] == ["2.png", "1.png", "3.png"]
-    assert train_labels.tolist() == [0, 1, 2] and test_labels.tolist() == [1, 2] and len(test) == 2
+    found = open_classes(tmp_path / "photos")
+    assert [name.split("/")[-1] for name in found.train.source.ids] == ["2.png", "1.png", "3.png"]
+    assert found.classes == ["cat", "dog", "owl"] and found.train_labels.tolist() == [0, 1, 2]
+    assert found.test_labels.tolist() == [1, 2] and len(found.test) == 2
     save(tmp_path / "photos" / "test" / "emu" / "6.png", pictures(1)[0])
-    with pytest.raises(ValueError, match="test holds emu; the classes of train"):
-        open_labelled(tmp_path / "photos")
+    assert (
+        "1 test images are of classes without training images (emu)"
+        in open_classes(tmp_path / "photos").notes[0]
+    )
     save(tmp_path / "photos" / "train" / "7.png", pictures(1)[0])
     with pytest.raises(ValueError, match=r"7\.png is in no subfolder: expected a subfolder per class"):
-        open_labelled(tmp_path / "photos")
+        open_classes(tmp_path / "photos")
 
     write(tmp_path / "train-0.parquet", pictures(2), label=[4, 5])
     write(tmp_path / "test-0.parquet", pictures(1), label=[5])
-    (train, train_labels), (_, test_labels) = open_labelled(tmp_path)
-    assert len(train) == 2 and train_labels.tolist() == [4, 5] and test_labels.tolist() == [5]
+    found = open_classes(tmp_path)
+    assert (
+        len(found.train) == 2 and found.train_labels.tolist() == [0, 1] and found.test_labels.tolist() == [1]
+    )
     with pytest.raises(ValueError, match="column 'class' is missing"):
-        open_labelled(tmp_path, "class")
+        open_classes(tmp_path, "class")
+
+
+@pytest.mark.parametrize("test", ["val", "valid", "validation", "dev", "testing"])
+def test_every_usual_name_of_a_split(tmp_path, test):
+    """The layout of ImageNet: `train` and `val` are no classes."""
+    for number, name in enumerate(("train/a/1.png", "train/b/2.png", f"{test}/a/3.png", f"{test}/b/4.png")):
+        save(tmp_path / "folders" / name, pictures(4)[number])
+    (tmp_path / "tables").mkdir()
+    write(tmp_path / "tables" / "train-00000-of-00001.parquet", pictures(2), label=["a", "b"])
+    write(tmp_path / "tables" / f"{test}-00000-of-00001.parquet", pictures(2, seed=1), label=["a", "b"])
+    for data in ("folders", "tables"):
+        found = open_classes(tmp_path / data)
+        assert found.classes == ["a", "b"] and found.train_labels.tolist() == found.test_labels.tolist() == [
+            0,
+            1,
+        ]
+        assert found.protocol == "2 train and 2 test images, 2 classes"
+
+
+def test_one_split_alone_is_split_here_and_subfolders_of_subfolders_are_refused(tmp_path):
+    for number in range(8):
+        save(tmp_path / "one" / "test" / "ab"[number % 2] / f"{number}.png", pictures(8)[number])
+        save(
+            tmp_path / "deep" / "ab"[number % 2] / ("cat", "dog")[number % 2] / f"{number}.png",
+            pictures(8)[number],
+        )
+    found = open_classes(tmp_path / "one", test_share=0.5)
+    assert found.classes == ["a", "b"] and len(found.train) == len(found.test) == 4
+    with pytest.raises(
+        ValueError, match=r"its subfolders \(a, b\) hold only subfolders; expected deep/CLASS/picture"
+    ):
+        open_classes(tmp_path / "deep")
 
 
 @pytest.mark.parametrize("struct", [True, False])

@@ -16,10 +16,11 @@ from PIL import Image
 from small_models import pictures, small_vit
 
 from memssl_keras import from_pretrained
+from memssl_keras.data.hashes import content_hashes, data_key
+from memssl_keras.data.labels import open_classes
 from memssl_keras.data.sources import open_source
 from memssl_keras.evaluate import run
-from memssl_keras.evaluate.cache import FeatureCache, content_hashes, data_key
-from memssl_keras.evaluate.data.classes import open_classes
+from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.data.corruptions import CORRUPTIONS, corrupt
 from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.outcome import Settings

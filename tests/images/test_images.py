@@ -1,12 +1,13 @@
 """Every kind of image that people have lying around: the right pixels, or one error that names the file."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from memssl_keras.images.read import ImageError, list_images, read_image
+from memssl_keras.images import ImageError, list_images, read_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -48,9 +49,38 @@ def test_scales_16_bits_instead_of_clipping(tmp_path, suffix):
     assert read_image(path)[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("top, bits", [(4095, 12), (16383, 14)])
+def test_a_16_bit_file_of_fewer_bits_is_not_black(tmp_path, top, bits, monkeypatch):
+    wide = np.array([[0, top // 2, top]], np.uint16)
+    for suffix in ("png", "tif"):
+        path = save(tmp_path / f"wide.{suffix}", Image.fromarray(wide))
+        with pytest.warns(
+            UserWarning, match=f"wide.{suffix}: .* largest value is {top} is read as one of {bits} bits"
+        ):
+            assert read_image(path)[0, :, 0].tolist() == [0, 127, 255]
+        with monkeypatch.context() as patched:
+            patched.setenv("MEMSSL_BIT_DEPTH", "16")
+            assert read_image(path)[0, 2, 0] == round(top / 257)
+            patched.setenv("MEMSSL_BIT_DEPTH", "x")
+            with pytest.raises(
+                ValueError, match="MEMSSL_BIT_DEPTH='x': expected a number of bits from 8 to 16"
+            ):
+                read_image(path)
+
+
+def test_heif_is_read_or_names_the_package(tmp_path, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(Image.new("RGB", (16, 16), (200, 30, 30))).save(tmp_path / "phone.heic")
+    assert np.abs(read_image(tmp_path / "phone.heic") - np.array([200.0, 30, 30])).max() < 6
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(ImageError, match="phone.heic: a HEIC or HEIF picture; pip install pillow-heif"):
+        read_image(tmp_path / "phone.heic")
+
+
 def test_lays_a_transparent_16_bit_value_on_white(tmp_path):
-    path = save(tmp_path / "wide.png", Image.fromarray(np.array([[0, 500]], np.uint16)), transparency=0)
-    assert read_image(path)[0, :, 0].tolist() == [255, 2]
+    path = save(tmp_path / "wide.png", Image.fromarray(np.array([[0, 50000]], np.uint16)), transparency=0)
+    assert read_image(path)[0, :, 0].tolist() == [255, 195]
 
 
 def test_reads_palettes_with_and_without_transparency(tmp_path):
@@ -206,7 +236,9 @@ def test_lists_images_by_suffix_in_subfolders(tmp_path):
 
 def test_says_why_there_is_nothing_to_list(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ImageError, match=r"holds no image; accepted suffixes: .*\.jpg"):
+    with pytest.raises(
+        ImageError, match=r"holds no image \(1 other file not read\); expected files such as \.jpg"
+    ):
         list_images(tmp_path)
     with pytest.raises(ImageError, match="no such folder"):
         list_images(tmp_path / "nowhere")

@@ -5,9 +5,9 @@ import pathlib
 
 import numpy as np
 
+from memssl_keras.data.hashes import data_key
+from memssl_keras.data.labels import Images, Joined, overlap
 from memssl_keras.data.sources import column_of, open_source
-from memssl_keras.evaluate.cache import data_key
-from memssl_keras.evaluate.data.classes import Images, Joined, overlap
 from memssl_keras.evaluate.data.landmarks import Boxes
 
 DISTRACTOR = -1  # the group of images that are nobody's positive

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import torch
 
-from memssl_keras.data.huggingface import labelled
+from memssl_keras.data.columns import labelled
 from memssl_keras.evaluate.protocols.features import extract
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.training import distributed
@@ -61,6 +61,11 @@ class OnlineKNN(keras.callbacks.Callback):
         self.train, self.train_labels = train, train_labels
         self.test, self.test_labels = test, test_labels
         self.every, self.k, self.temperature = every, k, temperature
+
+    @classmethod
+    def of(cls, labelled, **options):
+        """For a `Labelled` of `memssl_keras.data.labels.open_classes`; `options` are the other arguments."""
+        return cls(labelled.train, labelled.train_labels, labelled.test, labelled.test_labels, **options)
 
     def measure(self, encoder):
         """Accuracy of an encoder, 0 … 1."""
