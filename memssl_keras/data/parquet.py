@@ -17,8 +17,9 @@ _PATH_COLUMNS = ("image", "file", "path", "file_name", "filepath", "filename", "
 class ImageColumn:
     """The image column of some Parquet files, as a sequence of bytes or paths.
 
-    Of each file one page of neighbouring rows is held, and Arrow holds the row group that it is read from. Reading in order reads every page once; reading in random order
-    reads a page for nearly every image, see `data.huggingface` for what training uses instead.
+    Of each file one page of neighbouring rows is held, and Arrow holds the row group that it is read from. Reading in
+    order reads every page once; reading in random order reads a page for nearly every image, see `data.huggingface` for
+    what training uses instead.
 
     Args:
         files: Paths.
