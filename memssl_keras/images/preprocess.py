@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images.read import read_image
+from memssl_keras.images.read import open_picture
 
 _LONGEST = 4  # sides as many times the shortest one are still resized whole, as other libraries do it
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -100,11 +100,14 @@ class Preprocessing:
             raise ValueError(f"preprocessing: unknown {', '.join(unknown)}; {expected}")
         return cls(**settings)
 
-    def __call__(self, image) -> np.ndarray:
+    def __call__(self, image, scaled_decoding: bool = True) -> np.ndarray:
         """Preprocess one image.
 
         Args:
             image: anything that `memssl_keras.images.read_image` takes.
+            scaled_decoding: decode a JPEG at a half, a quarter or an eighth of its size where its sides stay at least
+                twice `resize_size`, so that the antialiased resize still decides the pixels; several times faster for
+                photographs, with vectors that hardly differ.
 
         Returns:
             float32 array `(image_size, image_size, 3)`.
@@ -112,12 +115,13 @@ class Preprocessing:
         Raises:
             ImageError: the image cannot be read.
         """
-        pixels = np.asarray(self._resize_and_crop(Image.fromarray(read_image(image))), np.float32)
+        picture = open_picture(image, 2 * self.resize_size if scaled_decoding else None)
+        pixels = np.asarray(self._resize_and_crop(picture), np.float32)
         return (pixels / 255 - np.float32(self.mean)) / np.float32(self.std)
 
-    def batch(self, images: Iterable) -> np.ndarray:
+    def batch(self, images: Iterable, scaled_decoding: bool = True) -> np.ndarray:
         """Preprocess several images into float32 `(N, image_size, image_size, 3)`; see `__call__`."""
-        stack = [self(image) for image in images]
+        stack = [self(image, scaled_decoding) for image in images]
         return np.stack(stack) if stack else np.empty((0, self.image_size, self.image_size, 3), np.float32)
 
     def _resize_and_crop(self, image: Image.Image) -> Image.Image:

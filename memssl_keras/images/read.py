@@ -67,14 +67,30 @@ def read_image(source) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    return np.array(open_picture(source))
+
+
+def open_picture(source, least: int | None = None) -> Image.Image:
+    """Read an image as an upright RGB picture of Pillow, without the copies that `read_image` makes.
+
+    Args:
+        source: as `read_image` takes it.
+        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, which is several times faster, as
+            long as both sides stay at least this many pixels; None for full size.
+
+    Raises:
+        ImageError, TypeError: as `read_image` does.
+    """
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(_from_array(source))
     if isinstance(source, Image.Image):
         return _decode(source, str(getattr(source, "filename", "") or "PIL image"))
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return _from_bytes(data, f"image of {len(data)} bytes")
+        return _from_bytes(data, f"image of {len(data)} bytes", least)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        return _from_bytes(_read_file(path), printable(path))
+        return _from_bytes(_read_file(path), printable(path), least)
     raise TypeError(
         f"source: got {type(source).__name__}; expected a path, bytes, a PIL image or a numpy array"
     )
@@ -91,7 +107,7 @@ def _read_file(path: Path) -> bytes:
         raise ImageError(printable(path), f"cannot be opened ({error.strerror or error})") from error
 
 
-def _from_bytes(data: bytes, name: str) -> np.ndarray:
+def _from_bytes(data: bytes, name: str, least: int | None) -> Image.Image:
     if not data:
         raise ImageError(name, "the file is empty")
     if _is_heif(data):
@@ -106,7 +122,7 @@ def _from_bytes(data: bytes, name: str) -> np.ndarray:
     except Exception as error:
         raise ImageError(name, f"damaged ({error})") from error
     with image:
-        return _decode(image, name)
+        return _decode(image, name, least)
 
 
 def _is_heif(data: bytes) -> bool:
@@ -124,7 +140,7 @@ def _register_heif(name: str) -> None:
     pillow_heif.register_heif_opener()
 
 
-def _decode(image: Image.Image, name: str) -> np.ndarray:
+def _decode(image: Image.Image, name: str, least: int | None = None) -> Image.Image:
     # Pillow only warns between its limit and twice its limit; half-hearted here would be out of memory later.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -132,6 +148,8 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
         raise ImageError(name, f"{reason} (PIL.Image.MAX_IMAGE_PIXELS)")
     if 0 in image.size:
         raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
+    if least and image.format == "JPEG":
+        image.draft(image.mode, (least, least))
     try:
         image.load()
         return _to_rgb(_turn_upright(image), name)
@@ -153,23 +171,23 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return upright
 
 
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     # Pillow's own conversion clips wide greyscale to 255 instead of scaling it.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         wide = np.asarray(image)
         grey = _to_8_bits(wide, name)
         if isinstance(transparent := image.info.get("transparency"), int):
             grey[wide == transparent] = 255
-        return np.repeat(grey[..., None], 3, axis=-1)
+        return Image.fromarray(grey).convert("RGB")
     if image.mode == "F":
-        return _from_array(np.asarray(image), name)
+        return Image.fromarray(_from_array(np.asarray(image), name))
     if image.mode == "I":
         raise ImageError(name, "32-bit integer pixels have no fixed range; save it with 8 or 16 bits")
     if not image.has_transparency_data:
-        return np.array(image.convert("RGB"))
+        return image if image.mode == "RGB" else image.convert("RGB")
     picture = image.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
-    return np.array(Image.alpha_composite(white, picture).convert("RGB"))
+    return Image.alpha_composite(white, picture).convert("RGB")
 
 
 def _to_8_bits(wide: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
@@ -211,7 +229,7 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
     if array.shape[-1] == 1:
         return np.repeat(array, 3, axis=-1)
     if array.shape[-1] == 4:
-        return _to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name)
+        return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name))
     return array
 
 
