@@ -173,7 +173,9 @@ class OnnxEncoder:
         """Batches are read ahead by threads while the model runs: never more than `_AHEAD` of them."""
         chunks = iter(lambda: list(islice(numbered, batch_size)), [])
         if self.threads == 1:
-            yield from (self._embed_read([(i, _Now(self._read, image)) for i, image in chunk]) for chunk in chunks)
+            yield from (
+                self._embed_read([(i, _Now(self._read, image)) for i, image in chunk]) for chunk in chunks
+            )
             return
         with ThreadPoolExecutor(self.threads) as readers:
             ahead = deque()

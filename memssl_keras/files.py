@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -81,3 +84,59 @@ def path_of(name: str) -> Path:
         return path
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), name.encode())
     return Path(os.fsdecode(raw))
+
+
+class Locked(ValueError):
+    """Another process writes what this one was to write."""
+
+
+@contextlib.contextmanager
+def lock(path) -> Iterator[None]:
+    """Hold `path` as a lock file with owner and time; one that a dead process of this machine left is taken over.
+
+    Raises:
+        Locked: another process holds it; the message names process, machine and time.
+    """
+    path = Path(path)
+    owner = {
+        "process": os.getpid(),
+        "machine": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    while True:
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                json.dump(owner, file)
+            break
+        except FileExistsError:
+            held = _owner(path)
+            if held and _is_alive(held):
+                raise Locked(
+                    f"{path}: process {held['process']} on {held['machine']} has been writing there since "
+                    f"{held['since']}; wait for it to end, or choose another place"
+                ) from None
+            path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _owner(path):
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # gone since, or cut off while it was written
+        return None
+    return held if isinstance(held, dict) and held.keys() >= {"process", "machine", "since"} else None
+
+
+def _is_alive(held):
+    if held["machine"] != socket.gethostname():
+        return True
+    try:
+        os.kill(held["process"], 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, TypeError, OverflowError):
+        return True
+    return True

@@ -11,11 +11,10 @@ from memssl_keras.cli.common import (
     Split,
     Token,
     app,
-    console,
     errors_in_words,
     example,
-    progress_bar,
 )
+from memssl_keras.cli.output import progress, say
 
 
 @app.command(
@@ -106,7 +105,7 @@ def convert(
         encoder = run(
             source, out, **settings, encoder=model and model.encoder, revision=revision, token=token
         )
-        console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
+        say(f"{out}: {_kind(encoder)}")
         if facts:
             write_card(out, out.resolve().name, **facts)
         if found:
@@ -151,11 +150,11 @@ def _whitened(run, out, data, found, options, most=10_000):
         raise ValueError(f"--out={out}: with --white, expected another folder than that of the run")
     model, images = found.model if found else model_of_run(run)[0], open_data(data)
     rows = np.random.default_rng(0).permutation(len(images))[:most]
-    console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
+    say(f"PCA whitening over {len(rows):,} of {len(images):,} pictures")
     white = whiten(model, (images[int(row)] for row in rows), **options)
     said = (
-        f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
-        f"{len(images):,} pictures, without labels (shrinkage {options['shrinkage']}, rank "
+        f"After training, PCA whitening was fitted as a last linear layer, over {len(rows):,} of "
+        f"{len(images):,} pictures without labels (shrinkage {options['shrinkage']}, rank "
         f"{options['rank']})."
     )
     if grid := options["pooling_grid"]:
@@ -186,16 +185,10 @@ def _ship_memory(found, out, credits, size, half):
     from memssl_keras.zoo.card import write_card
     from memssl_keras.zoo.run_memory import ship_memory
 
-    with progress_bar("pictures") as progress:
-        task = progress.add_task("memory", total=len(found.slots))
-        written = ship_memory(
-            found, out, credits, size=size, half=half, advance=lambda count: progress.advance(task, count)
-        )
+    with progress("pictures") as bar:
+        advance = bar.start("memory", len(found.slots)).advance
+        written = ship_memory(found, out, credits, size=size, half=half, advance=advance)
     write_card(out, out.resolve().name, memory=credits.strip())
     sizes = ", ".join(f"{file} {size / 1e6:.2f} MB" for file, size in written.items())
     filled = int((found.slots >= 0).sum())
-    console.print(
-        f"{out}: memory of {len(found.slots):,} slots, {filled:,} with pictures: {sizes}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"{out}: memory of {len(found.slots):,} slots, {filled:,} with pictures: {sizes}")

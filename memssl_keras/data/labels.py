@@ -74,6 +74,30 @@ class Labelled:
     protocol: str
     notes: list
 
+    def where(self, readable):
+        """The same without the images for which `readable(images)`, a mask `(N,)`, is false; notes count them."""
+        kept = [readable(part) for part in (self.train, self.test)]
+        if lost := sum(int((~mask).sum()) for mask in kept):
+            names = [
+                name_of(part.source, int(row))
+                for part, mask in zip((self.train, self.test), kept, strict=True)
+                for row in part.rows[~mask]
+            ]
+            note = f"{lost} unreadable images skipped: {', '.join(names[:5])}{', …' * (lost > 5)}"
+            parts = [
+                dataclasses.replace(part, rows=part.rows[mask])
+                for part, mask in zip((self.train, self.test), kept, strict=True)
+            ]
+            labels = self.train_labels[kept[0]], self.test_labels[kept[1]]
+            protocol = f"{self.protocol}, {lost} of them unreadable"
+            return Labelled(*parts, *labels, self.classes, protocol, [*self.notes, note])
+        return self
+
+
+def name_of(source, row):
+    """What an image of a source is called."""
+    return source.name(row) if hasattr(source, "name") else f"image {row}"
+
 
 def read_labels(source, column):
     """Labels `(N,)` of a source, and which rows have one: a missing value and −1 say that there is none.

@@ -218,3 +218,31 @@ def column_of(source, name):
     if name not in source.columns:
         raise ValueError(f"column {name!r} is missing; there are {', '.join(source.columns) or 'none'}")
     return np.asarray(source.columns[name].to_pylist())
+
+
+def open_sources(data, split=None, column=None) -> ImageSource:
+    """Open one or several paths as one source, in their order.
+
+    Args:
+        data: One or several of what `open_source` takes.
+        split, column: As `open_source` takes them.
+
+    Raises:
+        ValueError: as `open_source` does. Columns beside the images stay only where there is one path.
+    """
+    if isinstance(data, str | Path):
+        return open_source(data, split, column)
+    if len(data) == 1:
+        return open_source(data[0], split, column)
+    sources = [open_source(path, split, column) for path in data]
+    ids = [name for source in sources for name in source.ids]
+    items = [item for source in sources for item in source]
+    parts = [source.listing for source in sources]
+    listing = Listing(
+        [],
+        *(
+            [entry for part in parts for entry in getattr(part, kind)]
+            for kind in ("others", "unread", "hidden")
+        ),
+    )
+    return ImageSource(ids, items, listing=listing)

@@ -10,23 +10,22 @@ import socket
 
 import numpy as np
 
+from memssl_keras.data.sources import open_sources
 from memssl_keras.embedding.run import EmbeddingRun
+from memssl_keras.export.runtime import OnnxEncoder
 
 
 class Embedder:
     """An actor: opens the data and the model, and writes chunks of a run."""
 
     def __init__(self, data, model, run, batch_size):
-        from memssl_keras.data.sources import open_source
-        from memssl_keras.export.runtime import OnnxEncoder
-
         self.encoder = OnnxEncoder.from_pretrained(**model)
-        self.run = EmbeddingRun(open_source(**data), embed_dim=self.encoder.embed_dim, **run)
+        self.run = EmbeddingRun(open_sources(**data), embed_dim=self.encoder.embed_dim, **run)
         self.batch_size = batch_size
 
     def __call__(self, batch):
         for number in batch["chunk"]:
-            if not self.run.part(number).is_file():  # written by an actor that died before it said so
+            if not self.run.is_done(int(number)):  # written by an actor that died before it said so
                 self.run.write(int(number), self.encoder, self.batch_size)
         return {"chunk": np.asarray(batch["chunk"])}
 
@@ -37,9 +36,9 @@ def embed_with_ray(
     """Embed a source into a Parquet file as `write_embeddings` does: the same rows, in the same order.
 
     Args:
-        data: Arguments of `open_source`; its paths are read by every actor.
+        data: Arguments of `open_sources`; its paths are read by every actor.
         model: Arguments of `OnnxEncoder.from_pretrained`, the threads per actor.
-        run: `path`, `model`, `key` and `chunk`, as `EmbeddingRun` takes them.
+        run: `path`, `model`, `revision` and `chunk`, as `EmbeddingRun` takes them.
         batch_size: Images that run at once.
         actors: Processes of the pool.
         address: Of a running cluster, such as `"auto"`; by default the one that this process is connected to, or
@@ -48,35 +47,36 @@ def embed_with_ray(
         advance: Called with the number of images done since the last call.
 
     Returns:
-        The images left out, as (position, `ImageError`).
+        The skipped images, as (position, `ImageError`).
 
     Raises:
         ValueError: where Ray is not installed or no cluster answers at `address`.
     """
-    from memssl_keras.data.sources import open_source
-
-    whole = EmbeddingRun(open_source(**data), embed_dim=embed_dim, **run)
+    whole = EmbeddingRun(open_sources(**data), embed_dim=embed_dim, **run)
     ray, started = _connect(address, actors)
     try:
-        todo = whole.start()
-        advance(whole.done(todo))
-        if todo:
-            chunks = ray.data.from_items(
-                [{"chunk": number} for number in todo], override_num_blocks=len(todo)
-            )
-            done = chunks.map_batches(
-                Embedder,
-                fn_constructor_args=(data, model, run, batch_size),
-                batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=actors),
-                num_cpus=1,
-            )
-            for row in done.iter_rows():
-                advance(whole.size(int(row["chunk"])))
-        return whole.join()
+        with whole.lock():
+            return _run(ray, whole, (data, model, run, batch_size), actors, advance)
     finally:
         if started:
             ray.shutdown()
+
+
+def _run(ray, whole, arguments, actors, advance):
+    todo = whole.start()
+    advance(whole.done(todo))
+    if todo:
+        chunks = ray.data.from_items([{"chunk": number} for number in todo], override_num_blocks=len(todo))
+        done = chunks.map_batches(
+            Embedder,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=1,
+        )
+        for row in done.iter_rows():
+            advance(whole.size(int(row["chunk"])))
+    return whole.join()
 
 
 def _check_address(address, timeout=5.0):

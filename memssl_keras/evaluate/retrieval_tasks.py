@@ -42,7 +42,7 @@ def open_retrieval(path, group, by, query, galleries, ground_truth=None, distrac
     if is_copies(path):
         blocks = {name: with_distractors(asked, more) for name, asked in open_copies(path).items()}
         return [("retrieval", functools.partial(copies, blocks), blocks["strong"].gallery)]
-    if not has_column(path, group):
+    if group is None or not has_column(path, group):
         return []
     found = []
     for gallery in galleries:
