@@ -110,8 +110,9 @@ def facts(name: str) -> dict:
     """Return what `memssl models` lists of a model.
 
     Returns:
-        `parameters`, `image_size` in pixels, `data`, `knn` and `linear` as shares or None where not measured,
-        `sizes` (file → bytes) and `where` ("bundled" or the repository).
+        `parameters`, `image_size` in pixels, `data` (what it was trained on), `knn` and `linear` as shares or None
+        where not measured, `scores` (the first three results as pairs of what was measured, with its data, and the
+        figure), `sizes` (file → bytes) and `where` ("bundled" or the repository).
 
     Raises:
         UnknownModel: as `resolve` does.
@@ -139,6 +140,7 @@ def folder_facts(folder) -> dict:
         "data": _of_json(folder / "card.json").get("data"),
         "knn": _score(folder, "knn"),
         "linear": _score(folder, "linear"),
+        "scores": _headlines(folder),
         "sizes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)},
     }
 
@@ -154,6 +156,17 @@ def _score(folder, task):
         if entry["task"] == task:
             return entry["scores"].get(results["reference"], {}).get(entry["headline"])
     return None
+
+
+def _headlines(folder, most=3):
+    """Of the first results, what was measured on which data, and the model's own figure."""
+    results = _of_json(folder / "results.json")
+    found = []
+    for entry in results.get("results", ()):
+        own = entry["scores"].get(results["reference"], {}).get(entry["headline"])
+        if own is not None:
+            found.append((f"{entry['data']}, {entry['task']}, {entry['headline']}", f"{own:.1%}"))
+    return found[:most]
 
 
 def _parameters(path):

@@ -49,7 +49,7 @@ def evaluate(
     group: Annotated[
         str | None,
         typer.Option(
-            help="retrieval: column that says what is shown; by default pictures of one class belong together."
+            help="retrieval: column that says what is shown; by default, pictures of a class belong together."
         ),
     ] = None,
     by: Annotated[

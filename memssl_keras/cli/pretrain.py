@@ -6,14 +6,8 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import (
-    Column,
-    Threads,
-    app,
-    console,
-    errors_in_words,
-    example,
-)
+from memssl_keras.cli.common import Column, Threads, app, errors_in_words, example
+from memssl_keras.cli.output import console, say
 
 
 @app.command(epilog=example("memssl pretrain photos/ --recipe vits16_in1k --epochs 100 --out runs/photos"))
@@ -25,7 +19,7 @@ def pretrain(
             "data set on the Hub: NAME, OWNER/NAME, OWNER/NAME:CONFIG."
         ),
     ],
-    out: Annotated[pathlib.Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     recipe: Annotated[str, typer.Option(help="Named settings; an unknown name lists them.")],
     split: Annotated[
         str | None,
@@ -54,9 +48,7 @@ def pretrain(
     precision: Annotated[
         str | None, typer.Option(help="float32, or on a GPU mixed_bfloat16 or mixed_float16.")
     ] = None,
-    half_memory: Annotated[
-        bool, typer.Option("--half-memory", help="Store the memory of concepts in float16.")
-    ] = False,
+    half_memory: Annotated[bool, typer.Option("--half-memory", help="Store the memory in float16.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, memory, order and views.")] = 0,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that make views; 0 for none beside this one.")
@@ -83,13 +75,13 @@ def pretrain(
         bool, typer.Option("--tensorboard", help="Curves for TensorBoard too, in the run's folder.")
     ] = False,
     allow_changed: Annotated[
-        bool, typer.Option("--allow-changed", help="Go on with a run although settings have changed.")
+        bool, typer.Option("--allow-changed", help="Resume a run although settings have changed.")
     ] = False,
 ):
     """Train an encoder on images without labels.
 
     The folder gets the encoder, the last three checkpoints, the settings, metrics.csv and at the end report.md. The
-    same command goes on with a run that was interrupted: a run that was killed ends as if it had not been.
+    same command resumes a run that was interrupted: a run that was killed ends as if it had not been.
 
     On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
@@ -121,9 +113,11 @@ def pretrain(
 
         from memssl_keras.training import distributed
         from memssl_keras.training.callbacks.observe import OnlineKNN
-        from memssl_keras.training.callbacks.run import RichProgress, Terminated
+        from memssl_keras.training.callbacks.progress import RunProgress
+        from memssl_keras.training.callbacks.run import Terminated
         from memssl_keras.training.massl import NonFiniteLoss
         from memssl_keras.training.pretrain import pretrain as run
+        from memssl_keras.training.pretrain import warnings_before
         from memssl_keras.training.report import write_report
 
         if threads:
@@ -131,18 +125,20 @@ def pretrain(
         distributed.join()
         main = distributed.is_main()
         console.quiet = not main
+        for line in warnings_before(settings, len(images)):
+            say(f"warning: {line}")
         steps = len(images) // settings.batch_size
         kind = "images of a stream" if streaming else "images"
         epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
-        console.print(f"{recipe}: {len(images):,} {kind}, {epochs} of {steps} steps")
-        progress = RichProgress(console)
+        say(f"{recipe}: {len(images):,} {kind}, {epochs} of {steps} steps")
+        progress = RunProgress(console, say)
         observers = [OnlineKNN.of(judged, every=knn_every, k=knn_k)] if labelled else []
         if tensorboard and main:
             from memssl_keras.training.callbacks.tensorboard import TensorBoard
 
             observers.append(TensorBoard(out / "tensorboard"))
         options = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
-        options |= {"allow_changed": allow_changed, "say": console.print}
+        options |= {"allow_changed": allow_changed, "say": say}
         if main:
             observers.append(progress)
         try:
@@ -150,7 +146,7 @@ def pretrain(
         except NonFiniteLoss as error:
             raise NonFiniteLoss(f"{error}. The last checkpoint is in {out / 'checkpoints'}") from None
         except Terminated as end:
-            console.print(str(end))
+            say(end)
             raise
         except distributed.ProcessLost as error:
             raise distributed.ProcessLost(
@@ -161,7 +157,7 @@ def pretrain(
         distributed.leave()
         if main:
             write_report(out, judged.test if labelled else None)
-    console.print(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
+    say(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 
 def _check_apart(data, out):

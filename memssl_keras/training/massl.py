@@ -206,7 +206,7 @@ class MaSSL(keras.Model):
                 KoLeo see a part at a time.
             max_unreadable: Share of the images that may be unreadable, 0 … 1; others take their place. One may be
                 in any case, unless the share is 0.
-            unreadable_csv: File that lists the unreadable images; one that is there is gone on with.
+            unreadable_csv: File that lists the unreadable images; one that is there is added to.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Started by `torchrun`, the processes train one model together: each sees its share of every step's images,

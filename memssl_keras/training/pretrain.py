@@ -1,10 +1,11 @@
-"""A pretraining run in a folder: settings, metrics, checkpoints, and going on after an interruption."""
+"""A pretraining run in a folder: settings, metrics, checkpoints, and resuming after an interruption."""
 
 import dataclasses
 import json
 import pathlib
 
 import keras
+import torch
 
 from memssl_keras.files import replace_file
 from memssl_keras.training import distributed
@@ -20,7 +21,25 @@ class SettingsChanged(ValueError):
 
 def _settings(recipe, images, seed):
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    del plain["purpose"]  # words, which may be said better
     return {**plain, "images": len(images), "seed": seed}
+
+
+def warnings_before(recipe, images: int) -> list[str]:
+    """What should give pause before a run starts, in words: settings that the number of images does not bear."""
+    found, steps = [], images // recipe.batch_size
+    if recipe.memory_size > images:
+        found.append(
+            f"the memory has {recipe.memory_size:,} slots and there are {images:,} pictures: it would hold every "
+            "picture several times. Take a recipe with a smaller memory (memssl models lists them)"
+        )
+    if 0 < steps < 10:
+        found.append(
+            f"an epoch of {images:,} pictures has only {steps} steps; take a smaller batch (--batch-size)"
+        )
+    if "GPU" in recipe.purpose and not torch.cuda.is_available():
+        found.append(f"{recipe.name} is for {recipe.purpose}, and there is no GPU here")
+    return found
 
 
 def _find_run(checkpoint, settings, allow_changed, say):
@@ -35,7 +54,7 @@ def _find_run(checkpoint, settings, allow_changed, say):
     changes = [f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed]
     if changes and not allow_changed:
         raise SettingsChanged(
-            f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or go on "
+            f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or resume "
             "with the new ones: --allow-changed, in Python allow_changed=True"
         )
     return newest, changes
@@ -71,7 +90,7 @@ def pretrain(
 ):
     """Train a recipe's encoder on images, writing into a folder.
 
-    A folder that holds an unfinished run with the same settings is gone on with at its last checkpoint. On a
+    A folder that holds an unfinished run with the same settings is resumed at its last checkpoint. On a
     processor, with the same number of threads and processes, the result is bit for bit that of a run without
     interruption, wherever and however often it was interrupted. Started by `torchrun`, the processes share the
     work; see `MaSSL.fit`.
@@ -85,7 +104,7 @@ def pretrain(
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
         max_unreadable: Share of the images that may be unreadable; they are listed in `unreadable.csv`.
-        allow_changed: Go on with a run whose settings were others; they must leave the model's shape as it was.
+        allow_changed: Resume a run whose settings were others; they must leave the model's shape as it was.
         callbacks: More Keras callbacks.
         say: Called with each line that a person should read.
 
@@ -118,7 +137,7 @@ def pretrain(
         # With another number of steps per epoch, the place within the epoch is kept as a share of it.
         epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
         schedules.offset = epoch * steps + batch - state["step"]
-        where = f"going on at epoch {epoch + 1}, step {batch} of {steps}"
+        where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
         if epoch >= recipe.epochs:
             where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
         say(where + "".join(f"; {c}" for c in changes))

@@ -20,10 +20,10 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
-    `encoder` are the arguments of the encoder's `family`, `"vit"` or `"resnet"`. Lengths of warm-ups are in epochs.
-    The batch is that of all processes together. The peak learning rate is `learning_rate` × batch size / 256; the
-    final one is taken as it is. `accumulate` is what `MaSSL.fit` takes, `precision` a Keras dtype policy,
-    `memory_storage` the type of the vectors in memory.
+    `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
+    or `"resnet"`. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning rate
+    is `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
+    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
 
     Example:
         >>> from memssl_keras import get_recipe
@@ -57,6 +57,7 @@ class Recipe:
     precision: str = "float32"
     memory_storage: str = "float32"
     family: str = "vit"
+    purpose: str = ""
 
     def __post_init__(self):
         if self.family not in ("vit", "resnet"):
@@ -151,10 +152,13 @@ _LITTLE = {
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("vits16_in1k", _SMALL),
+        Recipe(
+            "vits16_in1k", _SMALL, purpose="a million photographs, several GPUs for days (published settings)"
+        ),
         Recipe(
             "vitb16_in1k",
             _BASE,
+            purpose="a million photographs, several GPUs for days (published settings)",
             epochs=400,
             learning_rate=7.5e-4,
             final_learning_rate=2e-6,
@@ -166,6 +170,7 @@ RECIPES = {
             "vitt4_cifar10",
             {**_TINY, "patch_size": 4, "image_size": 32},
             views=MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
+            purpose="small photographs of some 32 px, a GPU, hours",
             epochs=200,
             learning_rate=1e-3,
             warmup_epochs=10,
@@ -175,6 +180,7 @@ RECIPES = {
             "vitt8_glyphs",
             {**_TINY, "patch_size": 8, "image_size": 64},
             views=MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
+            purpose="drawings of some 64 px, a GPU, hours",
             epochs=200,
             learning_rate=1e-3,
             warmup_epochs=10,
@@ -184,6 +190,7 @@ RECIPES = {
             "resnet18_cifar10",
             {"stem": "cifar", "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs of some 32 px, a GPU, hours",
             epochs=200,
             learning_rate=1e-3,
             warmup_epochs=10,
@@ -200,6 +207,7 @@ RECIPES = {
                 "preprocessing": _pixels(32),
             },
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs of some 32 px, a processor core, two hours",
             epochs=16,
             learning_rate=4e-3,
             warmup_epochs=0.3,
@@ -228,6 +236,7 @@ RECIPES = {
                 blur=(0.2, 0.1, 0.1),
                 solarize=0.0,
             ),
+            purpose="drawings of some 48 to 80 px, a processor core, two hours",
             epochs=20,
             learning_rate=4e-3,
             warmup_epochs=0.3,
@@ -239,6 +248,7 @@ RECIPES = {
             # Trained at 16 px, a quarter of the work; 32 px then separate the classes better.
             {**_NANO, "patch_size": 4, "image_size": 16, "preprocessing": _pixels(32)},
             views=MultiCrop(16, 8, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs with a ViT, a processor core, two hours",
             epochs=20,
             learning_rate=2e-3,
             warmup_epochs=0.5,

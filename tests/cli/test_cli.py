@@ -8,13 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from commands import run
 from PIL import Image
+from rich.console import Console
 from small_models import pictures, small_crops
 
+import memssl_keras
 from memssl_keras import from_pretrained
 from memssl_keras.cli import app
 from memssl_keras.training import recipes
+from memssl_keras.training.pretrain import warnings_before
 
 TINY = recipes.Recipe(
     "tiny_test",
@@ -170,7 +174,7 @@ def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_pa
     (folder / "text.jpg").write_text("no image")
     index = tmp_path / "index.parquet"
     said = run("embed", folder, "--model", trained, "--out", index, code=3)
-    assert "9 embeddings of width 24" in said and "2 left out" in said
+    assert "9 embeddings of width 24" in said and "2 unreadable images skipped" in said
     assert "cut.png" in said and "text.jpg: not an image" in said
     table = pq.read_table(index)
     assert table["image"].to_pylist() == [str(folder / f"{i}.png") for i in range(9)]
@@ -180,7 +184,7 @@ def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_pa
     said = run("search", index, photos / "4.png", photos / "7.png", "--k", 3, "--sheet", tmp_path / "s.png")
     assert said.count("1.0000") == 2 and str(folder / "4.png") in said and "drawn into" in said
     assert Image.open(tmp_path / "s.png").size[0] > 4 * 96
-    assert "0 left out" not in run("embed", photos, "--model", trained, "--out", tmp_path / "all.parquet")
+    assert "skipped" not in run("embed", photos, "--model", trained, "--out", tmp_path / "all.parquet")
 
 
 def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
@@ -203,7 +207,7 @@ def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("memssl_keras.zoo.registry._WEIGHTS", tmp_path / "weights")
     monkeypatch.setenv("COLUMNS", "400")
     said = run("models")
-    assert f"{knn:.1%} –" in said and "32 px" in said and "bundled" in said
+    assert f"knn, k = 3: {knn:.1%}" in said and "32 px" in said and "bundled" in said
 
 
 def test_models_shows_a_card():
@@ -217,16 +221,101 @@ def test_models_lists_models_and_recipes():
     assert all(name in said for name in ("massl_vitn4.cifar10", "recipes", *recipes.RECIPES))
 
 
-def test_names_of_recipes_are_whole_in_80_columns():
-    from rich.console import Console
-
-    from memssl_keras.cli.zoo import _recipes
-
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(_recipes())
+def test_tables_keep_their_heads_and_names_in_80_columns(monkeypatch):
+    console = Console(width=80, record=True, file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr("memssl_keras.cli.output.console", console)
+    run("models")
     said = console.export_text()
-    published = [name for name in recipes.RECIPES if name != TINY.name]
-    assert all(f"{name} " in said for name in published) and "…" not in said
+    assert all(head in said for head in ("model", "size", "measured on", "recipe", "for", "epochs", "batch"))
+    assert (
+        all(name in said for name in ("massl_vitn4.cifar10", "vits16_in1k", "resnet12_glyphs"))
+        and "…" not in said
+    )
+
+
+def test_a_recipe_is_shown():
+    said = run("models", "resnet12_cifar10")
+    assert "a processor core, two hours" in said and "memory_size 4096" in said
+    assert json.loads(run("models", "resnet12_cifar10", "--json"))["batch_size"] == 64
+    assert "massl_vitn4.cifar10" in json.loads(run("models", "--json"))["models"]
+
+
+def test_names_are_printed_as_they_are(trained, photos, tmp_path):
+    """Brackets are no markup, and a long path keeps its end in a pipe."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    names = ["IMG [edited].png", "z[bold].png", "[red]x.png"]
+    for name in names:
+        (folder / name).write_bytes((photos / "0.png").read_bytes())
+    (folder / "bad [x].png").write_text("no image")
+    said = run("embed", folder, "--model", trained, "--out", tmp_path / "i.parquet", code=3)
+    assert (
+        f"skipped: {folder / 'bad [x].png'}: not an image" in said and "1 unreadable images skipped" in said
+    )
+    said = run("search", tmp_path / "i.parquet", folder / names[0], "--k", 3)
+    assert all(str(folder / name) in said for name in names)
+    assert (tmp_path / "i.unreadable.csv").read_text().count("bad [x].png") == 1
+
+
+def test_embed_accounts_for_every_file_and_takes_several_paths(trained, photos, tmp_path):
+    folder = tmp_path / "mixed"
+    (folder / "@eaDir").mkdir(parents=True)
+    (folder / "a.png").write_bytes((photos / "0.png").read_bytes())
+    (folder / "notes.txt").write_text("words")
+    out = tmp_path / "i.parquet"
+    said = run("embed", folder, photos / "1.png", photos / "2.png", "--model", trained, "--out", out)
+    assert "3 embeddings of width 24; 1 other file, 1 folder not read" in said
+    said = run("embed", folder, "--model", trained, "--out", out, "--list-others")
+    assert (
+        f"{folder / 'notes.txt'}: no picture" in said and f"{folder / '@eaDir'}: hidden or a system's" in said
+    )
+    found = json.loads(run("embed", folder, "--model", trained, "--out", out, "--json"))
+    assert (
+        found["embeddings"] == 1
+        and found["skipped"] == []
+        and found["notes"] == ["1 other file, 1 folder not read"]
+    )
+    hits = json.loads(run("search", out, folder / "a.png", "--json"))
+    assert hits["neighbours"] == [{"image": str(folder / "a.png"), "similarity": 1.0}]
+    assert "expected a name that ends in .parquet" in run(
+        "embed", folder, "--model", trained, "--out", tmp_path / "x.csv", code=1
+    )
+
+
+def test_an_index_is_found_from_elsewhere_and_knows_its_model(trained, photos, tmp_path, monkeypatch):
+    """Relative names start from where the index was made; a model that was exported anew is another one."""
+    shutil.copytree(trained, tmp_path / "here" / "model")
+    shutil.copytree(photos, tmp_path / "here" / "photos")
+    monkeypatch.chdir(tmp_path / "here")
+    run("embed", "photos", "--model", "model", "--out", "index.parquet")
+    monkeypatch.chdir(tmp_path)
+    said = run("search", "here/index.parquet", "here/photos/3.png", "--k", 1, "--sheet", "s.png")
+    assert "photos/3.png" in said and "1.0000" in said and (tmp_path / "s.png").is_file()
+    encoder = from_pretrained("here/model")
+    encoder.norm.gamma.assign(encoder.norm.gamma * 1.5)
+    shutil.rmtree("here/model")
+    encoder.save_pretrained("here/model", exports=["fp32"])
+    said = run("search", "here/index.parquet", "here/photos/3.png", code=1)
+    assert "vectors of two revisions do not compare" in said and "--model" in said
+    shutil.rmtree("here/model")
+    said = run("search", "here/index.parquet", "here/photos/3.png", code=1)
+    assert (
+        "here/index.parquet was made with the model model in" in said
+        and "name its folder with --model" in said
+    )
+    said = run("search", "here/index.parquet", "here/photos/3.png", "--k", 1, "--model", trained)
+    assert "1.0000" in said
+
+
+def test_version():
+    assert run("--version") == memssl_keras.__version__
+
+
+def test_a_run_for_other_hardware_or_more_pictures_is_warned_of():
+    found = warnings_before(recipes.get_recipe("vits16_in1k"), 200)
+    assert "131,072 slots and there are 200 pictures" in found[0] and "only 1 steps" in found[1]
+    assert "there is no GPU here" in found[2] or torch.cuda.is_available()
+    assert warnings_before(TINY, 400) == []
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_a_run_of_two_processes_goes_on_bit_for_bit_and_on_one_says_that_it_is_n
     assert Checkpoints(tmp_path / "one" / "run" / "checkpoints").newest().name == "step-00000039"
 
     told = run(2, "tiny_run.py", tmp_path / "run")
-    assert told.count("going on at epoch 2, step 2 of 13") == 1
+    assert told.count("resumed at epoch 2, step 2 of 13") == 1
     assert differences(tmp_path / "alone", tmp_path / "run") == []
 
 

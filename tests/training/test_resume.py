@@ -86,7 +86,7 @@ def test_sigterm_saves_and_exits(tmp_path):
 def test_resume_is_exact_in_mid_epoch(tmp_path, alone):
     interrupted(tmp_path, after=7)
     _, lines = run(tmp_path)
-    assert lines == ["going on at epoch 2, step 2 of 4"]
+    assert lines == ["resumed at epoch 2, step 2 of 4"]
     assert differences(alone, tmp_path) == []
 
 
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, alone, harm)
     _, lines = run(tmp_path / "run")
     assert len(lines) == 2
     assert re.match(r"checkpoint step-00000008 is damaged \(.+\): taking the one before it", lines[0])
-    assert lines[1] == "going on at epoch 2, step 2 of 4"
+    assert lines[1] == "resumed at epoch 2, step 2 of 4"
     assert differences(alone, tmp_path / "run") == []
 
 
@@ -177,7 +177,7 @@ def test_changed_settings_are_named_and_refused(tmp_path):
 def test_another_batch_size_keeps_its_place_in_the_schedules(tmp_path):
     interrupted(tmp_path, after=7)
     model, lines = run(tmp_path, dataclasses.replace(SHORT, batch_size=12), allow_changed=True)
-    assert lines[0].startswith("going on at epoch 2, step 1 of 2")
+    assert lines[0].startswith("resumed at epoch 2, step 1 of 2")
     assert model.step == 7
 
 

@@ -1,4 +1,4 @@
-"""Callbacks of a run that is left alone: checkpoints and a progress line."""
+"""Callbacks of a run that is left alone: checkpoints and the table of epochs."""
 
 import csv
 import json
@@ -6,12 +6,10 @@ import pathlib
 import shutil
 import signal
 import threading
-import time
 
 import keras
 import torch
 
-from memssl_keras.data.loader import seconds_waited
 from memssl_keras.training import distributed
 from memssl_keras.training.checkpoints import Checkpoints
 from memssl_keras.weights.folder import write_encoder
@@ -173,61 +171,3 @@ class MetricsTable(keras.callbacks.Callback):
             if new:
                 table.writeheader()
             table.writerow(row)
-
-
-class RichProgress(keras.callbacks.Callback):
-    """One progress bar over the whole run: step, time left, and the figures that show whether it learns.
-
-    With them stands the share of the time that training waited for data: of the last steps on the line, of an
-    epoch's steps where the epoch is summed up. It is no metric, because it differs from run to run.
-    """
-
-    def __init__(self, console=None):
-        super().__init__()
-        self.console = console
-
-    def _data_share(self, since):
-        """In words; `since` is a time and what had been waited by then."""
-        seconds, waited = (end - start for end, start in zip(self.now, since, strict=True))
-        return f"data {waited / max(seconds, 1e-9):.0%} of the time"
-
-    def on_train_begin(self, logs=None):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = [
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[figures]}"),
-        ]
-        total = self.params["epochs"] * self.params["steps"]
-        self.progress = Progress(*columns, console=self.console)
-        done = self.model.step
-        self.task = self.progress.add_task("", total=total, completed=done, epoch=1, figures="")
-        self.progress.start()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.progress.update(self.task, epoch=epoch + 1)
-        self.now = self.begun = self.shown = time.perf_counter(), seconds_waited()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.now = time.perf_counter(), seconds_waited()
-        if batch % 10 == 0:
-            figures = {name: float(logs[name]) for name in ("loss", "teacher_entropy", "spread")}
-            text = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
-            self.progress.update(self.task, figures=f"{text}  {self._data_share(self.shown)}")
-            self.shown = self.now
-        self.progress.advance(self.task)
-
-    def on_epoch_end(self, epoch, logs=None):
-        figures = "  ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in logs.items())
-        self.progress.console.print(f"epoch {epoch + 1}: {figures}  {self._data_share(self.begun)}")
-
-    def stop(self):
-        """End the display; also where training ended by an error."""
-        if hasattr(self, "progress"):
-            self.progress.stop()
-
-    def on_train_end(self, logs=None):
-        self.stop()
