@@ -352,7 +352,10 @@ def test_a_run_for_other_hardware_or_more_pictures_is_warned_of():
         (["models", "{photos}"], "holds no card"),
         (["search", "{new}", "x.png"], "no such file; `memssl embed` writes one"),
         (["evaluate", "nope", "--data", "{photos}"], "model: got 'nope'"),
-        (["evaluate", "{trained}", "--data", "{photos}"], "column 'label' is missing"),
+        (
+            ["evaluate", "{trained}", "--data", "{photos}"],
+            "is in no subfolder: expected a subfolder per class",
+        ),
         (
             ["evaluate", "{trained}", "--data", "{photos}", "--tasks", "sing"],
             "tasks: got sing; expected some of knn",

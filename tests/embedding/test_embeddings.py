@@ -1,6 +1,11 @@
 """Embeddings in Parquet: written whole or not at all, read back, searched, drawn."""
 
 import io
+import json
+import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +16,7 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.data.sources import ImageSource, open_source
-from memssl_keras.embedding.run import write_embeddings
+from memssl_keras.embedding.run import EmbeddingRun, write_embeddings
 from memssl_keras.embedding.table import (
     Embeddings,
     draw_sheet,
@@ -76,8 +81,12 @@ def test_nothing_readable_gives_an_empty_file(tmp_path, encoder):
 class Interrupted(OnnxEncoder):
     """An encoder that is interrupted after so many images, and counts them."""
 
-    def __init__(self, encoder, after):
+    def __init__(self, encoder, after, revision="r"):
         self.encoder, self.left, self.embed_dim, self.seen = encoder, after, encoder.embed_dim, 0
+        self._revision = revision
+
+    def revision(self):
+        return self._revision
 
     def stream(self, images, batch_size):
         for batch in self.encoder.stream(images, batch_size):
@@ -87,7 +96,7 @@ class Interrupted(OnnxEncoder):
             yield batch
 
 
-def test_an_interrupted_file_does_not_appear_and_is_gone_on_with(tmp_path, folder, encoder):
+def test_an_interrupted_file_does_not_appear_and_is_resumed(tmp_path, folder, encoder):
     path, source = tmp_path / "out.parquet", open_source(folder)
     path.write_bytes(b"the one before")
     with pytest.raises(KeyboardInterrupt):
@@ -96,22 +105,56 @@ def test_an_interrupted_file_does_not_appear_and_is_gone_on_with(tmp_path, folde
     second, done = Interrupted(encoder, 99), []
     write_embeddings(second, source, path, "m", 1, done.append, chunk=2)
     assert second.seen == 1 and done == [4, 1]
-    write_embeddings(encoder, source, tmp_path / "at once.parquet", "m", 1, chunk=2)
+    write_embeddings(Interrupted(encoder, 99), source, tmp_path / "at once.parquet", "m", 1, chunk=2)
     assert pq.read_table(path).equals(pq.read_table(tmp_path / "at once.parquet"))
     assert {p.name for p in tmp_path.iterdir()} == {"images", "out.parquet", "at once.parquet"}
 
 
-@pytest.mark.parametrize("changed", ["model", "key", "images"])
-def test_chunks_of_something_else_are_not_taken(tmp_path, folder, encoder, changed):
+@pytest.mark.parametrize(
+    "changed, made_again", [("model", 5), ("revision", 5), ("names", 5), ("one file", 3)]
+)
+def test_chunks_of_something_else_are_not_taken(tmp_path, folder, encoder, changed, made_again):
+    """A picture that was replaced by another of the same name costs its own chunk alone."""
     path, source = tmp_path / "out.parquet", open_source(folder)
     with pytest.raises(KeyboardInterrupt):
-        write_embeddings(Interrupted(encoder, 4), source, path, "m", 1, key="fp32", chunk=2)
-    settings = {"model": "m", "key": "fp32", **({changed: "another"} if changed != "images" else {})}
-    if changed == "images":
+        write_embeddings(Interrupted(encoder, 4), source, path, "m", 1, chunk=2)
+    if changed == "names":
         source = ImageSource([name + "!" for name in source.ids], source.items)
-    again = Interrupted(encoder, 99)
-    write_embeddings(again, source, path, batch_size=1, chunk=2, **settings)
-    assert again.seen == 5
+    if changed == "one file":
+        Image.fromarray(255 - pictures(5)[0]).save(folder / "0.png")
+    again = Interrupted(encoder, 99, "another" if changed == "revision" else "r")
+    write_embeddings(again, source, path, "another" if changed == "model" else "m", batch_size=1, chunk=2)
+    assert again.seen == made_again
+    if changed == "one file":
+        expected = encoder.embed([255 - pictures(5)[0], *pictures(5)[1:]])
+        np.testing.assert_allclose(read_embeddings(path).vectors, expected, atol=1e-6)
+
+
+def test_two_that_write_one_file_do_not_mix(tmp_path, folder, encoder):
+    path, source = tmp_path / "out.parquet", open_source(folder)
+    first = EmbeddingRun(source, path, "a", encoder.embed_dim, "r")
+    words = rf"process {os.getpid()} on .* has been writing there since \d{{4}}"
+    with first.lock(), pytest.raises(ValueError, match=words):
+        write_embeddings(encoder, source, path, "b")
+    lock = tmp_path / ".out.parquet.lock"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    lock.write_text(json.dumps({"process": dead.pid, "machine": socket.gethostname(), "since": "then"}))
+    write_embeddings(encoder, source, path, "b")  # what a dead process left is taken over
+    assert read_embeddings(path).model == "b" and not lock.exists()
+    lock.write_text(json.dumps({"process": 1, "machine": "another", "since": "then"}))
+    with pytest.raises(ValueError, match="process 1 on another"):
+        write_embeddings(encoder, source, path, "b")
+
+
+def test_images_that_change_while_they_are_embedded_are_noticed(tmp_path, folder, encoder):
+    run = EmbeddingRun(open_source(folder), tmp_path / "out.parquet", "m", encoder.embed_dim, "r", chunk=2)
+    for number in run.start():
+        run.write(number, encoder)
+    Image.fromarray(255 - pictures(5)[3]).save(folder / "3.png")
+    with pytest.raises(ValueError, match="images 2 and on have changed while they were embedded"):
+        run.join()
+    assert not (tmp_path / "out.parquet").exists() and run.start() == [1]
 
 
 def test_a_missing_folder_is_named(tmp_path, folder, encoder):

@@ -53,13 +53,32 @@ def test_what_arrives_is_embedded_once_and_found(tmp_path, encoder):
     for i, found in enumerate(nearest(stored, encoder.embed(images), 1)):
         assert stored.images[found[0][0]].endswith(f"{i}.png")
     assert np.isfinite(stored.vectors).all()
-    assert sorted(file.name for file in out.iterdir())[0] == "000001.parquet"
+    assert sorted(file.name for file in out.glob("*.parquet"))[0] == "000001.parquet"
     (out / "000001.parquet").unlink()  # what is embedded anew overwrites no other file
     files = set(out.glob("*.parquet"))
     watch(encoder, folder, out, "m", interval=0, say=said.append, stop=_script(idle, idle))
     assert files < set(out.glob("*.parquet"))
     assert sorted(read_embeddings(out).images) == [str(folder / f"{i}.png") for i in range(4)]
-    assert any("bad.png" in line and line.startswith("left out") for line in said)
+    assert any("bad.png" in line and line.startswith("skipped") for line in said)
+
+
+def test_what_is_replaced_or_deleted_does_not_stay(tmp_path, encoder):
+    folder, out, said = tmp_path / "in", tmp_path / "index", []
+    folder.mkdir()
+    images = pictures(4)
+    for i in range(3):
+        Image.fromarray(images[i]).save(folder / f"{i}.png")
+    idle = lambda: None  # noqa: E731
+    watch(encoder, folder, out, "m", interval=0, say=said.append, stop=_script(idle, idle, idle))
+    assert len(read_embeddings(out).images) == 3
+    Image.fromarray(images[3]).save(folder / "0.png")
+    (folder / "1.png").unlink()
+    watch(encoder, folder, out, "m", interval=0, say=said.append, stop=_script(idle, idle, idle))
+    stored = read_embeddings(out)
+    assert sorted(stored.images) == [str(folder / "0.png"), str(folder / "2.png")]
+    row = stored.images.index(str(folder / "0.png"))
+    np.testing.assert_allclose(stored.vectors[row], encoder.embed(images[3])[0], atol=1e-6)
+    assert "2 images are gone or replaced: their vectors are taken out" in said
 
 
 def test_what_cannot_be_watched_is_named(tmp_path, encoder):

@@ -10,6 +10,7 @@ from rich.console import Console
 from small_models import pictures, small_crops, small_massl
 
 from memssl_keras.data.loader import seconds_waited
+from memssl_keras.training.callbacks.progress import EVERY, RunProgress
 from memssl_keras.training.callbacks.run import MetricsTable
 
 
