@@ -8,6 +8,8 @@ from memssl_keras import Memory, MemoryConsistency, koleo
 from memssl_keras.benchmark.loss import dense_loss
 from memssl_keras.loss import attend
 
+pytestmark = pytest.mark.numeric
+
 
 def unit(rows, dim=16, dtype=torch.float32):
     return torch.nn.functional.normalize(torch.randn(rows, dim, dtype=dtype))

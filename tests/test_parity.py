@@ -18,6 +18,8 @@ from rounding import measure, nudged, times_bound
 from memssl_keras import cosine_schedule, koleo
 from memssl_keras.convert import torch_names
 
+pytestmark = pytest.mark.numeric
+
 RUNS = training_runs()
 
 

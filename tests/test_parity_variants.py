@@ -15,6 +15,8 @@ from rounding import FACTOR, times_bound
 
 from memssl_keras import AdamW, MaSSL, Memory, MemoryConsistency
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("path", training_runs(), ids=lambda p: p.stem)
 def test_the_independent_run_is_the_shipped_one(path):

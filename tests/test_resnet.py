@@ -73,6 +73,7 @@ def test_it_trains_and_comes_back_from_its_folder(tmp_path):
         Recipe("r", {}, family="cnn")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("height, width, cells", [(6, 6, 3), (8, 8, 3), (5, 7, 2), (2, 3, 4)])
 def test_cells_are_means_over_equal_parts(height, width, cells):
     """Each pixel is cut into squares so small that every one lies in one cell."""
@@ -86,6 +87,7 @@ def test_cells_are_means_over_equal_parts(height, width, cells):
         assert encoder(np.zeros((2, 4 * height, 4 * width, 3), "float32")).shape == (2, 16 * cells**2)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("cells, stages", [((2, 1, 3), (2, 1, 0)), ((1, 0, 2), (2, 0)), ((0, 3, 0), (1,))])
 def test_cells_of_every_stage(cells, stages):
     """The last stage's come first; a stage of no cells is left out."""
@@ -103,6 +105,7 @@ def test_cells_of_every_stage(cells, stages):
     np.testing.assert_allclose(features, torch.cat(expected, 1), atol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("training", [False, True])
 def test_its_layers_are_those_of_keras(training):
     """Output, gradients and moving statistics of the layers that it is made of, beside Keras's own."""
@@ -172,6 +175,7 @@ def test_exports_beside_half_the_bytes_are_of_those_weights(tmp_path):
     assert max(check_parity(tmp_path).values()) < 1e-4
 
 
+@pytest.mark.numeric
 def test_cells_have_the_same_borders_in_bfloat16():
     maps = np.random.default_rng(0).uniform(size=(1, 300, 7, 4)).astype("float32")
     pooled = [np.asarray(GridPooling2D(3, dtype=kind)(maps).float()) for kind in ("float32", "bfloat16")]

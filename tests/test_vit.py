@@ -10,6 +10,8 @@ from small_models import rich_vit, same_weights, small_vit
 from memssl_keras import ViT
 from memssl_keras.positions import resize_positions
 
+pytestmark = pytest.mark.numeric
+
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
