@@ -10,6 +10,8 @@ from demo_page import NASTY, await_headline, card_rows, keep_screenshot, png, sa
 from onnx_folder import EMBED_DIM, write_encoder
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["demo_fixtures"]
 
 

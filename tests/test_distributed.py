@@ -14,6 +14,8 @@ from memssl_keras import distributed
 from memssl_keras.checkpoints import Checkpoints
 from memssl_keras.demo.gallery import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 TESTS = pathlib.Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

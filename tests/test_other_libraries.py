@@ -17,6 +17,8 @@ from memssl_keras import OnnxEncoder, from_pretrained, save_pretrained
 from memssl_keras.export import Preprocessing
 from memssl_keras.pretrained import preprocessing_of
 
+pytestmark = pytest.mark.slow
+
 CROP = Preprocessing(32, 40, "bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 SQUASH = Preprocessing(32, 32, "bilinear", squash=True)
 OTHER_SIZE = Preprocessing(48, 56)  # positions of 32 px are resized

@@ -15,7 +15,7 @@ from rounding import FACTOR, times_bound
 
 from memssl_keras import AdamW, MaSSL, Memory, MemoryConsistency
 
-pytestmark = pytest.mark.numeric
+pytestmark = [pytest.mark.numeric, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("path", training_runs(), ids=lambda p: p.stem)

@@ -18,6 +18,8 @@ from memssl_keras.export import OnnxEncoder
 from memssl_keras.ray_engine import embed_with_ray
 from memssl_keras.sources import open_source
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 COUNT, CHUNK = 60, 4
 

@@ -18,6 +18,8 @@ from tiny_run import RECIPE, pictures
 from memssl_keras.checkpoints import CheckpointError, Checkpoints
 from memssl_keras.pretrain import SettingsChanged, pretrain
 
+pytestmark = pytest.mark.slow
+
 TESTS = pathlib.Path(__file__).parent
 SHORT = dataclasses.replace(RECIPE, epochs=2)
 IMAGES = pictures(24)

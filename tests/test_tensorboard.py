@@ -10,6 +10,8 @@ from memssl_keras.pretrain import pretrain
 from memssl_keras.report import read_metrics
 from memssl_keras.tensorboard import TensorBoard
 
+pytestmark = pytest.mark.slow
+
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 

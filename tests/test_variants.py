@@ -20,6 +20,8 @@ from memssl_keras.export.raw_pixels import preprocessing_graph
 from memssl_keras.export.trace import trace
 from memssl_keras.export.verify import Verification, check, on_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def encoder():
