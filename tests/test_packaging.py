@@ -14,6 +14,8 @@ import pytest
 
 import memssl_keras
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 

@@ -13,6 +13,8 @@ from memssl_keras.benchmark import views as plain
 from memssl_keras.data import augmentations as pixels
 from memssl_keras.data.views import sample_crop
 
+pytestmark = pytest.mark.slow
+
 VIEWS = 600
 SMALL = {"global_size": 64, "local_size": 48, "local_views": 1}  # so that Pillow is done in seconds
 OFF = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0, 0.0), "solarize": 0.0}

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
 from demo_page import await_headline, card_rows, keep_screenshot
 from PIL import Image
+
+pytestmark = pytest.mark.slow
 
 
 def focused(page):

@@ -10,6 +10,8 @@ from demo_page import NASTY, await_headline, card_rows, keep_screenshot, png, sa
 from onnx_folder import EMBED_DIM, write_encoder
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_searches_at_one_click_and_goes_on(tmp_path, model, emoji, visit, width, scheme):

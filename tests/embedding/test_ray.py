@@ -18,6 +18,8 @@ from memssl_keras.embedding.ray_engine import embed_with_ray
 from memssl_keras.embedding.run import write_embeddings
 from memssl_keras.export import OnnxEncoder
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 COUNT, CHUNK = 60, 4
 

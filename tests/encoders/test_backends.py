@@ -17,9 +17,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 PYTHON = os.environ.get("MEMSSL_BACKENDS_PYTHON")
 SIZES = {"native": (32, 32), "larger": (56, 56), "not_square": (24, 40)}
 
-pytestmark = pytest.mark.skipif(
-    not PYTHON, reason="MEMSSL_BACKENDS_PYTHON is not set; `make test-backends` sets it"
-)
+pytestmark = [
+    pytest.mark.skipif(not PYTHON, reason="MEMSSL_BACKENDS_PYTHON is not set; `make test-backends` sets it"),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")

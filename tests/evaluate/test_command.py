@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from memssl_keras.cli import app
 
+pytestmark = pytest.mark.slow
+
 MODEL = "labelled_images:mean_colour"
 
 

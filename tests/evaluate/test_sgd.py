@@ -19,6 +19,7 @@ def clusters(count, classes=4, dim=6, seed=0, spread=0.5):
     return (np.eye(dim)[labels] + rng.normal(0, spread, (count, dim))).astype("float32"), labels
 
 
+@pytest.mark.numeric
 def test_each_classifier_is_that_of_a_layer_and_an_optimiser_of_its_own():
     features, labels = clusters(70)
     rates, epochs, batch = (0.01, 0.3), 5, 32
@@ -56,6 +57,7 @@ def test_the_rate_is_chosen_on_train_alone():
     assert np.array_equal(alone, predicted[:7]) and same == about
 
 
+@pytest.mark.numeric
 def test_blocks_are_those_of_the_encoder():
     encoder, images = rich_vit(depth=3), list(pictures(5))
     pixels = encoder.preprocess.batch(images)

@@ -14,6 +14,8 @@ from small_models import pictures
 
 from memssl_keras import OnnxEncoder
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 MODEL = "massl_vitn4.cifar10"
 EMBED = """

@@ -7,6 +7,8 @@ from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import OnnxEncoder, export_onnx
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["ResNet50", "ConvNeXtTiny"])
 def test_pretrain_export_and_verify(name, tmp_path):

@@ -13,6 +13,8 @@ from memssl_keras.export.pack import SMALLEST, packed
 from memssl_keras.export.trace import trace
 from memssl_keras.export.verify import open_session
 
+pytestmark = pytest.mark.slow
+
 
 def rounded(encoder):
     for weight in encoder.weights:

@@ -20,6 +20,8 @@ from memssl_keras.export.verify import Verification, check, on_images
 from memssl_keras.images import Preprocessing
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def encoder():

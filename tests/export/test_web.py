@@ -16,6 +16,8 @@ from small_models import pictures
 from memssl_keras import OnnxEncoder
 from memssl_keras.export.web import export_web
 
+pytestmark = pytest.mark.slow
+
 MODEL = "massl_vitn4.cifar10"
 SIZES = [(32, 32), (64, 64), (300, 200), (37, 411)]
 

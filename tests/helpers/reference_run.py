@@ -1,7 +1,7 @@
 """A whole training run in plain torch, written from the method's text alone: dense loss, torch's own AdamW.
 
-It shares no code with the library, and it computes in float64, so that what differs is the library's error.
-`train` gives the arrays of a golden file, `generate` writes such a file.
+It shares no code with the library. In float64, what differs is the library's error; in float32, it shows how large
+that error may be. `train` gives the arrays of a golden file, `generate` writes such a file.
 """
 
 import copy
@@ -47,6 +47,7 @@ class Attention(nn.Module):
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         weights = (qkv[0] @ qkv[1].transpose(-2, -1) / math.sqrt(dim // self.heads)).softmax(-1)
+        self.weights = weights
         return self.proj((weights @ qkv[2]).transpose(1, 2).reshape(batch, tokens, dim))
 
 
@@ -94,13 +95,17 @@ class Backbone(nn.Module):
         assert resized.shape[-2:] == (height, width)
         return torch.cat([self.pos_embed[:, :1], resized.flatten(2).transpose(1, 2)], 1)
 
-    def forward(self, images):
+    def tokens(self, images):
+        """All tokens behind the final norm, CLS first."""
         patches = self.patch_embed["proj"](images)
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
         x = x + self.positions(*patches.shape[-2:])
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)[:, 0]
+        return self.norm(x)
+
+    def forward(self, images):
+        return self.tokens(images)[:, 0]
 
 
 class Network(nn.Module):
@@ -149,8 +154,8 @@ def koleo(student, rows):
     return sum(losses) / 2
 
 
-def train(config, init, memory, steps, schedules):
-    """Arrays of a golden file.
+def train(config, init, memory, steps, schedules, dtype=torch.float64, after_step=None):
+    """Arrays of a golden file, in the precision that the run has, and the gradients before clipping.
 
     Args:
         config: as `CONFIG`.
@@ -158,21 +163,24 @@ def train(config, init, memory, steps, schedules):
         memory: its vectors at the start, `(K, D)`.
         steps: per step, its `views` (NCHW), `permutation` and `clip`.
         schedules: `lr`, `weight_decay`, `momentum` and `teacher_temp`, a value per step each.
+        dtype: precision of everything.
+        after_step: called with the step's number and the parameters of student and teacher by name, which it may
+            change.
     """
-    student = Network(config).double()
+    student = Network(config).to(dtype)
     student.load_state_dict({k: torch.as_tensor(v) for k, v in init.items()}, strict=False)
     teacher = copy.deepcopy(student)
     decayed = [p for p in student.parameters() if p.ndim > 1]
     flat = [p for p in student.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": flat, "weight_decay": 0.0}])
-    memory, pointer, rows = torch.as_tensor(memory).double(), 0, config["batch_size"]
+    memory, pointer, rows = torch.as_tensor(memory).to(dtype, copy=True), 0, config["batch_size"]
     arrays = {f"init/{k}": stored(v) for k, v in student.state_dict().items()}
     arrays |= {"memory/init": stored(memory), "config": np.array(json.dumps(config)), **schedules}
     for number, step in enumerate(steps):
         for group in optimizer.param_groups:
             group["lr"] = schedules["lr"][number]
         optimizer.param_groups[0]["weight_decay"] = schedules["weight_decay"][number]
-        views = [torch.as_tensor(view).double() for view in step["views"]]
+        views = [torch.as_tensor(view).to(dtype) for view in step["views"]]
         permutation = torch.as_tensor(step["permutation"])
         with torch.no_grad():
             targets = teacher.train()(views[:2])
@@ -187,6 +195,7 @@ def train(config, init, memory, steps, schedules):
         optimizer.zero_grad()
         loss.backward()
         named = dict(student.named_parameters())
+        gradients = {f"gradient/{name}": p.grad.clone() for name, p in named.items()}
         norms = [float(p.grad.norm()) for p in named.values()]
         for parameter, norm in zip(named.values(), norms, strict=True):
             parameter.grad.mul_(min(1.0, step["clip"] / (norm + 1e-6)))
@@ -195,6 +204,8 @@ def train(config, init, memory, steps, schedules):
             m = schedules["momentum"][number]
             for ours, followed in zip(teacher.parameters(), student.parameters(), strict=True):
                 ours.mul_(m).add_(followed, alpha=1 - m)
+            if after_step:
+                after_step(number, named, dict(teacher.named_parameters()))
         values = {f"view{i}": view for i, view in enumerate(views)}
         values |= {
             "student_embedding": embeddings,
@@ -203,6 +214,7 @@ def train(config, init, memory, steps, schedules):
             "clip": np.float64(step["clip"]),
             "grad_norms": np.array(norms),
             "grad_names": np.array(list(named)),
+            **gradients,
             "loss": np.float64(loss.item()),
             "cross_entropy": np.float64(entropy.item()),
             "koleo": np.float64(spreading.item()),
@@ -216,11 +228,12 @@ def train(config, init, memory, steps, schedules):
 
 
 def stored(value):
-    """A copy as a golden file has it: what was a floating-point tensor in float32."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.detach().float() if value.is_floating_point() else value
-    return value.numpy().copy()
+    return value.detach().numpy().copy() if isinstance(value, torch.Tensor) else value
+
+
+def as_in_a_file(array):
+    """Golden files hold tensors in float32; schedules, losses and norms, of one dimension or none, as they are."""
+    return array.astype("float32") if array.ndim > 1 and array.dtype == "float64" else array
 
 
 def generate(path, seed=0, **changes):
@@ -250,5 +263,8 @@ def generate(path, seed=0, **changes):
         "momentum": np.linspace(0.95, 0.99, config["steps"]),
         "teacher_temp": np.linspace(0.04, 0.07, config["steps"]),
     }
-    np.savez(path, **train(config, init, memory, steps, schedules))
+    arrays = train(config, init, memory, steps, schedules)
+    np.savez(
+        path, **{name: as_in_a_file(array) for name, array in arrays.items() if "/gradient/" not in name}
+    )
     return path

@@ -14,6 +14,8 @@ from memssl_keras.demo.gallery import BUNDLED
 from memssl_keras.training import distributed
 from memssl_keras.training.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 HELPERS = pathlib.Path(__file__).parents[1] / "helpers"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

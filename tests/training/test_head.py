@@ -9,6 +9,8 @@ from keras import ops
 from memssl_keras import ProjectionHead
 from memssl_keras.weights import torch_names
 
+pytestmark = pytest.mark.numeric
+
 
 def pair(batch_norm, dim=10, hidden=20, output=6):
     """A head and the same in torch."""

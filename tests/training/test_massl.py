@@ -131,6 +131,7 @@ def test_the_memory_takes_any_batch_size(batch_size):
     assert model.memory.filled == min(steps * batch_size, 10) / 10
 
 
+@pytest.mark.numeric
 def test_the_memory_holds_the_teachers_embeddings_of_the_second_view():
     model, views = small_massl(teacher_momentum=1.0), ready_views(4)
     expected = model.teacher([torch.from_numpy(view) for view in views[:2]], training=False)[4:]

@@ -6,6 +6,8 @@ import torch
 
 from memssl_keras import Memory
 
+pytestmark = pytest.mark.numeric
+
 
 def rows(first, count, dim=4):
     return torch.arange(first, first + count, dtype=torch.float32)[:, None].repeat(1, dim)

@@ -7,6 +7,8 @@ import torch
 
 from memssl_keras import AdamW
 
+pytestmark = pytest.mark.numeric
+
 
 def run(scale, steps=20, clip=None, **settings):
     """Both optimisers on the same gradients; the weights after the last step and where they began."""

@@ -49,6 +49,7 @@ def test_layers_compute_in_16_bits_and_keep_32(policy):
     assert model.memory.vectors.dtype == "float32"
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("policy", POLICIES)
 def test_losses_are_near_those_of_full_precision(policy):
     runs = {}
@@ -117,6 +118,7 @@ def test_exact_resume(tmp_path, changes):
     assert all(alone[name].tobytes() == run[name].tobytes() for name in alone)
 
 
+@pytest.mark.numeric
 def test_a_memory_in_float16_takes_half_the_bytes_and_gives_nearly_the_same_loss():
     unit = lambda rows: torch.nn.functional.normalize(torch.randn(rows, 32), dim=1)  # noqa: E731
     torch.manual_seed(0)

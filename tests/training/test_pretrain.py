@@ -15,6 +15,8 @@ from memssl_keras.training.massl import MaSSL, NonFiniteLoss
 from memssl_keras.training.pretrain import SettingsChanged, pretrain
 from memssl_keras.training.recipes import Recipe
 
+pytestmark = pytest.mark.slow
+
 TINY = Recipe(
     "tiny_test",
     {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32, "drop_path": 0.3},

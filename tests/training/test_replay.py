@@ -62,6 +62,7 @@ def test_slots_hold_what_was_fed(count, batch, memory, epochs, accumulate):
         np.testing.assert_array_equal(held[place % memory], vectors[place])
 
 
+@pytest.mark.numeric
 def test_each_vector_is_that_of_its_picture():
     """With a teacher that stands still and views that are the picture, embeddings tell the pictures apart."""
     images = pictures(40, size=32, seed=2)

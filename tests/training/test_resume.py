@@ -18,6 +18,8 @@ from tiny_run import RECIPE, pictures
 from memssl_keras.training.checkpoints import CheckpointError, Checkpoints
 from memssl_keras.training.pretrain import SettingsChanged, pretrain
 
+pytestmark = pytest.mark.slow
+
 HELPERS = pathlib.Path(__file__).parents[1] / "helpers"
 SHORT = dataclasses.replace(RECIPE, epochs=2)
 IMAGES = pictures(24)

@@ -45,6 +45,7 @@ def fitted(features, rank, shrinkage):
     return layer
 
 
+@pytest.mark.numeric
 def test_features_become_white():
     features = uneven()
     white = fitted(features, 6, 1e-9)(features).numpy()
@@ -58,6 +59,7 @@ def test_features_become_white():
     np.testing.assert_allclose(calm / calm.sum(), before / before.sum(), atol=1e-4)  # nothing left to whiten
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("rank", [2, 6])
 def test_a_kernel_undoes_it(rank):
     features, kernel = uneven(), np.random.default_rng(1).normal(size=(6, 4))
@@ -66,6 +68,7 @@ def test_a_kernel_undoes_it(rank):
     np.testing.assert_allclose(undone, (features - features.mean(0)) @ kernel, atol=1e-4)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
     model, images = trained(batch_norm), pictures(48)
@@ -89,6 +92,7 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
         whiten(white, images)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("cells, rank", [((2, 2), 256), ([0, 2], 20), ((3, 2), 10)])
 def test_features_of_all_stages(cells, rank, tmp_path):
     """They follow the last stage's, and the head, which was not taught them, compares as before."""

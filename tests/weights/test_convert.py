@@ -41,6 +41,7 @@ HEAD = {f"mlp.{i}.weight": torch.ones(2, 2) for i in (0, 2, 4)} | {"last_layer.w
 # The reference's checkpoint.
 
 
+@pytest.mark.numeric
 def test_a_massl_checkpoint_gives_its_features():
     features = Golden(FOLDER / "massl_vit_features.npz")
     encoder = from_pretrained(GOLDEN, num_heads=3)
@@ -347,6 +348,7 @@ def ours_of(encoder, pixels):
     return encoder(pixels.permute(0, 2, 3, 1).numpy()).detach().numpy()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("scheme", ["newer", "older"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_parity_with_transformers(kind, scheme, tmp_path):
@@ -405,6 +407,7 @@ TIMM = [
 ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("settings", TIMM)
 def test_parity_with_timm(settings, tmp_path):
     timm = need("timm")
@@ -460,6 +463,7 @@ def test_facebook_dino_vits16(hub, tmp_path):
     np.testing.assert_allclose(encoder(preprocess.batch([wide])).detach(), cls_of(model, pixels), atol=1e-4)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "kind, name", [("Dinov2", "dinov2-small"), ("Dinov2WithRegisters", "dinov2-with-registers-small")]
 )
@@ -488,6 +492,7 @@ def test_facebook_dinov2(hub, tmp_path, kind, name):
     np.testing.assert_allclose(cls_of(again, pixels), cls_of(model, pixels), atol=1e-4)
 
 
+@pytest.mark.numeric
 def test_timm_vit_small_patch16_224_dino(hub, tmp_path):
     import json
 

@@ -17,6 +17,8 @@ from small_models import pictures, rich_vit, small_vit, varied
 from memssl_keras import OnnxEncoder, from_pretrained, save_pretrained
 from memssl_keras.images import Preprocessing
 
+pytestmark = pytest.mark.slow
+
 CROP = Preprocessing(32, 40, "bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 SQUASH = Preprocessing(32, 32, "bilinear", squash=True)
 OTHER_SIZE = Preprocessing(48, 56)  # positions of 32 px are resized

@@ -5,6 +5,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 import torch
 from small_models import pictures, small_crops, small_vit
 
@@ -14,6 +15,8 @@ from dino import DINO, CentredConsistency
 from glyphs import family, held_out
 
 from memssl_keras import AdamW
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_loss_is_that_of_the_paper():

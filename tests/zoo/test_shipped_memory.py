@@ -31,6 +31,8 @@ from memssl_keras.zoo.parity import check_parity
 from memssl_keras.zoo.publish import stage, zoo_entry
 from memssl_keras.zoo.run_memory import memory_of_run, ship_memory
 
+pytestmark = pytest.mark.slow
+
 IMAGES = pictures(50)
 REPO = "someone/massl.waves"
 

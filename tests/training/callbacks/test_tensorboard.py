@@ -10,6 +10,8 @@ from memssl_keras.training.callbacks.tensorboard import TensorBoard
 from memssl_keras.training.pretrain import pretrain
 from memssl_keras.training.report import read_metrics
 
+pytestmark = pytest.mark.slow
+
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 
