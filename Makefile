@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-backends lint clean
+.PHONY: demo test test-fast test-processors test-backends lint clean
 
 demo: .venv/.demo
 	.venv/bin/memssl demo
@@ -10,9 +10,19 @@ demo: .venv/.demo
 test: .venv/.test .node/.done
 	.venv/bin/python -m pytest
 
+# What a developer runs at every change: all tests that take less than about a second.
+test-fast: .venv/.test
+	.venv/bin/python -m pytest -m "not slow"
+
+# Float32 rounds differently on processors without AVX2 and on those without AVX-512; both are set here by hand.
+test-processors: .venv/.test
+	ATEN_CPU_CAPABILITY=default .venv/bin/python -m pytest -m numeric
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
+		.venv/bin/python -m pytest -m numeric
+
 # The encoder on JAX and TensorFlow, in an environment of their own, against the torch features.
 test-backends: .venv/.test .venv-backends/.done
-	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/test_backends.py
+	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/encoders/test_backends.py
 
 lint: .venv/.test
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

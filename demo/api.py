@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gradio as gr
 
-from memssl_keras.evaluate.lowshot import CLASSIFIERS
-
-from .inside import Inside
-from .lessons import Lessons
-from .pictures import address, cut, read_upload
-from .recall import NEAREST
-from .retrieve import picture_input
-from .search import Retrieval
-from .taught import Taught
-from .teach import words
+from memssl_keras.demo.inside import Inside
+from memssl_keras.demo.lessons import Lessons
+from memssl_keras.demo.pictures import address, cut, read_upload
+from memssl_keras.demo.recall import NEAREST
+from memssl_keras.demo.retrieve import picture_input
+from memssl_keras.demo.search import Retrieval
+from memssl_keras.demo.taught import Taught
+from memssl_keras.demo.teach import words
+from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS
 
 
 def add_endpoints(retrieval: Retrieval, inside: Inside) -> None:

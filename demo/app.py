@@ -12,13 +12,13 @@ import gradio as gr
 from starlette.middleware import Middleware
 from threadpoolctl import threadpool_limits
 
-from . import api, inside, retrieve, teach
-from .lessons import Lessons
-from .models import DEFAULT, beside, open_model, shown_name
-from .pictures import Pictures
-from .retrieve import PLAIN, Page
-from .search import load
-from .upkeep import MOST_UPLOAD, DiskLimit
+from memssl_keras.demo import api, inside, retrieve, teach
+from memssl_keras.demo.lessons import Lessons
+from memssl_keras.demo.models import DEFAULT, beside, open_model, shown_name
+from memssl_keras.demo.pictures import Pictures
+from memssl_keras.demo.retrieve import PLAIN, Page
+from memssl_keras.demo.search import load
+from memssl_keras.demo.upkeep import MOST_UPLOAD, DiskLimit
 
 _STYLE = Path(__file__).parent / "style.css"
 _CREDITS = (

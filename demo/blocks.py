@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from .cards import grid, headline
-from .pictures import address
-from .recall import Block, Recall
+from memssl_keras.demo.cards import grid, headline
+from memssl_keras.demo.pictures import address
+from memssl_keras.demo.recall import Block, Recall
 
 TITLE = "What the training memory saw"
 MOST = 8  # blocks that are shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from itertools import zip_longest
 
-from .pictures import address
+from memssl_keras.demo.pictures import address
 
 # One listener on the component, which outlives the cards inside it; `show` is what to bring into view.
 ON_CLICK = """

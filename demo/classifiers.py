@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memssl_keras.evaluate.features import unit
-from memssl_keras.evaluate.lowshot import CLASSIFIERS
-from memssl_keras.evaluate.probe import fit
+from memssl_keras.evaluate.protocols.features import unit
+from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS
+from memssl_keras.evaluate.protocols.probe import fit
 
 TEMPERATURE = 0.07
 MOST_VOTERS = 20
@@ -79,7 +79,7 @@ class Neighbours:
 
 
 def teach(kind, vectors, labels):
-    """Fit a classifier; the three are those of `memssl_keras.evaluate.lowshot`, with its settings.
+    """Fit a classifier; the three are those of `memssl_keras.evaluate.protocols.lowshot`, with its settings.
 
     Args:
         kind: one of `CLASSIFIERS`: `"class mean"`, `"logistic"` or `"k-NN"`.

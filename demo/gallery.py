@@ -7,8 +7,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from memssl_keras.images import ImageError, read_image
-from memssl_keras.sources import ImageSource, open_source
+from memssl_keras.data.sources import ImageSource, open_source
+from memssl_keras.images.read import ImageError, read_image
 
 BUNDLED = Path(__file__).parent / "gallery" / "emoji.parquet"
 MOST_VALUES = 40  # different values of a column that is offered as a filter
@@ -82,10 +82,6 @@ def open_gallery(data=None) -> Gallery:
         ['Vendor', 'Category']
     """
     data = str(data or BUNDLED)
-    if data.startswith("hub:"):
-        from .hub import download
-
-        data = str(download(data))
     try:
         source = open_source(data)
     except (ImageError, ValueError) as error:

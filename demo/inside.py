@@ -9,18 +9,17 @@ from pathlib import Path
 
 import gradio as gr
 
-from memssl_keras.evaluate.cache import cache_folder
-from memssl_keras.images import ImageError
-
-from . import blocks
-from .attention import LastAttention, draw
-from .cards import ON_CLICK, Cards, headline, row_of
-from .map import lay_out, map_rows
-from .occlusion import occlude
-from .pictures import address, data_uri, read_upload
-from .recall import open_recall
-from .retrieve import PLAIN, QUIET, picture_input
-from .search import Retrieval
+from memssl_keras.demo import blocks
+from memssl_keras.demo.attention import LastAttention, draw
+from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
+from memssl_keras.demo.map import lay_out, map_rows
+from memssl_keras.demo.occlusion import occlude
+from memssl_keras.demo.pictures import address, data_uri, read_upload
+from memssl_keras.demo.recall import open_recall
+from memssl_keras.demo.retrieve import PLAIN, QUIET, picture_input
+from memssl_keras.demo.search import Retrieval
+from memssl_keras.files import cache_folder
+from memssl_keras.images.read import ImageError
 
 _COLOURS = (
     "#6366f1", "#f59e0b", "#10b981", "#ef4444", "#06b6d4", "#ec4899", "#84cc16", "#8b5cf6", "#f97316", "#14b8a6",

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from memssl_keras.evaluate.lowshot import CLASSIFIERS, low_shot
-from memssl_keras.images import ImageError
-
-from .cards import grid, headline
-from .classifiers import teach
-from .pictures import data_uri, read_upload
-from .search import Retrieval
-from .taught import Taught
-from .taught_file import read_taught, write_taught
-from .taught_onnx import write_classifier
+from memssl_keras.demo.cards import grid, headline
+from memssl_keras.demo.classifiers import teach
+from memssl_keras.demo.pictures import data_uri, read_upload
+from memssl_keras.demo.search import Retrieval
+from memssl_keras.demo.taught import Taught
+from memssl_keras.demo.taught_file import read_taught, write_taught
+from memssl_keras.demo.taught_onnx import write_classifier
+from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS, low_shot
+from memssl_keras.images.read import ImageError
 
 SHOTS = (1, 2, 3, 4, 5)
 _REASONS = 6  # examples that are shown as having spoken for a class

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .vectors import pixel_digest
+from memssl_keras.demo.vectors import pixel_digest
 
 MOST = 2000  # images on the map, spread evenly over larger galleries
 _FEW = 10  # images below which there are no neighbourhoods to keep, and PCA is taken

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memssl_keras import OnnxEncoder
-from memssl_keras.export.folder import VARIANTS, split_variant
+from memssl_keras.weights.config import VARIANTS, split_variant
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.registry import bundled_models, resolve
 

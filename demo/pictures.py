@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.responses import Response
 from starlette.routing import Route
 
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images.read import ImageError, read_image
 
 MOST_PIXELS = 50_000_000
 _LONGEST_SIDE = 192  # pixels of a thumbnail: sharp on a dense screen at the size of a card

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
+from memssl_keras.demo.models import THREADS, Model
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.memory import PARTS, ShippedMemory, read_memory
-
-from .models import THREADS, Model
 
 NEAREST = 6  # pictures that are shown of a block
 MOST_NEAREST = 100

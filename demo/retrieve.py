@@ -7,11 +7,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from memssl_keras.images import ImageError
-
-from .cards import ON_CLICK, Cards, headline, row_of
-from .pictures import cut, data_uri, read_upload
-from .search import Retrieval
+from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
+from memssl_keras.demo.pictures import cut, data_uri, read_upload
+from memssl_keras.demo.search import Retrieval
+from memssl_keras.images.read import ImageError
 
 PLAIN = {"apply_default_css": False, "padding": False}
 # Answered at once, side by side: the queue would take longer than the search.

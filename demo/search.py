@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memssl_keras.evaluate.cache import cache_folder
-
-from .gallery import Gallery, open_gallery
-from .index import CosineIndex
-from .models import Model, open_model
-from .pictures import Shown
-from .vectors import embed_gallery, pixel_digest
+from memssl_keras.demo.gallery import Gallery, open_gallery
+from memssl_keras.demo.index import CosineIndex
+from memssl_keras.demo.models import Model, open_model
+from memssl_keras.demo.pictures import Shown
+from memssl_keras.demo.vectors import embed_gallery, pixel_digest
+from memssl_keras.files import cache_folder
 
 
 class Found(NamedTuple):
@@ -143,7 +142,7 @@ def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
         >>> len(found.rows), found.itself
         (3, 0)
     """
-    from .models import DEFAULT
+    from memssl_keras.demo.models import DEFAULT
 
     with _loading:  # two visitors who ask for a model at once wait for one embedding of the gallery
         key = (str(model or DEFAULT), opened(gallery))

@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 
 import memssl_keras
+from memssl_keras.demo.models import open_model
 from memssl_keras.zoo.memory import LICENCES, PARTS
-
-from .models import open_model
 
 _APP = '''"""The demo, as the Space runs it."""
 
@@ -63,8 +62,8 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
         >>> sorted(path.name for path in write_space(tempfile.mkdtemp()).iterdir())
         ['README.md', 'app.py', 'memssl_keras', 'model', 'requirements.txt']
     """
-    from .models import DEFAULT
-    from .recall import open_recall
+    from memssl_keras.demo.models import DEFAULT
+    from memssl_keras.demo.recall import open_recall
 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from .taught import MOST_EXAMPLES, SIDE, Taught, class_name
+from memssl_keras.demo.taught import MOST_EXAMPLES, SIDE, Taught, class_name
 
 FORMAT = "memssl-keras taught 1"
 MOST_BYTES = 64 * 2**20

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .classifiers import TEMPERATURE, Linear
+from memssl_keras.demo.classifiers import TEMPERATURE, Linear
 
 # Of what the file gives and what the page shows: resizing rounds differently in a graph and in Pillow.
 TOLERANCE = 0.005

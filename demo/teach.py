@@ -8,10 +8,10 @@ from html import escape
 import gradio as gr
 import pandas as pd
 
-from .cards import ON_CLICK, Cards, row_of
-from .lessons import Lessons
-from .retrieve import PLAIN, QUIET, picture_input
-from .taught import Taught
+from memssl_keras.demo.cards import ON_CLICK, Cards, row_of
+from memssl_keras.demo.lessons import Lessons
+from memssl_keras.demo.retrieve import PLAIN, QUIET, picture_input
+from memssl_keras.demo.taught import Taught
 
 _ON_REMOVE = """
 element.addEventListener('click', (event) => {

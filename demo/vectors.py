@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images.read import ImageError, read_image
 
 _CHUNK = 512  # images after which an interruption loses nothing
 _BATCH, _BATCH_BYTES = 32, 2**27  # images that are decoded at once, and their bytes

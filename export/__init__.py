@@ -5,7 +5,7 @@ Names are loaded on first use: an edge device imports `OnnxEncoder` without the 
 
 import importlib
 
-_PUBLIC = {"export_onnx": "onnx", "OnnxEncoder": "runtime", "Preprocessing": "preprocess"}
+_PUBLIC = {"export_onnx": "onnx", "OnnxEncoder": "runtime"}
 __all__ = [*_PUBLIC]
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import torch
 
-from memssl_keras.pretrained import halved, replace_file
-
-from .pack import packed
-from .trace import to_graph
-from .verify import ParityError, open_session
+from memssl_keras.export.pack import packed
+from memssl_keras.export.trace import to_graph
+from memssl_keras.export.verify import ParityError, open_session
+from memssl_keras.files import replace_file
+from memssl_keras.weights.folder import halved
 
 TOLERANCE = 1e-5  # largest difference to the Keras head; the vectors are of unit length
 

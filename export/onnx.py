@@ -9,16 +9,17 @@ import pathlib
 import numpy as np
 import onnx
 
-from memssl_keras.pretrained import embed, preprocessing_of, replace_file, write_config
-
-from . import verify
-from .folder import RAW_PIXELS, VARIANTS, read_config
-from .pack import packed
-from .quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
-from .raw_pixels import with_raw_pixels
-from .runtime import OnnxEncoder
-from .trace import OPSETS, check_size, trace
-from .verify import ParityError, Verification
+from memssl_keras.encoders import Encoder
+from memssl_keras.export import verify
+from memssl_keras.export.pack import packed
+from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
+from memssl_keras.export.raw_pixels import with_raw_pixels
+from memssl_keras.export.runtime import OnnxEncoder
+from memssl_keras.export.trace import OPSETS, trace
+from memssl_keras.export.verify import ParityError, Verification
+from memssl_keras.files import replace_file
+from memssl_keras.weights.config import RAW_PIXELS, VARIANTS, read_config
+from memssl_keras.weights.folder import write_config
 
 __all__ = ["ParityError", "Verification", "export_onnx"]
 
@@ -81,9 +82,10 @@ def export_onnx(
     """
     images = None if images is None else list(images)
     variants = _check_variants(variants, images)
-    folder, preprocess = pathlib.Path(folder), preprocessing or preprocessing_of(encoder)
+    encoder = Encoder.wrap(encoder)
+    folder, preprocess = pathlib.Path(folder), preprocessing or encoder.preprocess
     if image_size is not None and image_size != preprocess.image_size:
-        check_size(encoder, image_size)
+        encoder.check_image_size(image_size)
         resize = round(preprocess.resize_size * image_size / preprocess.image_size)
         preprocess = dataclasses.replace(preprocess, image_size=image_size, resize_size=resize)
     _check_folder(folder, preprocess)
@@ -203,7 +205,7 @@ class _Job:
 
     def _on_images(self, path, raw):
         if self._reference is None:
-            self._reference = embed(self.encoder, self.images, preprocessing=self.preprocess)
+            self._reference = self.encoder.embed(self.images, preprocessing=self.preprocess)
         return verify.on_images(self._embed(path, raw), self._reference, self.labels)
 
     def _embed(self, path, raw):

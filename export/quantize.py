@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from .trace import clean
+from memssl_keras.export.trace import clean
 
 # What stays in float32 beside inputs and outputs: sums over many values, and the arithmetic of patch positions.
 _FLOAT32 = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +17,11 @@ import onnxruntime
 from PIL import Image
 
 from memssl_keras.images import ImageError, list_images
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.weights.config import find_onnx, onnx_file, read_config
+from memssl_keras.zoo.hub import find_folder
 
-from .folder import find_onnx, onnx_file, read_config
-from .preprocess import Preprocessing
-
+_AHEAD = 2  # batches that are read while another one runs
 # Short name → ONNX Runtime's; it takes what a provider cannot run back to the processor.
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -48,8 +51,16 @@ class OnnxEncoder:
         file: its ONNX file.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, config: dict, file: Path | None = None):
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        config: dict,
+        file: Path | None = None,
+        threads: int | None = None,
+        scaled_decoding: bool = True,
+    ):
         self._session, self.file = session, file
+        self.threads, self.scaled_decoding = threads or os.cpu_count() or 1, scaled_decoding
         self.config = config
         self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
         self.embed_dim = int(config["embed_dim"])
@@ -63,19 +74,22 @@ class OnnxEncoder:
         threads: int | None = None,
         providers=("cpu",),
         preload: bool = False,
+        scaled_decoding: bool = True,
         **hub,
-    ):
+    ) -> OnnxEncoder:
         """Load an exported encoder. Of a model on the Hub, only `config.json` and the ONNX file are fetched.
 
         Args:
             name_or_folder: a folder that `export_onnx` wrote, a name of `list_models()`, or a repository on the
                 Hub, `owner/name`.
             variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
-            threads: processor threads of one call; `None` lets ONNX Runtime take all cores.
+            threads: processor threads of one call, for reading pictures and for the model; all by default. With 1,
+                pictures are read between the runs of the model instead of beside them.
             providers: what runs it, the first choice first: `"cpu"`, `"cuda"`, `"tensorrt"`, `"coreml"`, `"openvino"`,
                 `"xnnpack"`, or ONNX Runtime's names. What the first cannot run goes to the next and in the end to
                 the processor.
             preload: run one image at once, so that the first of yours does not wait for memory to be laid out.
+            scaled_decoding: decode large JPEGs at a fraction of their size, see `Preprocessing`.
             **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
                 `memssl_keras.zoo.hub.find_folder` takes them.
 
@@ -94,12 +108,11 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        from memssl_keras.zoo.hub import find_folder
-
         folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
         config = read_config(folder)
         file = find_onnx(folder, variant)
-        encoder = cls(_open_session(file, threads, _providers(providers)), config, file)
+        session = _open_session(file, threads, _providers(providers))
+        encoder = cls(session, config, file, threads, scaled_decoding)
         if preload:
             side = encoder.preprocessing.image_size
             encoder.embed_pixels(np.zeros((1, side, side, 3), np.float32))
@@ -157,18 +170,35 @@ class OnnxEncoder:
         return self._stream(enumerate(_as_iterable(images)), batch_size)
 
     def _stream(self, numbered: Iterator, batch_size: int) -> Iterator[EmbeddedBatch]:
-        while chunk := list(islice(numbered, batch_size)):
-            indices, pixels, failures = [], [], []
-            for index, image in chunk:
-                try:
-                    pixels.append(self.preprocessing(image))
-                    indices.append(index)
-                except ImageError as error:
-                    failures.append((index, error))
-            vectors = (
-                self.embed_pixels(np.stack(pixels)) if pixels else np.empty((0, self.embed_dim), np.float32)
+        """Batches are read ahead by threads while the model runs: never more than `_AHEAD` of them."""
+        chunks = iter(lambda: list(islice(numbered, batch_size)), [])
+        if self.threads == 1:
+            yield from (
+                self._embed_read([(i, _Now(self._read, image)) for i, image in chunk]) for chunk in chunks
             )
-            yield EmbeddedBatch(indices, vectors, failures)
+            return
+        with ThreadPoolExecutor(self.threads) as readers:
+            ahead = deque()
+            for chunk in chunks:
+                ahead.append([(index, readers.submit(self._read, image)) for index, image in chunk])
+                if len(ahead) > _AHEAD:
+                    yield self._embed_read(ahead.popleft())
+            while ahead:
+                yield self._embed_read(ahead.popleft())
+
+    def _read(self, image):
+        return self.preprocessing(image, self.scaled_decoding)
+
+    def _embed_read(self, chunk) -> EmbeddedBatch:
+        indices, pixels, failures = [], [], []
+        for index, pending in chunk:
+            try:
+                pixels.append(pending.result())
+                indices.append(index)
+            except ImageError as error:
+                failures.append((index, error))
+        nothing = np.empty((0, self.embed_dim), np.float32)
+        return EmbeddedBatch(indices, self.embed_pixels(np.stack(pixels)) if pixels else nothing, failures)
 
     def features(self, image) -> np.ndarray:
         """The feature `(1, D)` float32 of one image as the encoder gives it, not of unit length: a head's input.
@@ -196,6 +226,16 @@ class OnnxEncoder:
         return (pooled / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
 
 
+class _Now:
+    """What a pending result is where nothing runs beside: read when it is asked for."""
+
+    def __init__(self, read, image):
+        self.read, self.image = read, image
+
+    def result(self):
+        return self.read(self.image)
+
+
 def _providers(names) -> list[str]:
     names = [names] if isinstance(names, str) else list(names)
     there = onnxruntime.get_available_providers()
@@ -215,6 +255,9 @@ def _providers(names) -> list[str]:
 def _open_session(path: Path, threads: int | None, providers: list[str]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about optimisations, not about what a user can change
+    # Threads that wait sleep: beside the threads that read pictures, and beside other programs, spinning ones take
+    # the cores that the others need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

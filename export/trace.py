@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from memssl_keras.vit import ViT
+from memssl_keras.encoders.base import Encoder
 
 OPSETS = (18, 19, 20, 21)
 
@@ -29,7 +29,7 @@ class _ChannelsFirst(torch.nn.Module):
 
 def channels_first(encoder, tokens=None):
     """The encoder as a torch module on `(B, 3, H, W)`; `tokens` are given where it is a `ViT`, unless refused."""
-    return _ChannelsFirst(encoder, isinstance(encoder, ViT) if tokens is None else tokens).eval()
+    return _ChannelsFirst(encoder, encoder.gives_tokens if tokens is None else tokens).eval()
 
 
 def device_of(module):
@@ -43,33 +43,8 @@ def outputs_of(module):
 
 
 def sizes_of(encoder, image_size=None):
-    """Image sizes to compare at: the fixed one, or native, smaller, larger and not square."""
-    if image_size:
-        return [(image_size, image_size)]
-    if isinstance(encoder, ViT):
-        native, patch = encoder.image_size, encoder.patch_size
-        half = max(native // 2 // patch, 1) * patch
-        return [(native, native), (half, half), (native + half, native + half), (native, native + 2 * patch)]
-    height, width = encoder.input_shape[1:3]
-    if height and width:
-        return [(height, width)]
-    return [(64, 64), (96, 96), (64, 128)]
-
-
-def check_size(encoder, image_size):
-    """Raises ValueError for a fixed size that the encoder does not take."""
-    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
-        raise ValueError(f"image_size={image_size!r}: expected a number of pixels of at least 1")
-    if isinstance(encoder, ViT) and image_size % encoder.patch_size:
-        below = image_size // encoder.patch_size * encoder.patch_size
-        near = " or ".join(str(n) for n in (below, below + encoder.patch_size) if n)
-        raise ValueError(
-            f"image_size={image_size}: expected a multiple of the patch of {encoder.patch_size} px, such as {near}"
-        )
-    if not isinstance(encoder, ViT):
-        only = encoder.input_shape[1:3]
-        if only[0] and tuple(only) != (image_size, image_size):
-            raise ValueError(f"image_size={image_size}: this encoder takes {only[0]} × {only[1]} px alone")
+    """Image sizes to compare at: the fixed one, or the encoder's own choice."""
+    return [(image_size, image_size)] if image_size else encoder.sample_sizes()
 
 
 def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
@@ -87,10 +62,11 @@ def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
     Raises:
         ValueError: for an argument out of its range, or an encoder with an operation that ONNX lacks.
     """
+    encoder = Encoder.wrap(encoder)
     if opset not in OPSETS:
         raise ValueError(f"opset={opset!r}: expected one of {', '.join(map(str, OPSETS))}")
     if image_size is not None:
-        check_size(encoder, image_size)
+        encoder.check_image_size(image_size)
     module, sizes = channels_first(encoder, tokens), sizes_of(encoder, image_size)
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     dims = {0: batch} | ({2: height, 3: width} if len(sizes) > 1 else {})

@@ -11,10 +11,11 @@ import onnxruntime
 import torch
 from PIL import Image
 
+from memssl_keras.encoders.base import Encoder
+from memssl_keras.evaluate.protocols.knn import knn_accuracy
+from memssl_keras.evaluate.protocols.neighbours import nearest
+from memssl_keras.export.trace import channels_first, device_of, outputs_of, sizes_of
 from memssl_keras.images import read_image
-from memssl_keras.pretrained import embed
-
-from .trace import channels_first, device_of, outputs_of, sizes_of
 
 # Variant → (largest difference, lowest mean cosine); int8's difference to float32 is large where it does no harm.
 TOLERANCES = {
@@ -80,13 +81,13 @@ def open_session(path):
 
 def example_inputs(encoder, image_size=None):
     """Normalised arrays `(N, 3, H, W)`: smooth pictures and noise, at several batch and image sizes."""
-    rng = np.random.default_rng(0)
-    for height, width in sizes_of(encoder, image_size):
+    rng, sizes = np.random.default_rng(0), sizes_of(encoder, image_size)
+    for height, width in sizes:
         for batch in BATCHES:
             coarse = torch.from_numpy(rng.standard_normal((batch, 3, 4, 4), dtype=np.float32))
             smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").numpy()
             yield smooth + 0.2 * rng.standard_normal(smooth.shape, dtype=np.float32)
-    noise = rng.standard_normal((2, 3, *sizes_of(encoder, image_size)[0]), dtype=np.float32)
+    noise = rng.standard_normal((2, 3, *sizes[0]), dtype=np.float32)
     yield noise
 
 
@@ -108,6 +109,7 @@ def compare(path, encoder, variant="fp32", image_size=None):
     Returns:
         A `Verification`; a value that is not finite counts as an infinite difference and a cosine of -1.
     """
+    encoder = Encoder.wrap(encoder)
     session, module = open_session(path), channels_first(encoder)
     names = [output.name for output in session.get_outputs()]
     device = device_of(module)
@@ -159,7 +161,8 @@ def compare_raw_pixels(path, encoder, preprocessing, variant="fp32"):
     ):
         coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
         pictures.append(np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)))
-    session, expected = open_session(path), embed(encoder, pictures, preprocessing=preprocessing)
+    session = open_session(path)
+    expected = Encoder.wrap(encoder).embed(pictures, preprocessing=preprocessing)
     ours = np.concatenate([embed_raw_pixels(session, picture) for picture in pictures])
     similar = np.nan_to_num(cosines(ours, expected), nan=-1.0)
     shapes = [[1, *picture.shape[:2]] for picture in pictures]
@@ -179,8 +182,6 @@ def on_images(vectors, reference, labels=None):
         reference's vectors; `mean_cosine`; with labels `knn` and `reference_knn`, the accuracy of a half
         of the images, drawn by chance, by the votes of the others.
     """
-    from memssl_keras.evaluate.neighbours import nearest
-
     found = nearest(reference, vectors, 1)[1][:, 0]
     # An image that is there twice may be found in its twin.
     same = np.isclose((reference[found] * reference).sum(1), 1, atol=1e-6) | (found == np.arange(len(found)))
@@ -196,8 +197,6 @@ def on_images(vectors, reference, labels=None):
 
 
 def _knn(vectors, labels):
-    from memssl_keras.evaluate.knn import knn_accuracy
-
     # By a fixed draw: the order of the images may be one of their classes.
     asked, voters = np.split(np.random.default_rng(0).permutation(len(vectors)), [len(vectors) // 2])
     labels = np.asarray(labels)

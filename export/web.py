@@ -14,10 +14,10 @@ import tempfile
 import numpy as np
 from PIL import Image
 
+from memssl_keras.export import verify
 from memssl_keras.images import ImageError, read_image, thumbnail
-
-from . import verify
-from .folder import RAW_PIXELS
+from memssl_keras.weights.config import RAW_PIXELS
+from memssl_keras.zoo.hub import find_folder
 
 PAGE = pathlib.Path(__file__).parent / "page"
 RUNTIME = "onnxruntime-web@1.30.0"  # the version that the page was tested with
@@ -26,7 +26,9 @@ THUMB, COLUMNS, ROWS = 64, 32, 32
 MOST_IMAGES = 20_000
 
 
-def export_web(model, folder, images, *, names=None, title=None, variant="fp32", runtime=None):
+def export_web(
+    model, folder, images, *, names=None, title=None, variant="fp32", runtime=None, open_encoder=None
+):
     """Write a page, the model, ONNX Runtime for browsers, and a gallery embedded with that model.
 
     Any server of static files shows it, such as `python -m http.server -d FOLDER`; a browser does not load
@@ -40,6 +42,8 @@ def export_web(model, folder, images, *, names=None, title=None, variant="fp32",
         title: Of the page; the model's name by default.
         variant: `"fp32"`, `"fp16"` or `"int8"`.
         runtime: Folder of the npm package onnxruntime-web; by default npm fetches it.
+        open_encoder: From `model` to its Keras encoder, such as `from_pretrained`: called where the model's folder
+            lacks the raw-pixels file.
 
     Returns:
         The number of images in the gallery.
@@ -64,7 +68,7 @@ def export_web(model, folder, images, *, names=None, title=None, variant="fp32",
         new = pathlib.Path(building) / "page"
         new.mkdir()
         _copy_runtime(new / "ort", runtime)
-        _copy_model(model, variant, new / "model.onnx")
+        _copy_model(model, variant, new / "model.onnx", open_encoder)
         settings = _write_gallery(new, images, names)
         settings |= {"title": title or pathlib.PurePath(str(model)).name, "variant": variant}
         (new / "gallery.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
@@ -106,22 +110,24 @@ def _fetch_runtime(scratch):
     return pathlib.Path(scratch) / "package"
 
 
-def _copy_model(model, variant, target):
+def _copy_model(model, variant, target, open_encoder):
     """The raw-pixels file of the model's folder, or one made from its Keras weights."""
-    from memssl_keras.zoo.hub import find_folder
-
     file = f"onnx/{RAW_PIXELS[variant]}"
     held = find_folder(model, lambda config: [(file, "")]) / file
     if held.is_file():
         shutil.copyfile(held, target)
         return
-    from memssl_keras.pretrained import from_pretrained
-
-    from .onnx import export_onnx
+    if open_encoder is None:
+        raise ValueError(
+            f"model={model!r} holds no {file}; expected open_encoder=from_pretrained, which makes one"
+        )
+    from memssl_keras.export.onnx import (
+        export_onnx,  # needs keras and torch, which a folder with that file does not
+    )
 
     with tempfile.TemporaryDirectory() as scratch:
         made = pathlib.Path(scratch) / "model"
-        export_onnx(from_pretrained(model), made, variants=dict.fromkeys(["fp32", variant]), raw_pixels=True)
+        export_onnx(open_encoder(model), made, variants=dict.fromkeys(["fp32", variant]), raw_pixels=True)
         shutil.copyfile(made / "onnx" / RAW_PIXELS[variant], target)
 
 

@@ -10,11 +10,11 @@ import json
 import re
 from pathlib import Path
 
-from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
-
-from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
-from .memory import HEAD, PICTURES, VECTORS, read_memory
-from .registry import folder_facts
+from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
+from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from memssl_keras.zoo.hub import find_folder
+from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, read_memory
+from memssl_keras.zoo.registry import folder_facts
 
 # Entries of card.json, each a text.
 FACTS = ("name", "data", "hardware", "license", "limits", "origin", "memory", "whitening")
@@ -185,7 +185,7 @@ def _files(folder):
     about = {
         WEIGHTS: "memssl-keras and timm" if timm else "memssl-keras",
         TRANSFORMERS_WEIGHTS: "transformers from 4.53 on: the same weights under its names",
-        KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.vit`",
+        KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.encoders.vit`",
         "onnx/model.onnx": "ONNX Runtime, transformers.js, optimum",
         "onnx/model_fp16.onnx": "the same in half precision",
         "onnx/model_quantized.onnx": "the same in 8 bits",
@@ -346,3 +346,22 @@ def _metadata(folder, facts, name):
 
 def _slug(text):
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def card(name: str) -> str:
+    """Return the card of a model as Markdown, without the Hub's metadata; one on the Hub is fetched.
+
+    Raises:
+        UnknownModel, HubError: as `find_folder` does.
+        FileNotFoundError: it is a folder without a card.
+
+    Example:
+        >>> from memssl_keras.zoo.card import card
+        >>> card("massl_vitn4.cifar10").splitlines()[0]
+        '# massl_vitn4.cifar10'
+    """
+    path = find_folder(name, lambda config: [("README.md",)]) / "README.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: holds no card; push_to_hub writes one, as README.md")
+    text = path.read_text(encoding="utf-8")
+    return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text

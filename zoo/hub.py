@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .registry import HUB, UnknownModel, resolve
+from memssl_keras.files import sha256
+from memssl_keras.zoo.registry import HUB, UnknownModel, resolve, suggestion
 
 CONNECT_SECONDS = 5  # for the one attempt that tells whether the Hub can be reached
 
@@ -149,8 +150,6 @@ class _Repository:
                 f"{self}: access is gated; accept its terms on its page and pass token= or set HF_TOKEN"
             ) from None
         except errors.RepositoryNotFoundError:
-            from .registry import suggestion
-
             raise HubError(
                 f"{self}: neither a folder here nor a repository on the Hub that can be seen; for a private one pass "
                 f"token= or set HF_TOKEN"
@@ -224,11 +223,6 @@ class _Repository:
 def _reason(error):
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def sha256(path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return _digest(path, hashlib.sha256())
 
 
 def _git_or_sha256(path, length):

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from memssl_keras.export.folder import HEAD as HEAD_FILE
-from memssl_keras.images import read_image
-from memssl_keras.sources import ImageSource, open_source
-
-from .hub import sha256
-from .layout import WEIGHTS
+from memssl_keras.data.sources import ImageSource, open_source
+from memssl_keras.files import replace_file, sha256
+from memssl_keras.images.read import read_image
+from memssl_keras.weights.config import HEAD as HEAD_FILE
+from memssl_keras.weights.layout import WEIGHTS
 
 VECTORS, PICTURES, HEAD = "memory/vectors.safetensors", "memory/pictures.parquet", f"onnx/{HEAD_FILE}"
 PARTS = (VECTORS, PICTURES, HEAD)
@@ -85,8 +84,6 @@ def write_memory(folder, vectors, *, indices, pictures, block_size, temperature,
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.numpy import save
-
-    from memssl_keras.pretrained import replace_file
 
     folder = Path(folder)
     texts = {"block_size": str(int(block_size)), "temperature": repr(float(temperature))}

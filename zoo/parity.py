@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
+from PIL import Image
 
-from memssl_keras.export.folder import RAW_PIXELS, VARIANTS
-
-from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
+from memssl_keras.export.verify import ParityError, compare, compare_raw_pixels, open_session, problem
+from memssl_keras.weights.checkpoint import read_checkpoint
+from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
+from memssl_keras.weights.folder import read_encoder
+from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
+from memssl_keras.weights.opening import read_family, to_encoder
+from memssl_keras.zoo import memory
 
 TOLERANCE = 1e-4  # largest difference of a CLS embedding from one library to another
 
@@ -33,14 +39,9 @@ def check_parity(folder) -> dict[str, float]:
         >>> max(check_parity(resolve("massl_vitn4.cifar10")).values()) < 0.01
         True
     """
-    from memssl_keras.export.verify import ParityError, problem
-    from memssl_keras.pretrained import preprocessing_of, read_encoder
-
-    from . import memory
-
     folder = Path(folder)
     encoder = read_encoder(folder)
-    pixels = preprocessing_of(encoder).batch(_pictures())
+    pixels = encoder.preprocess.batch(_pictures())
     expected = encoder.predict_on_batch(pixels)
     found, wrong = {}, []
     for file, given in _others(folder, pixels):
@@ -59,8 +60,6 @@ def check_parity(folder) -> dict[str, float]:
 
 
 def _pictures():
-    from PIL import Image
-
     coarse = np.random.default_rng(0).integers(0, 256, (3, 5, 5, 3), np.uint8)
     return [Image.fromarray(grid).resize((256, 256), Image.Resampling.BICUBIC) for grid in coarse]
 
@@ -68,8 +67,6 @@ def _pictures():
 def _others(folder, pixels):
     """Each file of another library and the CLS embeddings that it gives."""
     if (folder / KERAS_MODEL).is_file():
-        import keras
-
         yield KERAS_MODEL, keras.saving.load_model(folder / KERAS_MODEL).predict_on_batch(pixels)
     if (folder / TRANSFORMERS_WEIGHTS).is_file():
         yield TRANSFORMERS_WEIGHTS, _of_transformers(folder).predict_on_batch(pixels)
@@ -77,9 +74,6 @@ def _others(folder, pixels):
 
 def _onnx(folder, encoder):
     """Each ONNX file and how it compares."""
-    from memssl_keras.export.verify import compare, compare_raw_pixels, open_session
-    from memssl_keras.pretrained import preprocessing_of
-
     for variant in VARIANTS:
         path = folder / "onnx" / VARIANTS[variant]
         if path.is_file():
@@ -90,13 +84,10 @@ def _onnx(folder, encoder):
             )
         path = folder / "onnx" / RAW_PIXELS[variant]
         if path.is_file():
-            yield f"onnx/{path.name}", compare_raw_pixels(path, encoder, preprocessing_of(encoder), variant)
+            yield f"onnx/{path.name}", compare_raw_pixels(path, encoder, encoder.preprocess, variant)
 
 
 def _of_transformers(folder):
-    from memssl_keras.convert import read_family, to_encoder
-    from memssl_keras.convert.checkpoint import read_checkpoint
-
     path = folder / TRANSFORMERS_WEIGHTS
     files = {
         name: json.loads((folder / f"{file}.json").read_text())

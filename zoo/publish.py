@@ -8,11 +8,15 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from .card import FACTS, write_card
-from .hub import HubError, sha256
-from .layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
-from .memory import PICTURES, VECTORS
-from .registry import bundled_models, folder_facts, resolve
+from memssl_keras.files import sha256
+from memssl_keras.pretrained import save_pretrained, write_exports
+from memssl_keras.weights.folder import read_encoder
+from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
+from memssl_keras.zoo.card import FACTS, write_card
+from memssl_keras.zoo.hub import HubError
+from memssl_keras.zoo.memory import PICTURES, VECTORS
+from memssl_keras.zoo.parity import check_parity
+from memssl_keras.zoo.registry import bundled_models, folder_facts, resolve
 
 # What of a folder is the model; a run's checkpoints, metrics and reports are not.
 _FILES = (
@@ -106,10 +110,6 @@ def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
     Raises:
         ParityError, ValueError: as `push_to_hub` does.
     """
-    from memssl_keras.pretrained import preprocessing_of, read_encoder, save_pretrained, write_exports
-
-    from .parity import check_parity
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, str | Path):
@@ -128,7 +128,7 @@ def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
     missing = [name for name, file in _ALWAYS.items() if not (folder / file).is_file()]
     if config["model_type"] == "keras" and "transformers" in missing:
         missing.remove("transformers")
-    write_exports(encoder, folder, missing, preprocessing_of(encoder))
+    write_exports(encoder, folder, missing, encoder.preprocess)
     differences = check_parity(folder)
     write_card(folder, repo_id, **(facts or {}))
     return differences

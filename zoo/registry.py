@@ -110,8 +110,9 @@ def facts(name: str) -> dict:
     """Return what `memssl models` lists of a model.
 
     Returns:
-        `parameters`, `image_size` in pixels, `data`, `knn` and `linear` as shares or None where not measured,
-        `sizes` (file → bytes) and `where` ("bundled" or the repository).
+        `parameters`, `image_size` in pixels, `data` (what it was trained on), `knn` and `linear` as shares or None
+        where not measured, `scores` (the first three results as pairs of what was measured, with its data, and the
+        figure), `sizes` (file → bytes) and `where` ("bundled" or the repository).
 
     Raises:
         UnknownModel: as `resolve` does.
@@ -124,27 +125,6 @@ def facts(name: str) -> dict:
     if name in HUB:
         return HUB[name].facts | {"where": HUB[name].repo_id}
     return folder_facts(resolve(name)) | {"where": "bundled"}
-
-
-def card(name: str) -> str:
-    """Return the card of a model as Markdown, without the Hub's metadata; one on the Hub is fetched.
-
-    Raises:
-        UnknownModel, HubError: as `find_folder` does.
-        FileNotFoundError: it is a folder without a card.
-
-    Example:
-        >>> from memssl_keras.zoo.registry import card
-        >>> card("massl_vitn4.cifar10").splitlines()[0]
-        '# massl_vitn4.cifar10'
-    """
-    from .hub import find_folder
-
-    path = find_folder(name, lambda config: [("README.md",)]) / "README.md"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent}: holds no card; push_to_hub writes one, as README.md")
-    text = path.read_text(encoding="utf-8")
-    return text.partition("\n---\n")[2].strip() if text.startswith("---\n") else text
 
 
 def folder_facts(folder) -> dict:
@@ -160,6 +140,7 @@ def folder_facts(folder) -> dict:
         "data": _of_json(folder / "card.json").get("data"),
         "knn": _score(folder, "knn"),
         "linear": _score(folder, "linear"),
+        "scores": _headlines(folder),
         "sizes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)},
     }
 
@@ -175,6 +156,17 @@ def _score(folder, task):
         if entry["task"] == task:
             return entry["scores"].get(results["reference"], {}).get(entry["headline"])
     return None
+
+
+def _headlines(folder, most=3):
+    """Of the first results, what was measured on which data, and the model's own figure."""
+    results = _of_json(folder / "results.json")
+    found = []
+    for entry in results.get("results", ()):
+        own = entry["scores"].get(results["reference"], {}).get(entry["headline"])
+        if own is not None:
+            found.append((f"{entry['data']}, {entry['task']}, {entry['headline']}", f"{own:.1%}"))
+    return found[:most]
 
 
 def _parameters(path):

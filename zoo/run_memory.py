@@ -7,13 +7,24 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
+import memssl_keras.training.massl  # noqa: F401  registers what a checkpoint may hold
+from memssl_keras.data.huggingface import Stream
+from memssl_keras.data.loader import normalise, view_loader
+from memssl_keras.data.views import MultiCrop
+from memssl_keras.export.head import export_head
 from memssl_keras.images import ImageError, read_image
-
-from .layout import WEIGHTS
-from .memory import HEAD, PICTURES, VECTORS, write_memory
+from memssl_keras.training.checkpoints import Checkpoints
+from memssl_keras.training.replay import images_in_memory
+from memssl_keras.weights.folder import names_of
+from memssl_keras.weights.layout import WEIGHTS
+from memssl_keras.weights.torch_names import to_state
+from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, write_memory
 
 THUMBNAIL = 48  # pixels of the longer side
 _QUALITY = 80
@@ -44,9 +55,6 @@ def memory_of_run(run, images) -> RunMemory:
         ValueError: there is no such run, it stopped within an epoch, its settings were changed on its way, or
             the pictures are others.
     """
-    from memssl_keras.datasets_source import Stream
-    from memssl_keras.replay import images_in_memory
-
     model, settings, state = model_of_run(run)
     if isinstance(images, Stream):
         raise ValueError("memory: a stream keeps no order that could be replayed; expected the data at rest")
@@ -77,9 +85,6 @@ def model_of_run(run):
     Raises:
         ValueError: there is no such run, or it stopped within an epoch.
     """
-    from memssl_keras.checkpoints import Checkpoints
-    from memssl_keras.export.folder import read_config
-
     run = Path(run)
     if not (run / "run.json").is_file() or not (run / WEIGHTS).is_file():
         raise ValueError(f"{run}: no run.json and {WEIGHTS}; expected the folder of a run of memssl pretrain")
@@ -96,26 +101,15 @@ def model_of_run(run):
     model = _load(newest / "model.keras")
     if not _same_encoder(model.encoder, run):
         raise ValueError(f"{run / WEIGHTS}: not the encoder of {newest.name}, the last checkpoint")
-    for branch in (model.student, model.teacher):  # what a functional model's checkpoint does not hold
-        branch.encoder.preprocessing = read_config(run)["preprocessing"]
     return model, settings, state
 
 
 def _load(path):
-    import keras
-
-    import memssl_keras.massl  # noqa: F401  registers what a checkpoint may hold
-
     return keras.saving.load_model(path, compile=False)
 
 
 def _same_encoder(encoder, folder):
     """Whether a folder's weights are the encoder's, or those in float16; positions may be at another image size."""
-    from safetensors.numpy import load_file
-
-    from memssl_keras.convert.torch_names import to_state
-    from memssl_keras.pretrained import names_of
-
     ours, theirs = to_state(names_of(encoder)), load_file(folder / WEIGHTS)
     return all(
         name in theirs
@@ -126,11 +120,6 @@ def _same_encoder(encoder, folder):
 
 def _check_pictures(model, images, settings, epoch):
     """Raises ValueError where the pictures of the last step are not what was written into memory last."""
-    import torch
-
-    from memssl_keras.data import normalise, view_loader
-    from memssl_keras.views import MultiCrop
-
     batch = settings["batch_size"]
     crops = MultiCrop(
         **{name: tuple(v) if isinstance(v, list) else v for name, v in settings["views"].items()}
@@ -184,9 +173,6 @@ def ship_memory(
         ValueError: no credits, a size below 8, the folder of another encoder, or half and a matrix beyond float16.
         ParityError: ONNX Runtime does not give what the Keras head gives.
     """
-    from memssl_keras.branch import feature_width
-    from memssl_keras.export.head import export_head
-
     if not credits.strip():
         raise ValueError("credits: got none; expected whose pictures they are and under which licence")
     if size < 8:
@@ -200,7 +186,7 @@ def ship_memory(
         pictures.append(data)
         indices.append(index)
         advance(1)
-    export_head(model.teacher.head, folder / HEAD, feature_width(model.encoder), half)
+    export_head(model.teacher.head, folder / HEAD, model.encoder.embed_dim, half)
     write_memory(
         folder,
         model.memory.vectors.numpy(),

@@ -40,13 +40,12 @@ loaded, embed = time.perf_counter(), encoder.embed
 _KERAS = """
 import time, json, sys
 import torch
-from functools import partial
-from memssl_keras.pretrained import embed, from_pretrained
+from memssl_keras.pretrained import from_pretrained
 if int(sys.argv[3]):
     torch.set_num_threads(int(sys.argv[3]))
 loading = time.perf_counter()
 encoder = from_pretrained(sys.argv[1])
-loaded, embed = time.perf_counter(), partial(embed, encoder)
+loaded, embed = time.perf_counter(), encoder.embed
 """
 _EMBED = """
 import numpy as np
@@ -124,7 +123,7 @@ def _in_turns(runners, pixels, rounds):
 
 def measure(folder, variants, threads=None, rounds=20, starts=3):
     """Rows of the benchmark, as dictionaries with the keys of `COLUMNS`: Keras first, then the variants."""
-    from memssl_keras.export.folder import find_onnx
+    from memssl_keras.weights.config import find_onnx
 
     folder = pathlib.Path(folder)
     runners, size = _runners(folder, variants, threads)
@@ -165,10 +164,10 @@ def exported(model, variants):
     Returns:
         The folder, its variants, and what to keep alive while it is used.
     """
-    from memssl_keras.export.folder import VARIANTS, find_onnx
     from memssl_keras.export.onnx import export_onnx
     from memssl_keras.pretrained import from_pretrained, save_pretrained
-    from memssl_keras.recipes import RECIPES
+    from memssl_keras.training.recipes import RECIPES
+    from memssl_keras.weights.config import VARIANTS, find_onnx
     from memssl_keras.zoo.registry import list_models, resolve
 
     folder = resolve(model) if model in list_models() else pathlib.Path(model)

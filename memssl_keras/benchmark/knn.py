@@ -22,8 +22,8 @@ def measure(way, train, queries, dim, classes, repeats):
     """Seconds (least of the repeats), peak bytes of this process, and accuracy on features around class centres."""
     import resource
 
-    from memssl_keras.evaluate import neighbours
-    from memssl_keras.evaluate.knn import knn_predictions
+    from memssl_keras.evaluate.protocols import neighbours
+    from memssl_keras.evaluate.protocols.knn import knn_predictions
 
     if way == "NumPy":
         neighbours.faiss = None

@@ -168,7 +168,7 @@ def benchmark_step(
     from rich.console import Console
     from rich.table import Table
 
-    from memssl_keras.recipes import get_recipe
+    from memssl_keras.training.recipes import get_recipe
 
     chosen = get_recipe(recipe)
     crops = chosen.views

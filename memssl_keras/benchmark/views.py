@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from memssl_keras.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop, sample_crop
+from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop, sample_crop
 
 
 def photo(rng, height=375, width=500):
@@ -89,8 +89,8 @@ def plain_batches(files, views):
 
 def our_batches(files, views):
     """The same by the library, as `MaSSL.fit` takes them: collated as uint8 and normalised batch by batch."""
-    from memssl_keras.data import normalise, stack_views
-    from memssl_keras.jpeg import read_fast
+    from memssl_keras.data.loader import normalise, stack_views
+    from memssl_keras.images.jpeg import read_fast
 
     made = [views(read_fast(data), np.random.default_rng(i)) for i, data in enumerate(files)]
     return [normalise(view) for view in stack_views(made)]

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Threads, app, console, errors_in_words, example
+from memssl_keras.cli.common import Json, Threads, app, errors_in_words, example
+from memssl_keras.cli.output import say, say_error, say_json, table
 
 
 @app.command(epilog=example("memssl benchmark runs/photos --out speed/"))
@@ -22,29 +23,35 @@ def benchmark(
     ] = None,
     threads: Threads = None,
     rounds: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 20,
+    as_json: Json = False,
 ):
     """Measure a model's ONNX variants beside the eager Keras encoder, in one run.
 
     Size, time to load, time from a new process to its first embedding, peak memory, latency, throughput, and cosine
     similarity to Keras.
     """
-    from rich.table import Table
-
     with errors_in_words():
         from memssl_keras.benchmark.deployed import COLUMNS, draw, exported, measure, write_csv
 
-        with console.status("exporting") as status:
-            folder, chosen, keep = exported(model, variants.split(",") if variants else None)
-            status.update("measuring")
-            rows = measure(folder, chosen, threads, rounds)
-        table = Table("", *(row["variant"] for row in rows), "")
-        for name, meaning in list(COLUMNS.items())[1:]:
-            table.add_row(name, *(str(row[name]) for row in rows), f"[dim]{meaning}")
-        console.print(table)
+        say_error("exporting")
+        folder, chosen, keep = exported(model, variants.split(",") if variants else None)
+        say_error("measuring, some 10 s for each variant")
+        rows = measure(folder, chosen, threads, rounds)
+        if as_json:
+            say_json(rows)
+        else:
+            _show(rows, COLUMNS)
         if out:
             out.mkdir(parents=True, exist_ok=True)
             write_csv(rows, out / "benchmark.csv")
             draw(rows, out / "benchmark.png", f"{model}, {threads or 'all'} threads")
-            console.print(f"written to {out / 'benchmark.csv'} and {out / 'benchmark.png'}")
+            say_error(f"written to {out / 'benchmark.csv'} and {out / 'benchmark.png'}")
         if keep:
             keep.cleanup()
+
+
+def _show(rows, columns):
+    names = list(columns)[1:]
+    table(["", *(row["variant"] for row in rows)], [[name, *(row[name] for row in rows)] for name in names])
+    for name in names:
+        say(f"{name}: {columns[name]}")

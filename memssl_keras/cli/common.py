@@ -1,37 +1,48 @@
-"""What the commands share: the app, its consoles, the arguments that recur, and how errors are said."""
+"""What the commands share: the app, the arguments that recur, and how errors are said."""
 
 import contextlib
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from memssl_keras.distributed import rank, world_size
+from memssl_keras.cli.output import errors, say_error
+from memssl_keras.training.distributed import rank, world_size
 
-console = Console()
-errors = Console(stderr=True)
+SOME_SKIPPED = 3  # exit code where something was skipped
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Self-supervised image encoders: pretrain in Keras, export to ONNX, embed and search anywhere.",
 )
 
-Data = Annotated[str, typer.Argument(help="Folder of images, one image, a Parquet file or a folder of them.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Folder of images, one image, Parquet, WebDataset shards (.tar), or hub:OWNER/NAME of a data set."
+    ),
+]
 Model = Annotated[str, typer.Argument(help="Bundled model (see `memssl models`) or folder of a model.")]
 Split = Annotated[
     str | None,
-    typer.Option(help="Of a folder of Parquet files, take those whose name starts so, such as `train`."),
+    typer.Option(
+        help="Of Parquet files those whose name starts so, of a folder the subfolder, such as `train`."
+    ),
 ]
-Column = Annotated[str | None, typer.Option(help="Image column of Parquet, where there are several.")]
+Column = Annotated[
+    str | None,
+    typer.Option(help="Image column of Parquet, where there are several; a field as sample.image."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Token = Annotated[
     str | None, typer.Option(help="Access token for the Hub; HF_TOKEN or the stored one by default.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for other programs.")]
+Variant = Annotated[
+    str, typer.Option(help="Of the model's ONNX files: fp32, fp16, int8, int8-static.", show_default=True)
+]
 
 
 def example(command):
@@ -46,15 +57,23 @@ def errors_in_words():
         yield
     except (ValueError, OSError, ArithmeticError) as error:
         where = f" in process {rank()}" if world_size() > 1 else ""
-        errors.print(
-            f"[bold red]error{where}:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True
-        )
+        errors.print(f"[bold red]error{where}:[/bold red]", end=" ")
+        say_error(error)
         raise typer.Exit(1) from None
 
 
-def progress_bar(unit):
-    """A progress bar with count, rate and time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _version(asked: bool):
+    if asked:
+        from memssl_keras import __version__
 
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
-    return Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=errors)
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+):
+    """Self-supervised image encoders: pretrain in Keras, export to ONNX, embed and search anywhere."""

@@ -11,11 +11,10 @@ from memssl_keras.cli.common import (
     Split,
     Token,
     app,
-    console,
     errors_in_words,
     example,
-    progress_bar,
 )
+from memssl_keras.cli.output import progress, say
 
 
 @app.command(
@@ -57,7 +56,7 @@ def convert(
             help="Of a run with a ResNet, make the features white over these pictures, unlabelled: better neighbours."
         ),
     ] = None,
-    cells: Annotated[
+    pooling_grid: Annotated[
         str | None,
         typer.Option(
             help="With --white: a number for each stage of the ResNet, with commas. Of 0,3,3 features are means over "
@@ -89,14 +88,14 @@ def convert(
     thumbnails of the pictures that they are of. --out may be the run's folder itself.
 
     With --white, the encoder gets a last linear layer that makes its features white over up to 10,000 of these
-    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --cells takes the
-    maps of earlier stages into these features, beside that of the last one.
+    pictures, in which no direction drowns the others any more; the head of the memory undoes it. --pooling-grid takes
+    the maps of earlier stages into these features, beside that of the last one.
     """
     with errors_in_words():
-        from memssl_keras.convert import convert as run
+        from memssl_keras.conversion import convert as run
         from memssl_keras.zoo.card import write_card
 
-        options = _white_options(white, cells, rank=rank, shrinkage=shrinkage)
+        options = _white_options(white, pooling_grid, rank=rank, shrinkage=shrinkage)
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
         model, facts = _whitened(source, out, white, found, options)
         if found and model:
@@ -106,7 +105,7 @@ def convert(
         encoder = run(
             source, out, **settings, encoder=model and model.encoder, revision=revision, token=token
         )
-        console.print(f"{out}: {_kind(encoder)}", highlight=False, soft_wrap=True)
+        say(f"{out}: {_kind(encoder)}")
         if facts:
             write_card(out, out.resolve().name, **facts)
         if found:
@@ -114,27 +113,27 @@ def convert(
 
 
 def _kind(encoder):
-    from memssl_keras.vit import ViT
-
-    if not isinstance(encoder, ViT):
-        return f"a Keras model {encoder.name!r} of width {encoder.output_shape[-1]}"
+    if not encoder.gives_tokens:
+        return f"a {type(encoder).__name__} of width {encoder.embed_dim}"
     return (
         f"a ViT of width {encoder.embed_dim}, {encoder.depth} blocks, {encoder.num_heads} heads, patch "
         f"{encoder.patch_size}, for {encoder.image_size} px"
     )
 
 
-def _white_options(white, cells, **numbers):
+def _white_options(white, pooling_grid, **numbers):
     given = {name: number for name, number in numbers.items() if number is not None}
     if white is None:
-        if cells or given:
-            raise ValueError("--cells, --rank and --shrinkage: expected only with --white")
+        if pooling_grid or given:
+            raise ValueError("--pooling-grid, --rank and --shrinkage: expected only with --white")
         return {}
     try:
-        grids = cells and tuple(int(number) for number in cells.split(","))
+        grids = pooling_grid and tuple(int(number) for number in pooling_grid.split(","))
     except ValueError:
-        raise ValueError(f"--cells={cells}: expected whole numbers with commas, such as 0,3,3") from None
-    return {"cells": grids, "shrinkage": 0.1} | given
+        raise ValueError(
+            f"--pooling-grid={pooling_grid}: expected whole numbers with commas, such as 0,3,3"
+        ) from None
+    return {"pooling_grid": grids, "shrinkage": 0.1, "rank": 256} | given
 
 
 def _whitened(run, out, data, found, options, most=10_000):
@@ -143,23 +142,23 @@ def _whitened(run, out, data, found, options, most=10_000):
         return None, {}
     import numpy as np
 
-    from memssl_keras.datasets_source import open_data
-    from memssl_keras.white import LAYER, whiten
+    from memssl_keras.data.huggingface import open_data
+    from memssl_keras.training.whiten import whiten
     from memssl_keras.zoo.run_memory import model_of_run
 
     if pathlib.Path(run).resolve() == out.resolve():
         raise ValueError(f"--out={out}: with --white, expected another folder than that of the run")
     model, images = found.model if found else model_of_run(run)[0], open_data(data)
     rows = np.random.default_rng(0).permutation(len(images))[:most]
-    console.print(f"white features over {len(rows):,} of {len(images):,} pictures", highlight=False)
+    say(f"PCA whitening over {len(rows):,} of {len(images):,} pictures")
     white = whiten(model, (images[int(row)] for row in rows), **options)
     said = (
-        f"After training, a last linear layer was fitted that makes the features white over {len(rows):,} of "
-        f"{len(images):,} pictures, without labels (shrinkage {options['shrinkage']}, rank "
-        f"{white.encoder.get_layer(LAYER).rank})."
+        f"After training, PCA whitening was fitted as a last linear layer, over {len(rows):,} of "
+        f"{len(images):,} pictures without labels (shrinkage {options['shrinkage']}, rank "
+        f"{options['rank']})."
     )
-    if cells := options["cells"]:
-        grids = [f"{n} × {n} cells of the map of stage {stage + 1}" for stage, n in enumerate(cells) if n]
+    if grid := options["pooling_grid"]:
+        grids = [f"a {n} × {n} grid of the map of stage {stage + 1}" for stage, n in enumerate(grid) if n]
         said += f" They are means over {', '.join(reversed(grids))}."
     return white, {"whitening": said}
 
@@ -176,7 +175,7 @@ def _open_memory(source, data, credits, split, column):
         raise ValueError(
             "--memory-credits: got none; expected whose pictures these are and under which licence, for the card"
         )
-    from memssl_keras.datasets_source import open_data
+    from memssl_keras.data.huggingface import open_data
     from memssl_keras.zoo.run_memory import memory_of_run
 
     return memory_of_run(source, open_data(data, split=split, column=column))
@@ -186,16 +185,10 @@ def _ship_memory(found, out, credits, size, half):
     from memssl_keras.zoo.card import write_card
     from memssl_keras.zoo.run_memory import ship_memory
 
-    with progress_bar("pictures") as progress:
-        task = progress.add_task("memory", total=len(found.slots))
-        written = ship_memory(
-            found, out, credits, size=size, half=half, advance=lambda count: progress.advance(task, count)
-        )
+    with progress("pictures") as bar:
+        advance = bar.start("memory", len(found.slots)).advance
+        written = ship_memory(found, out, credits, size=size, half=half, advance=advance)
     write_card(out, out.resolve().name, memory=credits.strip())
     sizes = ", ".join(f"{file} {size / 1e6:.2f} MB" for file, size in written.items())
     filled = int((found.slots >= 0).sum())
-    console.print(
-        f"{out}: memory of {len(found.slots):,} slots, {filled:,} with pictures: {sizes}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"{out}: memory of {len(found.slots):,} slots, {filled:,} with pictures: {sizes}")

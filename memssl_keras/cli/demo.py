@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import app, console, errors, errors_in_words, example, progress_bar
+from memssl_keras.cli.common import app, errors_in_words, example
+from memssl_keras.cli.output import progress, say, say_error
 
 
 @app.command(epilog=example("memssl demo --gallery photos/ --compare massl_vitn4.cifar10@int8"))
@@ -48,14 +49,15 @@ def demo(
         if space:
             from memssl_keras.demo.space import write_space
 
-            console.print(f"{write_space(space, model, gallery)}: to try it, python app.py in there")
+            say(f"{write_space(space, model, gallery)}: to try it, python app.py in there")
             return
-        with progress_bar("images") as progress:
-            task = progress.add_task("gallery", total=len(opened(gallery)))
-            retrieval = load(model, gallery, lambda count: progress.advance(task, count))
-        console.print(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")
+        with progress("images") as bar:
+            retrieval = load(model, gallery, bar.start("gallery", len(opened(gallery))).advance)
+        say(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")
         if retrieval.failures:
-            errors.print(f"{len(retrieval.failures):,} left out, which cannot be read:", highlight=False)
+            say_error(f"{len(retrieval.failures):,} unreadable images skipped:")
             for error in retrieval.failures[:20]:
-                errors.print(f"  {error}", highlight=False, markup=False, soft_wrap=True)
+                say_error(f"  {error}")
+        for note in retrieval.gallery.source.notes:
+            say_error(note)
         launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare)

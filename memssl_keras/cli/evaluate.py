@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Threads, app, console, errors_in_words, example, progress_bar
+from memssl_keras.cli.common import Column, Json, Threads, app, errors_in_words, example
+from memssl_keras.cli.output import progress, say, say_json, table
 
 
 @app.command(epilog=example("memssl evaluate runs/cifar10 --data cifar10/ --tasks knn,linear --out results/"))
@@ -23,8 +24,8 @@ def evaluate(
     data: Annotated[
         list[str],
         typer.Option(
-            help="Folder with train-*.parquet and test-*.parquet, or Parquet, or a folder of a subfolder per class, or "
-            "of train and test of such; repeat it for several."
+            help="Folder with a subfolder per class, or Parquet with a column of labels, or hub:OWNER/NAME; its own "
+            "train and test (or validation) are kept apart where they are there. Repeat it for several."
         ),
     ],
     tasks: Annotated[
@@ -46,15 +47,22 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="knn: temperature of the vote.")] = 0.07,
     draws: Annotated[int, typer.Option(min=2, help="lowshot: draws of the labelled images.")] = 5,
     group: Annotated[
-        str, typer.Option(help="retrieval: column that says what is shown; by class where there is none.")
-    ] = "codepoint",
-    by: Annotated[str, typer.Option(help="retrieval: column that tells queries from gallery.")] = "vendor",
-    query: Annotated[str, typer.Option(help="retrieval: its value for queries.")] = "Noto",
+        str | None,
+        typer.Option(
+            help="retrieval: column that says what is shown; by default, pictures of a class belong together."
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="retrieval, with --group: column that tells queries from gallery.")
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(help="retrieval, with --group: the value of that column for queries.")
+    ] = None,
     gallery: Annotated[
         list[str] | None,
         typer.Option(
-            help="retrieval: its value for the gallery, several with commas; repeat it for several galleries. "
-            "Twemoji by default."
+            help="retrieval, with --group: its value for the gallery, several with commas; repeat it for several "
+            "galleries."
         ),
     ] = None,
     ground_truth: Annotated[
@@ -93,6 +101,8 @@ def evaluate(
             help="Folder for results.json, table.md and report.html; a name in .json is that file alone."
         ),
     ] = None,
+    column: Column = None,
+    as_json: Json = False,
 ):
     """Score encoders beside the same one untrained and pixels.
 
@@ -103,9 +113,10 @@ def evaluate(
     pictures made worse. Differences come with 95 % intervals.
     """
     with errors_in_words(), _named("evaluate"):
-        from memssl_keras.evaluate import cache as caches
         from memssl_keras.evaluate import run
+        from memssl_keras.evaluate.cache import FeatureCache
         from memssl_keras.evaluate.outcome import Settings
+        from memssl_keras.files import cache_folder
 
         chosen = [task.strip() for task in tasks.split(",") if task.strip()]
         embedders = _embedders(models, baselines, pixels, threads)
@@ -119,30 +130,40 @@ def evaluate(
             epochs=epochs,
             **({"ks": tuple(k)} if k else {}),
         )
-        with progress_bar("steps") as progress:
+        with progress("steps") as bar:
             evaluated = run.evaluate(
                 embedders,
                 data,
                 chosen,
                 label=label,
+                column=column,
                 group=group,
                 by=by,
                 query=query,
-                galleries=gallery or ["Twemoji"],
+                galleries=gallery or [],
                 ground_truth=ground_truth,
                 distractors=distractors,
                 test_share=test_share,
                 settings=settings,
-                cache=caches.FeatureCache(caches.cache_folder("features") if keep else None),
-                track=lambda values, words: progress.track(values, description=words),
+                cache=FeatureCache(cache_folder("features") if keep else None),
+                track=bar.track,
             )
         results = run.results(evaluated, reference)
-        for entry in results["results"]:
-            _show(entry)
-        if len(results["results"]) > 1:
-            _show_summary(results)
+        if as_json:
+            say_json(results)
+        else:
+            _print(results)
         if out:
             _write(out, results, evaluated, reference)
+            if not as_json and out.suffix != ".json":
+                say(f"report in {out / 'report.html'}")
+
+
+def _print(results):
+    for entry in results["results"]:
+        _show(entry)
+    if len(results["results"]) > 1:
+        _show_summary(results)
 
 
 @contextlib.contextmanager
@@ -158,7 +179,7 @@ def _named(extra):
 def _embedders(models, baselines, size, threads):
     """The baselines, and then the models; a single one is called the encoder."""
     from memssl_keras.evaluate.embedders import pixel_embedders
-    from memssl_keras.evaluate.encoders import open_embedder, untrained
+    from memssl_keras.models import open_embedder, untrained
 
     embedders = [open_embedder(model, threads) for model in models]
     if len(embedders) == 1:
@@ -170,26 +191,19 @@ def _embedders(models, baselines, size, threads):
 
 
 def _show(entry):
-    from rich.table import Table
-
     names = list(entry["scores"])
-    # As a title it would be broken at the width of the table.
-    console.print(
-        f"\n{entry['data']}: {entry['protocol']}", style="bold", markup=False, highlight=False, soft_wrap=True
-    )
-    table = Table("", *names)
-    for score in entry["scores"][names[0]]:
-        table.add_row(score, *(f"{entry['scores'][name][score]:.2%}" for name in names))
-    console.print(table)
+    say(f"\n{entry['data']}: {entry['protocol']}", style="bold")
+    # A row for each model: their names are long, the scores few.
+    scores = list(entry["scores"][names[0]])
+    table(["", *scores], [[name, *(f"{entry['scores'][name][s]:.2%}" for s in scores)] for name in names])
     for row in entry["differences"]:
         if row["score"] == entry["headline"]:
-            console.print(
+            say(
                 f"{row['ours']} less {row['theirs']}, {row['score']}: {row['difference']:+.2%} "
-                f"(95 % interval {row['low']:+.2%} … {row['high']:+.2%})",
-                highlight=False,
+                f"(95 % interval {row['low']:+.2%} … {row['high']:+.2%})"
             )
     for note in entry["notes"]:
-        console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
+        say(f"note: {note}")
 
 
 def _numbers(name, text):
@@ -200,15 +214,11 @@ def _numbers(name, text):
 
 
 def _show_summary(results):
-    from rich.table import Table
-
-    from memssl_keras.evaluate.summary import summary_rows
+    from memssl_keras.evaluate.report.summary import summary_rows
 
     models, rows = summary_rows(results)
-    table = Table("data", "task", "score", *models, title="All together")
-    for *where, figures in rows:
-        table.add_row(*where, *(f"{figures[name]:.2%}" for name in models))
-    console.print(table)
+    for name in models:
+        table(["data", "task", "score", name], [[*where, f"{figures[name]:.2%}"] for *where, figures in rows])
 
 
 def _write(out, results, evaluated, reference):
@@ -217,9 +227,8 @@ def _write(out, results, evaluated, reference):
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if file == out:
         return
-    from memssl_keras.evaluate.html import write_html
-    from memssl_keras.evaluate.summary import write_markdown
+    from memssl_keras.evaluate.report.html import write_html
+    from memssl_keras.evaluate.report.summary import write_markdown
 
     write_markdown(out / "table.md", results)
     write_html(out / "report.html", evaluated, reference)
-    console.print(f"report in {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -4,9 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from memssl_keras.pretrained import preprocessing_of
-from memssl_keras.vit import ViT
-
 
 class LastBlocks(keras.Model):
     """CLS tokens of a ViT's last blocks side by side, each after the final norm.
@@ -49,9 +46,9 @@ def embed_blocks(encoder, images, count, patches, batch_size=64):
     Raises:
         ValueError: where the encoder is no ViT, or `LastBlocks` refuses.
     """
-    if not isinstance(encoder, ViT):
+    if not encoder.gives_tokens:
         raise ValueError(f"encoder: {type(encoder).__name__} has no blocks; expected a ViT")
-    model, preprocess = LastBlocks(encoder, count, patches), preprocessing_of(encoder)
+    model, preprocess = LastBlocks(encoder, count, patches), encoder.preprocess
     starts = range(0, len(images), batch_size)
     return np.concatenate(
         [model.predict_on_batch(preprocess.batch(images[start : start + batch_size])) for start in starts]

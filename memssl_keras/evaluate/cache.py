@@ -1,4 +1,4 @@
-"""Features made once: kept under what they depend on, and gone on with where a run was cut off."""
+"""Features made once: kept under what they depend on, and resumed where a run was cut off."""
 
 import hashlib
 import json
@@ -7,37 +7,9 @@ import pathlib
 
 import numpy as np
 
-from memssl_keras.images import ImageError, read_image
+from memssl_keras.images.read import ImageError, read_image
 
 VERSION = 1  # of what is kept; another one is made anew
-
-
-def cache_folder(kind):
-    """`$MEMSSL_CACHE/kind`, or `memssl/kind` in the user's cache folder."""
-    if chosen := os.environ.get("MEMSSL_CACHE"):
-        return pathlib.Path(chosen) / kind
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "memssl" / kind
-
-
-def content_hashes(source):
-    """A hash of each image's file, `(N,)` of bytes; equal files have equal ones."""
-    digests = []
-    for item in source:
-        data = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
-        digests.append(hashlib.blake2b(data, digest_size=16).hexdigest())
-    return np.array(digests, dtype="U32")
-
-
-def data_key(source):
-    """One hash of a source's images and their order: of their bytes, or of path, size and time of files."""
-    digest = hashlib.sha256()
-    for item in source:
-        if isinstance(item, bytes):
-            digest.update(hashlib.blake2b(item, digest_size=16).digest())
-        else:
-            state = os.stat(item)
-            digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
 
 
 class FeatureCache:
@@ -54,7 +26,7 @@ class FeatureCache:
         self.folder, self.chunk = None if folder is None else pathlib.Path(folder), chunk
 
     def features(self, embedder, images, key, track=iter):
-        """Features `(N, D)` float32 of `images`.
+        """Features `(N, D)` float32 of `images`; a row of NaN for each that cannot be read.
 
         Args:
             embedder: An `Embedder`.
@@ -78,12 +50,8 @@ class FeatureCache:
             if part is None:
                 part = _checked(embedder, images, rows)
                 self._write(f"{name}.{start}.npy", part)
-            if parts and part.shape[1] != parts[0].shape[1]:
-                raise ValueError(
-                    f"{embedder.name}: widths {parts[0].shape[1]} and {part.shape[1]}; expected one of all"
-                )
             parts.append(part)
-        features = np.concatenate(parts)
+        features = _joined(parts, embedder.name)
         if self.folder is not None:
             self._write(f"{name}.npy", features)
             (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -112,15 +80,30 @@ class FeatureCache:
             temporary.unlink(missing_ok=True)
 
 
+def _joined(parts, name):
+    widths = sorted(
+        {part.shape[1] for part in parts if part.shape[1]}
+    )  # 0 where no image of a chunk can be read
+    if len(widths) > 1:
+        raise ValueError(f"{name}: widths {widths[0]} and {widths[1]}; expected one of all")
+    if not widths:
+        raise ValueError(f"{name}: none of {sum(map(len, parts)):,} images can be read")
+    return np.concatenate(
+        [part if part.shape[1] else np.full((len(part), widths[0]), np.nan, "float32") for part in parts]
+    )
+
+
 def _checked(embedder, images, rows):
-    chosen = [images[i] for i in rows]
+    """Features of some rows; those of images that cannot be read are NaN."""
+    chosen, readable = [images[i] for i in rows], None
     try:
         made = embedder.embed(chosen)
-    except ImageError as error:
-        if (row := _unreadable(images, rows)) is None:
+    except ImageError:
+        readable = np.array([_is_readable(image) for image in chosen])
+        if readable.all():
             raise
-        name = getattr(images, "ids", range(len(images)))[row]
-        raise ValueError(f"{name}: {error.reason}; mend it or take it out of the data") from None
+        chosen = [image for image, good in zip(chosen, readable, strict=True) if good]
+        made = embedder.embed(chosen) if chosen else np.zeros((0, 0), "float32")
     try:
         features = np.asarray(made, "float32")
     except (TypeError, ValueError) as error:
@@ -132,14 +115,16 @@ def _checked(embedder, images, rows):
         )
     if bad := int((~np.isfinite(features).all(axis=1)).sum()):
         raise ValueError(f"{embedder.name}: features of {bad} of {len(chosen)} images hold NaN or infinity")
-    return features
+    if readable is None:
+        return features
+    spread = np.full((len(rows), features.shape[1]), np.nan, "float32")
+    spread[readable] = features
+    return spread
 
 
-def _unreadable(images, rows):
-    """The first of the rows that cannot be read."""
-    for row in rows:
-        try:
-            read_image(images[row])
-        except ImageError:
-            return row
-    return None
+def _is_readable(image):
+    try:
+        read_image(image)
+    except ImageError:
+        return False
+    return True

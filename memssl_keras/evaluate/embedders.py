@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images import read_image
+from memssl_keras.images.read import read_image
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from memssl_keras.evaluate.lowshot import SHOTS
+from memssl_keras.evaluate.protocols.lowshot import SHOTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,15 +5,15 @@ import pathlib
 
 import numpy as np
 
-from memssl_keras.evaluate.data import all_images
-from memssl_keras.evaluate.features import unit
-from memssl_keras.evaluate.groups import Asked, is_copies, open_copies, open_groups, with_distractors
-from memssl_keras.evaluate.landmarks import open_landmarks
+from memssl_keras.data.labels import all_images
+from memssl_keras.data.sources import open_source
+from memssl_keras.evaluate.data.groups import Asked, is_copies, open_copies, open_groups, with_distractors
+from memssl_keras.evaluate.data.landmarks import open_landmarks
+from memssl_keras.evaluate.data.scales import at_scales
 from memssl_keras.evaluate.outcome import Outcome
-from memssl_keras.evaluate.retrieval import retrieve
-from memssl_keras.evaluate.revisited import revisited, trapezoidal_average_precision
-from memssl_keras.evaluate.scales import at_scales
-from memssl_keras.sources import open_source
+from memssl_keras.evaluate.protocols.features import unit
+from memssl_keras.evaluate.protocols.retrieval import retrieve
+from memssl_keras.evaluate.protocols.revisited import revisited, trapezoidal_average_precision
 
 
 def open_retrieval(path, group, by, query, galleries, ground_truth=None, distractors=None):
@@ -42,7 +42,7 @@ def open_retrieval(path, group, by, query, galleries, ground_truth=None, distrac
     if is_copies(path):
         blocks = {name: with_distractors(asked, more) for name, asked in open_copies(path).items()}
         return [("retrieval", functools.partial(copies, blocks), blocks["strong"].gallery)]
-    if not has_column(path, group):
+    if group is None or not has_column(path, group):
         return []
     found = []
     for gallery in galleries:

@@ -6,11 +6,11 @@ import pathlib
 
 import numpy as np
 
+from memssl_keras.data.labels import all_images, open_classes
 from memssl_keras.evaluate.cache import FeatureCache
-from memssl_keras.evaluate.data import all_images, open_classes
-from memssl_keras.evaluate.features import collapsed, unit
-from memssl_keras.evaluate.intervals import paired_bootstrap, student_interval
 from memssl_keras.evaluate.outcome import Settings
+from memssl_keras.evaluate.protocols.features import collapsed, unit
+from memssl_keras.evaluate.protocols.intervals import paired_bootstrap, student_interval
 from memssl_keras.evaluate.retrieval_tasks import has_column, open_retrieval
 from memssl_keras.evaluate.tasks import TASKS
 
@@ -57,10 +57,11 @@ def evaluate(
     data,
     tasks=("knn",),
     label="label",
-    group="codepoint",
-    by="vendor",
-    query="Noto",
-    galleries=("Twemoji",),
+    column=None,
+    group=None,
+    by=None,
+    query=None,
+    galleries=(),
     ground_truth=None,
     distractors=None,
     test_share=0.2,
@@ -76,6 +77,7 @@ def evaluate(
         tasks: Some of `TASKS`. `"retrieval"` is that of `open_retrieval` where the data has its form, and by class
             elsewhere. A data set that has it and no labels gets that task alone, and a note says so.
         label: Column of labels.
+        column: The image column of Parquet, where there are several.
         group, by, query, galleries, ground_truth, distractors: As `open_retrieval` takes them.
         test_share: Of a set that is not split.
         settings: `Settings` of the protocols.
@@ -94,6 +96,10 @@ def evaluate(
     names = [embedder.name for embedder in embedders]
     if len(set(names)) < len(names):
         raise ValueError(f"models: {', '.join(names)}; expected each once")
+    if group and not (by and query and galleries):
+        raise ValueError(
+            f"group={group!r}: expected by, query and gallery as well, which tell queries from gallery"
+        )
     evaluated = []
     for path in map(str, data):
         special = []
@@ -101,32 +107,43 @@ def evaluate(
             special = open_retrieval(path, group, by, query, galleries, ground_truth, distractors)
         others, notes = [task for task in tasks if task != "retrieval" or not special], []
         labelled = None
+        made = {embedder.name: Features(embedder, cache, track) for embedder in embedders}
         if others and special and not has_column(path, label):
             notes.append(f"column {label!r} is missing: no {', '.join(others)}")
         elif others:
-            labelled = open_classes(path, label, test_share, settings.seed)
-        runs = []
-        for task in tasks if labelled else ["retrieval"]:
-            if task == "retrieval" and special:
-                runs += [
-                    (Evaluated(path, name, None, {}, {}, notes), run, asked) for name, run, asked in special
-                ]
-            else:
-                extra = (
-                    {"distractors": distractors and all_images(distractors)} if task == "retrieval" else {}
-                )
-                run = functools.partial(TASKS[task], labelled, **extra)
-                runs.append((Evaluated(path, task, labelled, {}, {}, labelled.notes), run, labelled.test))
+            labelled = open_classes(path, label, test_share, settings.seed, column)
+            labelled = labelled.where(made[names[0]].readable)
+        runs = _runs(path, tasks, labelled, special, notes, distractors)
         for embedder in embedders:
-            features = Features(embedder, cache, track)
-            for into, run, shown in runs:
-                words = f"{embedder.name}: {into.task}"
-                tracked = lambda values, words=words: track(values, words)  # noqa: E731
-                outcome = run(features=features, settings=settings, track=tracked)
-                outcome.notes += features.notes
-                into.outcomes[embedder.name], into.mapped[embedder.name] = outcome, _sample(shown, features)
+            _score(embedder, made[embedder.name], runs, settings, track)
         evaluated += [into for into, *_ in runs]
     return evaluated
+
+
+def _runs(path, tasks, labelled, special, notes, distractors):
+    """What is run on a data set: an `Evaluated` to fill, the task, and the images of which a map is drawn."""
+    runs = []
+    for task in tasks if labelled else ["retrieval"]:
+        if task == "retrieval" and special:
+            runs += [(Evaluated(path, name, None, {}, {}, notes), run, asked) for name, run, asked in special]
+        else:
+            extra = {"distractors": distractors and all_images(distractors)} if task == "retrieval" else {}
+            run = functools.partial(TASKS[task], labelled, **extra)
+            runs.append((Evaluated(path, task, labelled, {}, {}, labelled.notes), run, labelled.test))
+    return runs
+
+
+def _score(embedder, features, runs, settings, track):
+    """Run every task with one model's features."""
+    for into, run, shown in runs:
+        words = f"{embedder.name}: {into.task}"
+        outcome = run(features=features, settings=settings, track=functools.partial(_tracked, track, words))
+        outcome.notes += features.notes
+        into.outcomes[embedder.name], into.mapped[embedder.name] = outcome, _sample(shown, features)
+
+
+def _tracked(track, words, values):
+    return track(values, words)
 
 
 class Features:
@@ -144,6 +161,10 @@ class Features:
     def __call__(self, images):
         return np.concatenate([self._of(part) for part in images.parts])
 
+    def readable(self, images):
+        """Mask `(N,)` of the images that can be read."""
+        return np.isfinite(self(images)).all(axis=1)
+
     def of(self, embedder):
         """The same of an embedder made of this one."""
         return self if embedder is self.embedder else Features(embedder, self.cache, self.track)
@@ -154,7 +175,9 @@ class Features:
             self.made[images.key] = self.cache.features(
                 self.embedder, images.source, images.key, lambda starts: self.track(starts, words)
             )
-            if note := collapsed(self.made[images.key], self.embedder.name):
+            known = self.made[images.key]
+            known = known[np.isfinite(known).all(axis=1)]
+            if note := collapsed(known, self.embedder.name):
                 self.notes.append(note)
         return self.made[images.key][images.rows]
 

@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from memssl_keras.evaluate.clustering import agreement, cluster
-from memssl_keras.evaluate.data import Images
+from memssl_keras.data.labels import Images
+from memssl_keras.evaluate.data.corruptions import CORRUPTIONS, Corrupted
 from memssl_keras.evaluate.embedders import last_blocks
-from memssl_keras.evaluate.features import unit
-from memssl_keras.evaluate.knn import knn_predict, knn_predictions
-from memssl_keras.evaluate.lowshot import low_shot
 from memssl_keras.evaluate.outcome import Outcome
-from memssl_keras.evaluate.probe import linear_probe
+from memssl_keras.evaluate.protocols.clustering import agreement, cluster
+from memssl_keras.evaluate.protocols.features import unit
+from memssl_keras.evaluate.protocols.knn import knn_predict, knn_predictions
+from memssl_keras.evaluate.protocols.lowshot import low_shot
+from memssl_keras.evaluate.protocols.probe import linear_probe
+from memssl_keras.evaluate.protocols.sgd import BATCH, sgd_probe
 from memssl_keras.evaluate.retrieval_tasks import by_class
-from memssl_keras.evaluate.robustness import CORRUPTIONS, Corrupted
-from memssl_keras.evaluate.sgd import BATCH, sgd_probe
 
 
 def confusion(truth, predicted, classes):

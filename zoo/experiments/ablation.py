@@ -28,9 +28,9 @@ from dino import build_dino
 from table import add_row
 
 from memssl_keras import get_recipe
-from memssl_keras.images import read_image
-from memssl_keras.observe import OnlineKNN
-from memssl_keras.sources import open_labelled
+from memssl_keras.data.labels import open_classes
+from memssl_keras.images.read import read_image
+from memssl_keras.training.callbacks.observe import OnlineKNN
 
 TABLE = pathlib.Path(__file__).parent / "ablation.csv"
 IMAGES, EPOCHS, VOTERS, QUERIES, PIXELS = 25_000, 4, 10_000, 5_000, 24
@@ -141,7 +141,8 @@ def main():
         print_table(rows)
         return
     torch.set_num_threads(1)
-    (images, labels), _ = open_labelled(str(args.data / "cifar10"))
+    found = open_classes(str(args.data / "cifar10"))
+    images, labels = found.train, found.train_labels
     images = np.stack([read_image(images[i]) for i in range(IMAGES + VOTERS + QUERIES)])
     labels = np.asarray(labels[: len(images)])
     done = {(row["name"], int(row["seed"])) for row in rows}

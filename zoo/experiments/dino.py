@@ -10,10 +10,12 @@ References:
 import torch
 from keras import ops
 
-from memssl_keras import AdamW, distributed
-from memssl_keras.branch import Branch, feature_width
-from memssl_keras.head import ProjectionHead
-from memssl_keras.massl import MaSSL
+from memssl_keras import AdamW
+from memssl_keras.encoders.base import feature_width
+from memssl_keras.training import distributed
+from memssl_keras.training.branch import Branch
+from memssl_keras.training.head import ProjectionHead
+from memssl_keras.training.massl import MaSSL
 
 
 class PrototypeHead(ProjectionHead):

@@ -26,11 +26,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from icons_screen import on_screen
 from table import add_row
 
-from memssl_keras import get_recipe
-from memssl_keras.pairs import Paired
-from memssl_keras.pretrained import embed, from_pretrained
-from memssl_keras.resnet import with_cells
-from memssl_keras.start import start_from
+from memssl_keras import from_pretrained, get_recipe
+from memssl_keras.data.pairs import Paired
+from memssl_keras.training.start import start_from
 
 
 def unit(vectors):
@@ -58,12 +56,12 @@ def measure(encoder, data, fitted, queries=1000):
         p: pq.read_table(data / "icons" / "drawn" / f"{p}.parquet").to_pylist() for p in ("lucide", "tabler")
     }
     names = {p: np.array([row["group"] for row in part]) for p, part in rows.items()}
-    vectors = {p: embed(encoder, [row["image"]["bytes"] for row in part], 128) for p, part in rows.items()}
+    vectors = {p: encoder.embed([row["image"]["bytes"] for row in part], 128) for p, part in rows.items()}
     rng = np.random.default_rng(0)
     asked = rng.permutation(len(rows["lucide"]))[:queries]
-    screens = embed(encoder, [on_screen(rows["lucide"][i]["image"]["bytes"], 24, rng) for i in asked], 128)
+    screens = encoder.embed([on_screen(rows["lucide"][i]["image"]["bytes"], 24, rng) for i in asked], 128)
     parts = [vectors["lucide"], vectors["tabler"], screens]
-    white = whitened(embed(encoder, fitted, 128), parts)
+    white = whitened(encoder.embed(fitted, 128), parts)
     scores = {}
     for kind, (lucide, tabler, shown) in (("", [unit(part) for part in parts]), (" whitened", white)):
         scores[f"Lucide to Tabler{kind}"] = recall(lucide, names["lucide"], tabler, names["tabler"])
@@ -109,7 +107,7 @@ def main():
     fit = {"views": recipe.views, "batch_size": recipe.batch_size, "epochs": recipe.epochs, "seed": args.seed}
     history = model.fit(paired, **fit, verbose=0, callbacks=[recipe.schedules()]).history
     seconds, wall = time.process_time() - started, time.time() - wall
-    encoder = with_cells(model.encoder, (0, 3, 3))
+    encoder = model.encoder.extended(pooling_grid=(0, 3, 3))
     row = {
         "name": args.name,
         "start": args.start or "",

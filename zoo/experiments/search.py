@@ -28,16 +28,15 @@ from glyphs import held_out
 from table import add_row
 
 from memssl_keras import get_recipe
-from memssl_keras.datasets_source import open_data
-from memssl_keras.evaluate.retrieval import retrieve
-from memssl_keras.pretrained import embed
+from memssl_keras.data.huggingface import open_data
+from memssl_keras.evaluate.protocols.retrieval import retrieve
 
 
 def recall(encoder, emoji, flags):
     """recall@1 from Noto to Twemoji among the codepoints for which `flags` holds."""
     vendor, codes = np.array(emoji["vendor"]), np.array(emoji["codepoint"])
     rows = [np.flatnonzero(flags & (vendor == v)) for v in (1, 2)]
-    vectors = [embed(encoder, [emoji["image"][i]["bytes"] for i in part], 128) for part in rows]
+    vectors = [encoder.embed([emoji["image"][i]["bytes"] for i in part], 128) for part in rows]
     return retrieve(vectors[0], codes[rows[0]], vectors[1], codes[rows[1]], ks=(1,)).scores["recall@1"]
 
 
@@ -45,7 +44,7 @@ def five_shots(encoder, sketches, draws=5, queries=10):
     """Accuracy of nearest class mean over 345 classes from 5 sketches each."""
     labels = np.array(sketches["label"])
     rows = [np.flatnonzero(labels == c)[: 5 * draws + queries] for c in np.unique(labels)]
-    vectors = embed(encoder, [sketches["image"][i]["bytes"] for part in rows for i in part], 256)
+    vectors = encoder.embed([sketches["image"][i]["bytes"] for part in rows for i in part], 256)
     vectors = vectors.reshape(len(rows), 5 * draws + queries, -1)
     vectors = vectors - vectors[:, queries:].mean((0, 1))
     test, correct = vectors[:, :queries].reshape(-1, vectors.shape[-1]), []

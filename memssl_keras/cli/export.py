@@ -1,0 +1,117 @@
+"""`memssl export`."""
+
+import pathlib
+from importlib import resources
+from typing import Annotated
+
+import typer
+
+from memssl_keras.cli.common import SOME_SKIPPED, Model, Split, app, errors_in_words, example
+from memssl_keras.cli.output import console, say, say_error, table
+
+
+@app.command(epilog=example("memssl export runs/photos --variants all --raw-pixels --images photos/"))
+def export(
+    model: Model,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder to write to; the model's own by default.")
+    ] = None,
+    variants: Annotated[
+        str, typer.Option(help="fp32, fp16, int8, int8-static (takes --images), separated by commas, or all.")
+    ] = "fp32",
+    raw_pixels: Annotated[
+        bool,
+        typer.Option(
+            "--raw-pixels", help="Also files that take any uint8 picture: the preprocessing within."
+        ),
+    ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Fix the input to squares of this side: smaller and faster.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder or Parquet of images like those to come: to calibrate, and to check on."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label column of that Parquet: k-NN is then checked too.")
+    ] = None,
+    split: Split = None,
+    ort: Annotated[
+        bool, typer.Option("--ort", help="Also ONNX Runtime's own format, for its mobile builds.")
+    ] = False,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
+    web: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Instead, write a static page into this new folder: the model in the browser, searching --images."
+        ),
+    ] = None,
+):
+    """Write an encoder as ONNX, every file verified against the Keras model before it is saved.
+
+    A file that is further from it than 1e-4 (fp16: 5e-3; int8: a mean cosine of .99), or loses more than half a point
+    and two images of recall@1 or k-NN on --images, is not written, and the exit code is then 3. What was measured lies
+    beside each file.
+    """
+    with errors_in_words():
+        if web:
+            _export_web(model, web, images, split, variants)
+            return
+        from memssl_keras.data.labels import numbered_labels
+        from memssl_keras.data.sources import open_source
+        from memssl_keras.export.onnx import ParityError, export_onnx
+        from memssl_keras.pretrained import from_pretrained
+
+        encoder, folder = from_pretrained(model), out or pathlib.Path(model)
+        if not out and not folder.is_dir():
+            raise ValueError(f"model={model!r} is no folder of yours; --out FOLDER says where to write")
+        source = open_source(images, split=split) if images else None
+        settings = {"image_size": image_size, "raw_pixels": raw_pixels, "ort": ort, "opset": opset}
+        settings["labels"] = numbered_labels(source, label) if source and label else None
+        settings["variants"] = "all" if variants == "all" else variants.split(",")
+        try:
+            with console.status("tracing and comparing"):
+                written = export_onnx(encoder, folder, images=source, **settings)
+        except ParityError as error:
+            if not error.written:
+                raise
+            _show(folder, error.written)
+            say_error(f"not written: {error}")
+            raise typer.Exit(SOME_SKIPPED) from None
+        _show(folder, written)
+
+
+def _show(folder, written):
+    on_images = any(found.images for found in written.values())
+    rows = [
+        [
+            name,
+            f"{found.bytes / 1e6:.1f}",
+            f"{found.largest_difference:.1e}",
+            f"{found.mean_cosine:.6f}",
+            *([f"{found.images['recall@1']:.2%}"] if on_images else []),
+        ]
+        for name, found in written.items()
+    ]
+    table(["file", "MB", "difference", "cosine", *(["recall@1"] if on_images else [])], rows)
+    say(f"in {folder / 'onnx'}, each with what was measured beside it")
+
+
+def _export_web(model, web, images, split, variants):
+    from memssl_keras.data.sources import open_source
+    from memssl_keras.export.web import export_web
+
+    def open_encoder(name):
+        from memssl_keras.pretrained import from_pretrained
+
+        return from_pretrained(name)
+
+    if images:
+        source = open_source(images, split=split)
+        names = [pathlib.PurePath(name).name for name in source.ids]
+    else:
+        source = open_source(resources.files("memssl_keras.demo") / "gallery" / "emoji.parquet")
+        names = source.columns["name"].to_pylist()
+    with console.status("gathering the page"):
+        count = export_web(model, web, source, names=names, variant=variants, open_encoder=open_encoder)
+    say(f"{web}: a page with {count:,} pictures to search. To look at it: python -m http.server -d {web}")

@@ -1,0 +1,1 @@
+"""Images for training: sources, labels, multi-crop views and the loader."""

@@ -1,0 +1,39 @@
+"""What images are, as hashes: to notice that they changed, and to find the same file twice."""
+
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+
+def content_hashes(source):
+    """A hash of each image's file, `(N,)` of text; equal files have equal ones, a file that cannot be read its own."""
+    digests = []
+    for number, item in enumerate(source):
+        try:
+            data = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+        except OSError:
+            data = f"unreadable {number}".encode()
+        digests.append(hashlib.blake2b(data, digest_size=16).hexdigest())
+    return np.array(digests, dtype="U32")
+
+
+def data_key(source):
+    """One hash of a source's images and their order: of their bytes, or of path, size and time of files."""
+    digest = hashlib.sha256()
+    for item in source:
+        if isinstance(item, bytes):
+            digest.update(hashlib.blake2b(item, digest_size=16).digest())
+        else:
+            digest.update(os.fsencode(item) + file_state(item).encode())
+    return digest.hexdigest()
+
+
+def file_state(path) -> str:
+    """Size and time of change of a file, as text; empty for one that is not there."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ""
+    return f"\0{state.st_size}\0{state.st_mtime_ns}\0"

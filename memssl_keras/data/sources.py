@@ -1,0 +1,248 @@
+"""Where images come from, for every command: a folder, one image, Parquet, shards, or a data set of the Hub.
+
+Read without keras or torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from memssl_keras.data import parquet
+from memssl_keras.data.hub import download
+from memssl_keras.data.shards import TarImages
+from memssl_keras.files import printable
+from memssl_keras.images import Listing, find_images
+from memssl_keras.images.listing import some_images
+
+# What a split is called; the first name of each line is the one that it is asked for by.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+HELD_BYTES = 128 << 20  # Parquet up to this size is held in memory, larger ones are read page by page
+
+
+class ImageSource:
+    """Images in a fixed order: `source[i]` is what `read_image` takes, `source.name(i)` its name.
+
+    Args:
+        ids: Names, unique; the path of a file, `FILE#ROW` of a row of Parquet, or `FILE#MEMBER` of a shard.
+        items: Paths or encoded bytes, in the same order.
+        columns: Other columns by name, each of the same length.
+        names: Column → names of its whole numbers, where the file says them.
+        listing: Of a folder, what else was in it.
+        notes: What was not read, in words.
+    """
+
+    def __init__(self, ids, items, columns=None, names=None, listing=None, notes=()):
+        self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
+        self.listing = listing or Listing([])
+        self.notes = [note for note in (*notes, self.listing.summary()) if note]
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def name(self, index: int) -> str:
+        """The name of an image."""
+        return self.ids[index]
+
+
+def files_of(path, suffix, split=None):
+    """The file, or the files of a folder, that end in `suffix`, sorted; of a split those of its name.
+
+    A folder without such files of its own may have them in subfolders, such as `data/` or one for each split.
+
+    Raises:
+        ValueError: where there are such files and none is of that split.
+    """
+    if path.is_file():
+        return [path] if path.suffix == suffix else []
+    files = (
+        _in_folder(path, f"*{suffix}")
+        or _in_folder(path, f"*/*{suffix}")
+        or _in_folder(path, f"*/*/*{suffix}")
+    )
+    chosen = [file for file in files if split is None or is_of_split(file, split, path)]
+    if files and not chosen:
+        names, kind = (
+            ", ".join(printable(file.relative_to(path)) for file in files[:10]),
+            suffix[1:].capitalize(),
+        )
+        raise ValueError(f"{path}: split={split!r} matches none of its {kind} files, {names}")
+    return chosen
+
+
+def _in_folder(path, pattern):
+    found = (file for file in path.glob(pattern) if file.is_file())
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts))
+
+
+def is_of_split(file, split, root) -> bool:
+    """Whether a file's name begins with a split's name, or it lies in a folder called so."""
+    names = next((names for names in SPLITS.values() if split in names), (split,))
+    parts = file.relative_to(root).parts
+    stem = parts[-1].lower()
+    begins = any(stem.startswith(name) and not stem[len(name) : len(name) + 1].isalpha() for name in names)
+    return begins or stem.startswith(split) or any(part.lower() in names for part in parts[:-1])
+
+
+def split_folder(path, split):
+    """The subfolder of a split, under any of its names; None where there is none."""
+    names = next((names for names in SPLITS.values() if split in names), (split,))
+    return next((path / name for name in (split, *names) if (path / name).is_dir()), None)
+
+
+def open_source(data, split=None, column=None) -> ImageSource:
+    """Open a folder of images, a single image, Parquet, WebDataset shards, or a data set of the Hub.
+
+    Args:
+        data: A path; or `hub:OWNER/NAME` with `:CONFIG` where it has several.
+        split: Of Parquet files and shards those whose name starts with it, or that lie in a folder called so; of a
+            folder of images the subfolder called so; all by default.
+        column: The image column of Parquet, where there are several; a field of a struct as `sample.image`.
+
+    Raises:
+        ValueError: where there is nothing there, no image in it, or nothing of that split.
+    """
+    if str(data).startswith("hub:"):
+        return _open_parquet(sorted(download(str(data), split).glob("*.parquet")), column)
+    path = Path(data)
+    if not path.exists():
+        beside = sorted(printable(p.name) for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
+        there = f"{path.parent} holds {', '.join(beside)}" if beside else f"nor is {path.parent}"
+        raise ValueError(f"data={str(data)!r}: no such file or folder; {there}")
+    if path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
+        return _open_saved(path, split, column)
+    if tables := files_of(path, ".parquet", split):
+        listing = find_images(path) if path.is_dir() else Listing([])
+        tables, stray = _with_images(tables, column, strict=not listing.images)
+        if tables:
+            left = [f"{len(listing.images):,} pictures beside the Parquet files not read"] * bool(
+                listing.images
+            )
+            return _open_parquet(tables, column, [*left, *stray])
+        return _open_folder(path, split, listing)
+    if tars := files_of(path, ".tar", split):
+        images = TarImages(tars)
+        return ImageSource(images.ids, images)
+    if path.is_file():
+        return ImageSource([printable(path)], [path])
+    return _open_folder(path, split)
+
+
+def _open_folder(path, split, listing=None):
+    if split is not None:
+        if (chosen := split_folder(path, split)) is None:
+            there = ", ".join(sorted(printable(p.name) for p in path.iterdir() if p.is_dir())[:10]) or "none"
+            raise ValueError(
+                f"{path}: split={split!r} matches none of its subfolders, {there}, and no Parquet files"
+            )
+        path, listing = chosen, None
+    listing = some_images(path, listing or find_images(path))
+    return ImageSource([printable(p) for p in listing.images], listing.images, listing=listing)
+
+
+def _with_images(files, column, strict):
+    """Those Parquet files that hold images, and a note on the others.
+
+    Raises:
+        ValueError: strict, and none holds images.
+    """
+    kept, stray = [], []
+    for file in files:
+        schema = parquet.read_schema(file)
+        found = column in _columns_of(schema) if column else parquet.image_columns(schema)
+        found = found or (not parquet.is_own_output(schema) and parquet.path_columns(file, schema))
+        (kept if found else stray).append(file)
+    if not kept and strict:
+        raise ValueError(_no_choice(files[0], parquet.read_schema(files[0]), column))
+    note = (
+        f"{len(stray)} Parquet files without images not read ({', '.join(file.name for file in stray[:3])})"
+    )
+    return kept, [note] * bool(stray)
+
+
+def _columns_of(schema):
+    return [*schema.names, *parquet.image_columns(schema)]
+
+
+def _open_parquet(files, column, notes=()):
+    schemas = [parquet.read_schema(file) for file in files]
+    found = parquet.image_columns(schemas[0]) or parquet.path_columns(files[0], schemas[0])
+    if column is None and len(found) == 1:
+        column = found[0]
+    elif column not in (*found, *parquet.path_columns(files[0], schemas[0])):
+        raise ValueError(_no_choice(files[0], schemas[0], column))
+    counts = [parquet.pq.read_metadata(file).num_rows for file in files]
+    ids = [
+        f"{printable(file)}#{row}" for file, count in zip(files, counts, strict=True) for row in range(count)
+    ]
+    others = parquet.other_columns(files, schemas, column)
+    images = parquet.ImageColumn(files, column, counts)
+    if images.bytes <= HELD_BYTES:
+        images = [images[row] for row in range(len(images))]
+    return ImageSource(ids, images, others, parquet.class_names(schemas[0]), notes=notes)
+
+
+def _no_choice(path, schema, column):
+    found = ", ".join(parquet.image_columns(schema)) or "none"
+    wanted = f"got column={column!r}" if column else "expected exactly one, or a column to choose"
+    return f"{path}: image columns are {found} of {', '.join(schema.names)}; {wanted}"
+
+
+def _open_saved(path, split, column):
+    """A folder that `datasets` wrote with `save_to_disk`."""
+    from memssl_keras.data.columns import Column, load_saved  # needs the package datasets
+
+    dataset = load_saved(path, split)
+    images = Column(dataset, column)
+    columns = {name: dataset.data[name] for name in dataset.column_names if name != images.column}
+    return ImageSource([f"{printable(path)}#{row}" for row in range(len(images))], images, columns)
+
+
+def column_of(source, name):
+    """A column `(N,)` of a source that came with one.
+
+    Raises:
+        ValueError: where there is no such column.
+    """
+    if name not in source.columns:
+        raise ValueError(f"column {name!r} is missing; there are {', '.join(source.columns) or 'none'}")
+    return np.asarray(source.columns[name].to_pylist())
+
+
+def open_sources(data, split=None, column=None) -> ImageSource:
+    """Open one or several paths as one source, in their order.
+
+    Args:
+        data: One or several of what `open_source` takes.
+        split, column: As `open_source` takes them.
+
+    Raises:
+        ValueError: as `open_source` does. Columns beside the images stay only where there is one path.
+    """
+    if isinstance(data, str | Path):
+        return open_source(data, split, column)
+    if len(data) == 1:
+        return open_source(data[0], split, column)
+    sources = [open_source(path, split, column) for path in data]
+    ids = [name for source in sources for name in source.ids]
+    items = [item for source in sources for item in source]
+    parts = [source.listing for source in sources]
+    listing = Listing(
+        [],
+        *(
+            [entry for part in parts for entry in getattr(part, kind)]
+            for kind in ("others", "unread", "hidden")
+        ),
+    )
+    return ImageSource(ids, items, listing=listing)

@@ -1,0 +1,214 @@
+"""What every image encoder can do, whatever its architecture."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import keras
+import numpy as np
+from keras import ops
+from PIL import Image
+
+import memssl_keras
+from memssl_keras.encoders.whitening import Whitening
+from memssl_keras.images.preprocess import Preprocessing
+
+
+class Encoder:
+    """Base class of image encoders, mixed into a Keras model that maps `(B, H, W, 3)` to `(B, D)`.
+
+    Attributes:
+        preprocessing: What turns a picture into this encoder's input, as a dict (see
+            `memssl_keras.images.Preprocessing`), or None for ImageNet's mean and standard deviation at the
+            encoder's own image size.
+        gives_tokens: Whether `tokens` gives patch tokens beside the embedding.
+        patch_size: Pixels that height and width are a multiple of.
+    """
+
+    preprocessing: dict | None = None
+    gives_tokens = False
+    patch_size = 1
+
+    @staticmethod
+    def wrap(model, preprocessing: dict | None = None) -> Encoder:
+        """Any built Keras model that maps `(B, H, W, 3)` to `(B, D)` as an `Encoder`; an `Encoder` as it is.
+
+        Args:
+            model: Such as one of `keras.applications` with `pooling="avg"`.
+            preprocessing: What the model's input is, as a dict; see the class.
+
+        Raises:
+            ValueError: where the model is not built or gives something else.
+
+        Example:
+            >>> import keras
+            >>> from memssl_keras import Encoder
+            >>> inputs = keras.Input((32, 32, 3))
+            >>> model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+            >>> Encoder.wrap(model).embed_dim
+            3
+        """
+        return model if isinstance(model, Encoder) else WrappedEncoder(model, preprocessing)
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the embedding."""
+        return self.output_shape[-1]
+
+    @property
+    def preprocess(self) -> Preprocessing:
+        """What turns a picture into this encoder's input: `encoder.preprocess(picture)` is `(H, W, 3)` float32.
+
+        Below 128 px whole pictures are resized, nothing is cropped away.
+        """
+        if self.preprocessing:
+            return Preprocessing.from_dict(self.preprocessing)
+        size = self._own_size() or 224
+        return Preprocessing(image_size=size, resize_size=round(size * 256 / 224) if size >= 128 else size)
+
+    def _own_size(self):
+        """Side of the square images that the encoder is made for; None where it does not say."""
+        return self.input_shape[1]
+
+    def embed(self, images, batch_size: int = 32, preprocessing: Preprocessing | None = None) -> np.ndarray:
+        """Unit vectors `(N, D)` float32 of images, preprocessed as the encoder's configuration says.
+
+        Args:
+            images: Paths, bytes of image files, PIL images or uint8 arrays; one, or any number of them, or an array
+                `(N, H, W, 3)`.
+            batch_size: Images per forward pass.
+            preprocessing: A `Preprocessing` in place of the encoder's own.
+
+        Raises:
+            ImageError: where an image cannot be read.
+        """
+        preprocess = preprocessing or self.preprocess
+        single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+        remaining = iter([images] if single or getattr(images, "ndim", 4) < 4 else images)
+        batches = iter(lambda: list(itertools.islice(remaining, batch_size)), [])
+        vectors = [self.predict_on_batch(preprocess.batch(batch)) for batch in batches]
+        if not vectors:
+            return np.zeros((0, self.embed_dim), "float32")
+        vectors = ops.convert_to_numpy(np.concatenate(vectors)).astype("float32")
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    # What stands above encoders is found by its public name, so that no module here imports upwards.
+
+    def save_pretrained(self, folder, **options) -> None:
+        """Write `config.json`, `model.safetensors` and more into `folder`; see `memssl_keras.save_pretrained`."""
+        memssl_keras.save_pretrained(self, folder, **options)
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Publish the encoder with a model card; see `memssl_keras.push_to_hub`."""
+        return memssl_keras.push_to_hub(self, repo_id, **options)
+
+    def extended(self, whitening: dict | None = None, pooling_grid=None) -> Encoder:
+        """A copy with the same weights and other features.
+
+        Args:
+            whitening: Arguments of a `Whitening` layer that is put behind the features.
+            pooling_grid: Of a `ResNet`, one number for each stage, the last one the encoder's own, so that its
+                features stay the first of the new ones.
+
+        Raises:
+            ValueError: where the encoder cannot be extended so.
+        """
+        raise ValueError(
+            f"encoder={self.name}: a {type(self).__name__} cannot be extended; expected a ResNet, or a functional "
+            "Keras model"
+        )
+
+    # What an export has to know.
+
+    def sample_sizes(self) -> list[tuple[int, int]]:
+        """Image sizes (height, width) at which an exported graph is verified."""
+        height, width = self.input_shape[1:3]
+        return [(height, width)] if height and width else [(64, 64), (96, 96), (64, 128)]
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise ValueError for the side of square images that the encoder does not take."""
+        if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
+            raise ValueError(f"image_size={image_size!r}: expected a number of pixels of at least 1")
+        if image_size % self.patch_size:
+            below = image_size // self.patch_size * self.patch_size
+            near = " or ".join(str(n) for n in (below, below + self.patch_size) if n)
+            raise ValueError(
+                f"image_size={image_size}: expected a multiple of the patch of {self.patch_size} px, such as {near}"
+            )
+        only = self.input_shape[1:3]
+        if only[0] and tuple(only) != (image_size, image_size):
+            raise ValueError(f"image_size={image_size}: this encoder takes {only[0]} × {only[1]} px alone")
+
+
+def feature_width(model) -> int:
+    """Width D of the features that a Keras model gives.
+
+    Raises:
+        ValueError: where it is not built, or does not map images `(B, H, W, 3)` to `(B, D)`.
+    """
+    shape = getattr(model, "output_shape", None)
+    if not model.built or not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
+        raise ValueError(
+            f"encoder={model.name}: expected a built Keras model that maps images (B, H, W, 3) to (B, D), "
+            f"and this one gives {shape if model.built else 'nothing before it is built'}"
+        )
+    return shape[1]
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class WrappedEncoder(Encoder, keras.Model):
+    """Another Keras model as an `Encoder`; `Encoder.wrap` makes one.
+
+    Args:
+        model: A built Keras model that maps `(B, H, W, 3)` to `(B, D)`.
+        preprocessing: What its input is, as a dict; see `Encoder`.
+
+    Raises:
+        ValueError: where the model is not built or gives something else.
+    """
+
+    def __init__(self, model, preprocessing=None, **kwargs):
+        super().__init__(**{"name": model.name, **kwargs})
+        feature_width(model)
+        self.model = model
+        self.preprocessing = preprocessing or getattr(model, "preprocessing", None)
+        self.built = True
+
+    @property
+    def input_shape(self):
+        return self.model.input_shape
+
+    @property
+    def output_shape(self):
+        return self.model.output_shape
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.embed_dim)
+
+    def call(self, images, training=None):
+        return self.model(images, training=training)
+
+    def extended(self, whitening=None, pooling_grid=None):
+        if not hasattr(self.model, "operations") or pooling_grid is not None:
+            return super().extended(whitening, pooling_grid)
+        if any(isinstance(layer, Whitening) for layer in self.model.layers):
+            raise ValueError(f"encoder={self.name}: its features are whitened already")
+        copy = type(self.model).from_config(self.model.get_config())
+        copy.set_weights(self.model.get_weights())
+        if whitening is not None:
+            whitened = Whitening(**whitening, name="whitening", dtype="float32")(copy.output)
+            copy = keras.Model(copy.input, whitened, name=copy.name)
+        return WrappedEncoder(copy, self.preprocessing)
+
+    def get_config(self):
+        config = {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "preprocessing": self.preprocessing,
+        }
+        return {"name": self.name, "trainable": self.trainable, **config}
+
+    @classmethod
+    def from_config(cls, config):
+        model = keras.saving.deserialize_keras_object(config["model"])
+        return cls(**(config | {"model": model}))

@@ -1,0 +1,158 @@
+"""The pictures in a folder: which files are pictures, and what else was there and is not read."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from memssl_keras.files import printable
+from memssl_keras.images.read import HEIF_SUFFIXES, ImageError
+
+# Formats that Pillow opens by running another program, or of which it reads the header alone.
+_NO_PICTURES = {"EPS", "PDF", "MPEG", "HDF5", "GRIB", "BUFR", "WMF"}
+# Folders that systems and tools leave among pictures.
+_SYSTEM_FOLDERS = {
+    "@eadir",
+    "__macosx",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "__pycache__",
+}
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, in lower case, of files that count as pictures: what the installed Pillow reads, and HEIF."""
+    opened = set(Image.OPEN) if Image.init() or Image.OPEN else set()
+    suffixes = {
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in opened and kind not in _NO_PICTURES
+    }
+    return frozenset(suffixes | set(HEIF_SUFFIXES) | {".avif"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        images: Paths of the pictures, sorted.
+        others: Files that are no pictures by their suffix, or, where they have none, by their content.
+        unread: (folder, reason) of folders that could not be read.
+        hidden: Hidden and system folders, which are not looked into.
+    """
+
+    images: list[Path]
+    others: list[Path] = field(default_factory=list)
+    unread: list[tuple[Path, str]] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What was not read, in words; empty where everything was.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from memssl_keras.images.listing import Listing
+            >>> Listing([], others=[Path("notes.txt")]).summary()
+            '1 other file not read'
+        """
+        counted = [(len(self.others), "other file"), (len(self.unread) + len(self.hidden), "folder")]
+        parts = [f"{count:,} {what}{'s' if count > 1 else ''}" for count, what in counted if count]
+        return f"{', '.join(parts)} not read" if parts else ""
+
+    def details(self) -> list[str]:
+        """A line for each file and folder that was not read."""
+        return (
+            [f"{printable(path)}: no picture" for path in self.others]
+            + [f"{printable(path)}: cannot be read ({reason})" for path, reason in self.unread]
+            + [f"{printable(path)}: hidden or a system's folder" for path in self.hidden]
+        )
+
+
+def find_images(folder) -> Listing:
+    """List the pictures in a folder and its subfolders, and what else is there.
+
+    A file counts by its suffix, one without a suffix by its content. Links to folders are followed, each folder
+    once. Hidden files, and hidden and system folders such as `.ipynb_checkpoints` and `@eaDir`, are not read.
+
+    Raises:
+        ImageError: the folder is missing, or is a file.
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise ImageError(printable(root), "no such folder")
+    if not root.is_dir():
+        raise ImageError(printable(root), "is a file; a folder of images was expected")
+    images, others, unread, hidden, seen = [], [], [], [], {os.path.realpath(root)}
+
+    def cannot_be_read(error):
+        unread.append((Path(error.filename), error.strerror or type(error).__name__))
+
+    for place, folders, files in os.walk(root, onerror=cannot_be_read, followlinks=True):
+        for name in sorted(folders):
+            target = os.path.realpath(os.path.join(place, name))
+            if _is_hidden(name):
+                hidden.append(Path(place, name))
+            if _is_hidden(name) or target in seen:
+                folders.remove(name)
+            seen.add(target)
+        for name in files:
+            if name.startswith(".") or name.lower() in _SYSTEM_FILES:
+                continue
+            path = Path(place, name)
+            (images if _is_picture(path) else others).append(path)
+    return Listing(sorted(images), sorted(others), sorted(unread), sorted(hidden))
+
+
+def list_images(folder) -> list[Path]:
+    """The pictures in a folder and its subfolders, sorted by path; see `find_images`.
+
+    Raises:
+        ImageError: the folder is missing, is a file, or holds no image.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from memssl_keras.images import list_images
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (4, 4)).save(folder / "black.png")
+        >>> [path.name for path in list_images(folder)]
+        ['black.png']
+    """
+    return some_images(folder, find_images(folder)).images
+
+
+def some_images(folder, listing: Listing) -> Listing:
+    """The listing of a folder.
+
+    Raises:
+        ImageError: it holds no image; the message says what was there instead.
+    """
+    if not listing.images:
+        there = f" ({listing.summary()})" if listing.summary() else ""
+        raise ImageError(
+            printable(folder), f"holds no image{there}; expected files such as .jpg, .png or .webp"
+        )
+    return listing
+
+
+def _is_hidden(name):
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+
+
+def _is_picture(path):
+    if path.suffix:
+        return path.suffix.lower() in image_suffixes() and path.is_file()
+    try:
+        with Image.open(path) as image:
+            return image.format not in _NO_PICTURES
+    except Exception:  # whatever a decoder makes of a file that is none of its own
+        return False

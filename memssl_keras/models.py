@@ -1,0 +1,172 @@
+"""Models by name as `Embedder`s: encoders in Keras and ONNX, the same untrained, and functions of others."""
+
+import copy
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import pathlib
+
+import numpy as np
+
+from memssl_keras.evaluate.data.scales import scaled_preprocessing
+from memssl_keras.evaluate.embedders import Embedder
+from memssl_keras.evaluate.protocols.features import unit
+from memssl_keras.files import sha256
+from memssl_keras.weights.config import find_onnx, onnx_file, read_config, split_variant
+from memssl_keras.zoo.hub import find_folder
+
+BATCH = 64  # more is no faster on processors
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # ours, timm's and transformers'
+_OTHERS = "preprocessor_config.json"
+
+
+def open_embedder(spec, threads=None):
+    """What a user names on the command line.
+
+    Args:
+        spec: A folder, zoo name or repository that `from_pretrained` takes: its Keras weights, or its ONNX model
+            where there are none; the same with `@VARIANT`, such as `@fp32`: that ONNX variant; or `module:function`,
+            a function from a list of images to features `(N, D)`.
+        threads: Processor threads of the encoder; all by default. On a machine that is busy with something else one
+            is faster than all.
+
+    Raises:
+        ValueError: where there is no such model, variant or function.
+
+    Example:
+        >>> from memssl_keras.models import open_embedder
+        >>> open_embedder("numpy:asarray").key["kind"]
+        'function'
+    """
+    spec = str(spec)
+    if ":" in spec and not pathlib.Path(spec).exists() and "/" not in spec:
+        return _function(spec)
+    name, variant = split_variant(spec)
+    folder = _folder(name, variant)
+    if not variant and _weights(folder):
+        return _keras(spec, folder, threads)
+    return _onnx(spec, folder, variant or "fp32", threads)
+
+
+def untrained(spec, threads=None):
+    """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
+    spec = str(spec)
+    if ":" in spec and not pathlib.Path(spec).exists():
+        return None
+    folder = _folder(split_variant(spec)[0])
+    if not _weights(folder):
+        return None
+    config = (folder / "config.json").read_bytes()
+    key = {"kind": "untrained", "revision": hashlib.sha256(config).hexdigest(), "seed": 0}
+    return Embedder("the encoder, untrained", key, **_keras_calls(folder, threads, trained=False))
+
+
+def _folder(name, variant=""):
+    if variant:
+        return find_folder(name, lambda config: [(f"onnx/{onnx_file(variant)}", "")])
+    return find_folder(name, lambda config: [(*_WEIGHTS, f"onnx/{onnx_file('fp32')}"), (_OTHERS, "")])
+
+
+def _weights(folder):
+    """The Keras or torch weights of a folder, or None."""
+    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+
+
+def _config(folder):
+    """Ours where it is ours, the encoder's preprocessing in another library's words where it is not."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "format_version" in config:
+        return read_config(folder)
+    others = folder / _OTHERS
+    return {"preprocessing": json.loads(others.read_text(encoding="utf-8")) if others.is_file() else config}
+
+
+def _keras_calls(folder, threads, trained):
+    @functools.cache
+    def load():
+        import keras
+
+        from memssl_keras.pretrained import from_pretrained
+
+        if threads is not None and keras.backend.backend() == "torch":
+            import torch
+
+            torch.set_num_threads(threads)
+        encoder = from_pretrained(folder)
+        if trained:
+            return encoder
+        keras.utils.set_random_seed(0)
+        return type(encoder).from_config(encoder.get_config())
+
+    def embed(images):
+        return load().embed(images, batch_size=BATCH)
+
+    def scaled(images, factor):
+        encoder = load()
+        preprocess = scaled_preprocessing(encoder.preprocess, factor)
+        starts = range(0, len(images), BATCH)
+        parts = [encoder.predict_on_batch(preprocess.batch(images[s : s + BATCH])) for s in starts]
+        return unit(np.concatenate(parts), "features")
+
+    def blocks(images, count, patches):
+        from memssl_keras.evaluate.blocks import embed_blocks
+
+        return embed_blocks(load(), images, count, patches)
+
+    is_vit = _config(folder).get("model_type") != "keras"
+    return {"embed": embed, "scaled": scaled, "blocks": blocks if is_vit else None}
+
+
+def _keras(spec, folder, threads):
+    key = {
+        "kind": "keras",
+        "revision": sha256(folder / "config.json", _weights(folder)),
+        "preprocessing": _config(folder)["preprocessing"],
+    }
+    return Embedder(spec, key, **_keras_calls(folder, threads, trained=True))
+
+
+def _onnx(spec, folder, variant, threads):
+    config, file = read_config(folder), find_onnx(folder, variant)
+
+    @functools.cache
+    def load():
+        from memssl_keras.export.runtime import OnnxEncoder
+
+        return OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads)
+
+    key = {
+        "kind": "onnx",
+        "variant": variant,
+        "revision": sha256(file),
+        "preprocessing": config["preprocessing"],
+    }
+
+    def scaled(images, factor):
+        encoder = copy.copy(load())
+        encoder.preprocessing = scaled_preprocessing(encoder.preprocessing, factor)
+        return encoder.embed(images, batch_size=BATCH)
+
+    return Embedder(spec, key, lambda images: load().embed(images, batch_size=BATCH), scaled)
+
+
+def _function(spec):
+    module_name, _, name = spec.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        function = getattr(module, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"model: got {spec!r}; expected module:function on the Python path ({error})"
+        ) from None
+    if not callable(function):
+        raise ValueError(f"model: got {spec!r}; expected a function, it is {type(function).__name__}")
+    try:
+        source = pathlib.Path(inspect.getsourcefile(module)).read_bytes()
+    except TypeError:  # built in
+        source = b""
+    # What the module imports or loads is not seen: whoever changes that asks for fresh features.
+    key = {"kind": "function", "name": spec, "revision": hashlib.sha256(source).hexdigest()}
+    return Embedder(spec, key, function)

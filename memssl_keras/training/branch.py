@@ -1,0 +1,43 @@
+"""Encoder and projection head together: what student and teacher are."""
+
+import itertools
+
+import keras
+import torch
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("memssl_keras")
+class Branch(keras.Model):
+    """Encoder and projection head: views → unit vectors.
+
+    All views of one size go through the encoder in one batch, view-major, and all features through the head
+    in one: a list of V arrays `(B, H, W, 3)` becomes `(V · B, D)`.
+    """
+
+    def __init__(self, encoder, head, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.head = encoder, head
+        self.built = True
+
+    def call(self, views, training=None):
+        groups = [
+            list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))
+        ]
+        features = [self.encoder(torch.cat(group), training=training) for group in groups]
+        return self.head(torch.cat(features), training=training)
+
+    def copy(self):
+        """The same weights in an encoder and a head of their own, without drop path or any other dropout."""
+        parts = []
+        for part in (self.encoder, self.head):
+            twin = type(part).from_config(part.get_config())
+            if not twin.built:
+                twin.build((None, self.encoder.output_shape[-1]))
+            twin.set_weights(part.get_weights())
+            parts.append(twin)
+        twin = Branch(*parts, dtype=self.dtype_policy)
+        for layer in twin._flatten_layers():
+            if isinstance(layer, layers.Dropout):
+                layer.rate = 0
+        return twin

@@ -1,0 +1,179 @@
+"""A pretraining run in a folder: settings, metrics, checkpoints, and resuming after an interruption."""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import torch
+
+from memssl_keras.data.pairs import Paired
+from memssl_keras.files import replace_file
+from memssl_keras.training import distributed
+from memssl_keras.training.callbacks.observe import MemoryHealth
+from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
+from memssl_keras.training.start import fingerprint, start_from
+
+RUN = "run.json"
+
+
+class SettingsChanged(ValueError):
+    """The folder holds a run with other settings."""
+
+
+def _settings(recipe, images, seed):
+    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    del plain["purpose"]  # words, which may be said better
+    pairs = {"pairs": images.settings} if isinstance(images, Paired) else {}
+    return {**plain, "images": len(images), "seed": seed, **pairs}
+
+
+def warnings_before(recipe, images: int) -> list[str]:
+    """What should give pause before a run starts, in words: settings that the number of images does not bear."""
+    found, steps = [], images // recipe.batch_size
+    if recipe.memory_size > images:
+        found.append(
+            f"the memory has {recipe.memory_size:,} slots and there are {images:,} pictures: it would hold every "
+            "picture several times. Take a recipe with a smaller memory (memssl models lists them)"
+        )
+    if 0 < steps < 10:
+        found.append(
+            f"an epoch of {images:,} pictures has only {steps} steps; take a smaller batch (--batch-size)"
+        )
+    if "GPU" in recipe.purpose and not torch.cuda.is_available():
+        found.append(f"{recipe.name} is for {recipe.purpose}, and there is no GPU here")
+    return found
+
+
+def _find_run(checkpoint, settings, allow_changed, say):
+    """The newest checkpoint in the folder, if any, and the settings that are not those of its run, in words."""
+    folder = checkpoint.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = checkpoint.store.newest(say)
+    if not newest or not (folder / RUN).exists():
+        return newest, []
+    before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
+    changes = [f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed]
+    if changes and not allow_changed:
+        raise SettingsChanged(
+            f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or resume "
+            "with the new ones: --allow-changed, in Python allow_changed=True"
+        )
+    return newest, changes
+
+
+def _write_settings(path, settings):
+    text = json.dumps(settings, indent=2) + "\n"
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _restore(checkpoint, path, model, changes):
+    try:
+        return checkpoint.load(path, model)
+    except ValueError as error:
+        raise SettingsChanged(
+            f"{checkpoint.folder}: the weights in {path.name} do not fit these settings ({'; '.join(changes)}): "
+            "what shapes the model cannot change within a run"
+        ) from error
+
+
+def pretrain(
+    recipe,
+    images,
+    folder,
+    *,
+    start=None,
+    seed=0,
+    workers=0,
+    checkpoint_every=500,
+    max_unreadable=0.001,
+    allow_changed=False,
+    callbacks=(),
+    say=print,
+):
+    """Train a recipe's encoder on images, writing into a folder.
+
+    A folder that holds an unfinished run with the same settings is resumed at its last checkpoint. On a
+    processor, with the same number of threads and processes, the result is bit for bit that of a run without
+    interruption, wherever and however often it was interrupted. Started by `torchrun`, the processes share the
+    work; see `MaSSL.fit`.
+
+    Args:
+        recipe: A `Recipe`.
+        images: What `MaSSL.fit` takes as images.
+        folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
+            `unreadable.csv` where images could not be read.
+        start: A trained encoder whose weights the recipe's encoder starts with; an interrupted run is resumed from
+            its checkpoint all the same.
+        seed: Seed of weights, memory, order, views and drop path.
+        workers: Processes that make views.
+        checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
+        max_unreadable: Share of the images that may be unreadable; they are listed in `unreadable.csv`.
+        allow_changed: Resume a run whose settings were others; they must leave the model's shape as it was.
+        callbacks: More Keras callbacks.
+        say: Called with each line that a person should read.
+
+    Returns:
+        The trained `MaSSL`.
+
+    Raises:
+        SettingsChanged: where the folder holds a run with other settings.
+        TooManyUnreadable: where more images are unreadable than may be.
+        CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
+        NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
+        ProcessLost: where another process of the run has died; the last checkpoint stays.
+        Terminated: after SIGTERM, when the step has ended and is saved; it is a `SystemExit`.
+    """
+    distributed.join()
+    main, folder = distributed.is_main(), pathlib.Path(folder)
+    say = say if main else lambda line: None
+    checkpoint = Checkpoint(folder, checkpoint_every)
+    settings = _settings(recipe, images, seed) | ({"start": fingerprint(start)} if start else {})
+    distributed.check_same("settings", settings)
+    # The main process alone reads and writes the folder; the others need not see it.
+    newest, changes = distributed.from_main(lambda: _find_run(checkpoint, settings, allow_changed, say))
+
+    keras.utils.set_random_seed(seed)
+    encoder = start_from(recipe.build_encoder(), start) if start and not newest else None
+    model, schedules = recipe.build(encoder, seed=seed), recipe.schedules()
+    epoch = batch = 0
+    if newest:
+        state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))
+        steps = len(images) // recipe.batch_size
+        # With another number of steps per epoch, the place within the epoch is kept as a share of it.
+        epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
+        schedules.offset = epoch * steps + batch - state["step"]
+        where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
+        if epoch >= recipe.epochs:
+            where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
+        say(where + "".join(f"; {c}" for c in changes))
+        differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
+        if differs:
+            say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+    checkpoint.start_at(epoch, batch)
+    folder.mkdir(parents=True, exist_ok=True)  # where the others list what they could not read
+    observers = [MemoryHealth(), *callbacks]
+    if main:
+        _write_settings(folder / RUN, settings)
+        if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
+            for path in (checkpoint.metrics, *folder.glob("unreadable*.csv")):
+                path.unlink(missing_ok=True)
+        observers.append(MetricsTable(checkpoint.metrics))  # behind those that add metrics
+    with checkpoint.watching():
+        model.fit(
+            images,
+            views=recipe.views,
+            batch_size=recipe.batch_size,
+            accumulate=recipe.accumulate,
+            epochs=recipe.epochs,
+            initial_epoch=epoch,
+            initial_batch=batch,
+            workers=workers,
+            seed=seed,
+            max_unreadable=max_unreadable,
+            unreadable_csv=folder / "unreadable.csv",
+            verbose=0,
+            callbacks=[schedules, *observers, checkpoint],
+        )
+    return model

@@ -1,0 +1,313 @@
+"""Recipes: named, complete settings of a pretraining run.
+
+`vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
+project's, for small images: `vitn4_cifar10`, `resnet12_cifar10` and `resnet12_glyphs` are for a processor core and an
+hour or two; `vitt4_cifar10`, `vitt8_glyphs` and `resnet18_cifar10` are for a GPU and have not been run to their end
+yet. Keras and torch are imported where a model is built, so that recipes can be listed without them. The last recipe
+has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512,
+no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
+"""
+
+import dataclasses
+import difflib
+
+from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All settings of a run; `dataclasses.replace` changes some of them.
+
+    `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
+    or `"resnet"`. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning
+    rate is `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
+    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
+
+    Example:
+        >>> from memssl_keras import get_recipe
+        >>> recipe = get_recipe("vitt4_cifar10")
+        >>> model = recipe.build()
+        >>> # model.fit(images, views=recipe.views, batch_size=recipe.batch_size, epochs=recipe.epochs,
+        >>> #           callbacks=[recipe.schedules()])
+    """
+
+    name: str
+    encoder: dict
+    views: MultiCrop = MultiCrop()
+    epochs: int = 800
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 1e-6
+    warmup_epochs: float = 0
+    weight_decay: tuple = (0.04, 0.4)
+    clip: float = 3.0
+    momentum: float = 0.992
+    teacher_temperature: tuple = (0.04, 0.07)
+    temperature_warmup_epochs: float = 30
+    student_temperature: float = 0.1
+    memory_size: int = 131072
+    block_size: int = 16384
+    hidden_dim: int = 2048
+    output_dim: int = 256
+    batch_norm: bool = False
+    koleo_weight: float = 0.0
+    accumulate: int = 1
+    precision: str = "float32"
+    memory_storage: str = "float32"
+    family: str = "vit"
+    purpose: str = ""
+
+    def __post_init__(self):
+        if self.family not in ("vit", "resnet"):
+            raise ValueError(f"family={self.family!r}: expected 'vit' or 'resnet'")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
+
+    def build_encoder(self):
+        """A new encoder of the recipe, a `ViT` or a `ResNet`."""
+        from memssl_keras.encoders import ResNet, ViT
+
+        kinds = {"resnet": ResNet, "vit": ViT}
+        return kinds[self.family](**self.encoder, dtype=self.precision)
+
+    def build(self, encoder=None, seed=0):
+        """A compiled `MaSSL` around a new encoder, or around another one."""
+        from memssl_keras.training.massl import MaSSL
+        from memssl_keras.training.optimizer import AdamW
+
+        model = MaSSL(
+            encoder or self.build_encoder(),
+            memory_size=self.memory_size,
+            block_size=self.block_size,
+            hidden_dim=self.hidden_dim,
+            output_dim=self.output_dim,
+            batch_norm=self.batch_norm,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self.teacher_temperature[0],
+            teacher_momentum=self.momentum,
+            koleo_weight=self.koleo_weight,
+            seed=seed,
+            memory_storage=self.memory_storage,
+            dtype=self.precision,
+        )
+        model.compile(AdamW(self.peak_learning_rate, weight_decay=self.weight_decay[0], clipnorm=self.clip))
+        return model
+
+    @property
+    def peak_learning_rate(self):
+        return self.learning_rate * self.batch_size / 256
+
+    def schedules(self):
+        """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
+        from memssl_keras.training.schedules import CosineSchedule, Schedules
+
+        cold, warm = self.teacher_temperature
+        return Schedules(
+            learning_rate=CosineSchedule(
+                self.peak_learning_rate, self.final_learning_rate, self.warmup_epochs
+            ),
+            weight_decay=CosineSchedule(*self.weight_decay),
+            teacher_momentum=CosineSchedule(self.momentum, 1.0),
+            teacher_temperature=CosineSchedule(warm, warm, self.temperature_warmup_epochs, cold),
+        )
+
+
+_SMALL = {
+    "embed_dim": 384,
+    "depth": 12,
+    "num_heads": 6,
+    "patch_size": 16,
+    "image_size": 224,
+    "drop_path": 0.1,
+}
+_BASE = {**_SMALL, "embed_dim": 768, "num_heads": 12}
+_TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3, "drop_path": 0.1}
+_NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4}
+
+
+def _pixels(size):
+    """Preprocessing that resizes whole pictures to `size`."""
+    constants = {"interpolation": "bicubic", "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    return {"image_size": size, "resize_size": size, **constants}
+
+
+# Below some 64 px blur leaves nothing to see, and a local view of a twentieth of the area shows nothing.
+_SHARP = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0}
+# What every small recipe shares: batch norm in the head keeps embeddings apart from the first step on, where
+# without it they start out alike and similarities to the memory slide into uniform ones.
+_LITTLE = {
+    "batch_norm": True,
+    "hidden_dim": 512,
+    "memory_size": 4096,
+    "block_size": 1024,
+    "momentum": 0.99,
+    "weight_decay": (0.04, 0.1),
+    "teacher_temperature": (0.04, 0.04),
+    "temperature_warmup_epochs": 0,
+    "batch_size": 128,
+}
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "vits16_in1k", _SMALL, purpose="a million photographs, several GPUs for days (published settings)"
+        ),
+        Recipe(
+            "vitb16_in1k",
+            _BASE,
+            purpose="a million photographs, several GPUs for days (published settings)",
+            epochs=400,
+            learning_rate=7.5e-4,
+            final_learning_rate=2e-6,
+            warmup_epochs=10,
+            momentum=0.996,
+            temperature_warmup_epochs=50,
+        ),
+        Recipe(
+            "vitt4_cifar10",
+            {**_TINY, "patch_size": 4, "image_size": 32},
+            views=MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
+            purpose="small photographs of some 32 px, a GPU, hours",
+            epochs=200,
+            learning_rate=1e-3,
+            warmup_epochs=10,
+            **_LITTLE,
+        ),
+        Recipe(
+            "vitt8_glyphs",
+            {**_TINY, "patch_size": 8, "image_size": 64},
+            views=MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
+            purpose="drawings of some 64 px, a GPU, hours",
+            epochs=200,
+            learning_rate=1e-3,
+            warmup_epochs=10,
+            **_LITTLE,
+        ),
+        Recipe(
+            "resnet18_cifar10",
+            {"stem": "cifar", "preprocessing": _pixels(32)},
+            views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs of some 32 px, a GPU, hours",
+            epochs=200,
+            learning_rate=1e-3,
+            warmup_epochs=10,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 512},
+        ),
+        Recipe(
+            "resnet12_cifar10",
+            {
+                "blocks": (1, 2, 2),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 2,
+                "preprocessing": _pixels(32),
+            },
+            views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs of some 32 px, a processor core, two hours",
+            epochs=16,
+            learning_rate=4e-3,
+            warmup_epochs=0.3,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 64},
+        ),
+        Recipe(
+            "resnet12_glyphs",
+            # Where things are tells one glyph from another: a pooling grid keeps it, mild views leave it alone.
+            # Trained at 48 px, a third of the work; 80 px then find more.
+            {
+                "blocks": (1, 2, 2),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 3,
+                "preprocessing": _pixels(80),
+            },
+            views=MultiCrop(
+                48,
+                24,
+                0,
+                global_scale=(0.4, 1.0),
+                flip=0.0,
+                jitter_strength=(0.4, 0.4, 0.2, 0.05),
+                grey=0.05,
+                blur=(0.2, 0.1, 0.1),
+                solarize=0.0,
+            ),
+            purpose="drawings of some 48 to 80 px, a processor core, two hours",
+            epochs=20,
+            learning_rate=4e-3,
+            warmup_epochs=0.3,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 64},
+        ),
+        Recipe(
+            "resnet12_icons",
+            # As for glyphs, and what a screen does to a drawing: any two colours, small sizes, margins, JPEG.
+            {
+                "blocks": (1, 2, 2),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 3,
+                "preprocessing": _pixels(80),
+            },
+            views=MultiCrop(
+                40,
+                20,
+                0,
+                global_scale=(0.5, 1.0),
+                flip=0.0,
+                jitter=0.5,
+                jitter_strength=(0.4, 0.4, 0.2, 0.05),
+                grey=0.05,
+                blur=(0.1, 0.1, 0.1),
+                solarize=0.0,
+                recolour=0.7,
+                stroke=0.3,
+                pad=0.4,
+                pad_share=(0.0, 0.7),
+                rotate=5.0,
+                small=0.4,
+                small_share=(0.25, 0.9),
+                jpeg=0.2,
+            ),
+            purpose="icons of any colour and size, a processor core, an hour, from glyphs' weights",
+            epochs=1,
+            learning_rate=4e-3,
+            warmup_epochs=0.1,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 64},
+        ),
+        Recipe(
+            "vitn4_cifar10",
+            # Trained at 16 px, a quarter of the work; 32 px then separate the classes better.
+            {**_NANO, "patch_size": 4, "image_size": 16, "preprocessing": _pixels(32)},
+            views=MultiCrop(16, 8, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs with a ViT, a processor core, two hours",
+            epochs=20,
+            learning_rate=2e-3,
+            warmup_epochs=0.5,
+            **_LITTLE,
+        ),
+    )
+}
+
+
+def list_recipes():
+    """Names of all recipes."""
+    return list(RECIPES)
+
+
+def get_recipe(name):
+    """The recipe called `name`.
+
+    Raises:
+        ValueError: listing the recipes there are, where there is none of that name.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"recipe={name!r} is unknown, there are {', '.join(RECIPES)}{hint}")
+    return RECIPES[name]

@@ -1,0 +1,115 @@
+"""The report of a run: its settings, its curves, and what its encoder takes for alike."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+
+from memssl_keras.images import draw_rows
+from memssl_keras.weights.folder import read_encoder
+
+FIGURES = {
+    "loss": "Loss (a falling one is not learning, a rising one is not failing)",
+    "teacher_entropy": "Teacher entropy in nats; towards log P it compares everything alike",
+    "spread": "Spread of the teacher's embeddings; 1 is uniform, 0 collapsed",
+    "agreement": "Cosine of student and teacher across the global views",
+    "memory_nearest": "Cosine of a vector in memory to its nearest neighbour there",
+    "knn": "Online k-NN accuracy",
+}
+
+
+def read_metrics(path):
+    """Columns of a `metrics.csv` as float arrays by name; empty cells become NaN."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{path}: holds no epoch yet")
+    number = lambda text: float(text) if text not in ("", None, "NA") else np.nan  # noqa: E731
+    return {name: np.array([number(row[name]) for row in rows]) for name in rows[0]}
+
+
+def draw_curves(metrics, path):
+    """Draw the figures that are there, one panel each, over the epochs."""
+    from matplotlib.figure import Figure
+
+    shown = [name for name in FIGURES if name in metrics and np.isfinite(metrics[name]).any()]
+    figure = Figure(figsize=(10, 2.6 * ((len(shown) + 1) // 2)), layout="constrained")
+    for axes, name in zip(figure.subplots(-(-len(shown) // 2), 2, squeeze=False).flat, shown, strict=False):
+        known = np.isfinite(metrics[name])
+        axes.plot(metrics["epoch"][known] + 1, metrics[name][known], ".-", color="#4338ca")
+        axes.set_title(FIGURES[name], fontsize=8)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25)
+    for axes in figure.axes[len(shown) :]:
+        axes.remove()
+    figure.savefig(path, dpi=110)
+
+
+def write_report(folder, held_out=None, queries=6, neighbours=8):
+    """Write `report.md` and its pictures into the folder of a run.
+
+    Args:
+        folder: Holds `run.json`, `metrics.csv`, perhaps `unreadable.csv`, and the encoder, as `pretrain` leaves them.
+        held_out: Images that training did not see, as a sequence of what `read_image` takes; with them a picture
+            of nearest neighbours is drawn.
+        queries: Rows of that picture.
+        neighbours: Neighbours in a row.
+    """
+    folder = pathlib.Path(folder)
+    metrics = read_metrics(folder / "metrics.csv")
+    settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    draw_curves(metrics, folder / "curves.png")
+    last = {
+        name: values[-1] for name, values in metrics.items() if name != "epoch" and np.isfinite(values[-1])
+    }
+    lines = [
+        f"# {settings['name']}",
+        "",
+        f"{settings['images']:,} images, {len(metrics['epoch'])} epochs.",
+        "",
+    ]
+    if (unreadable := folder / "unreadable.csv").exists():
+        with unreadable.open(encoding="utf-8", newline="") as file:
+            count = len(list(csv.DictReader(file)))
+        lines += [
+            f"Images that could not be read, and were replaced by others: {count}, in `unreadable.csv`.",
+            "",
+        ]
+    lines += [
+        "| at the end | |",
+        "|---|---|",
+        *(f"| {name} | {value:.4f} |" for name, value in last.items()),
+        "",
+    ]
+    lines += ["![Curves](curves.png)", ""]
+    if held_out is not None and len(held_out) > neighbours:
+        draw_neighbours(folder, held_out, folder / "neighbours.png", queries, neighbours)
+        lines += ["Held-out images and their nearest neighbours among the held-out ones:", ""]
+        lines += ["![Neighbours](neighbours.png)", ""]
+    lines += [
+        "<details><summary>Settings</summary>",
+        "",
+        "```json",
+        json.dumps(settings, indent=2),
+        "```",
+        "",
+    ]
+    lines += ["</details>", ""]
+    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def draw_neighbours(folder, images, path, queries, neighbours, limit=2000):
+    """Draw some of `images`, spread evenly, and what the encoder in `folder` finds nearest among the first `limit`."""
+    images = [images[i] for i in range(min(len(images), limit))]
+    vectors = read_encoder(folder).embed(images, batch_size=250)
+    chosen = [(2 * i + 1) * len(images) // (2 * queries) for i in range(queries)]
+    rows = []
+    for query in chosen:
+        similarities = vectors @ vectors[query]
+        similarities[query] = -np.inf
+        best = np.argsort(-similarities, kind="stable")[:neighbours]
+        rows.append((images[query], [(images[i], float(similarities[i])) for i in best]))
+    draw_rows(rows, path)

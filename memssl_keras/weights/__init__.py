@@ -1,0 +1,1 @@
+"""An encoder to and from a folder: own format, torch names, configurations of other libraries, training state."""

@@ -1,0 +1,111 @@
+"""The folder that holds a model, as those who run it read it: `config.json` and `onnx/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from memssl_keras.images.preprocess import Preprocessing
+
+FORMAT_VERSION = 2  # of config.json; a newer one may mean something else by the same keys
+# Name of a variant -> its file in the folder onnx/. The names are those that transformers.js asks for.
+VARIANTS = {
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_quantized.onnx",
+    "int8-static": "model_int8.onnx",
+}
+HEAD = "head.onnx"  # there too: from the feature of any variant to what the memory is compared with, see `export_head`
+RAW_PIXELS = {variant: file.replace("model", "raw_pixels") for variant, file in VARIANTS.items()}
+
+
+def read_config(folder) -> dict:
+    """Read and check the `config.json` of a model folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not JSON, lacks a key, or is of a newer `format_version`.
+
+    Example:
+        >>> from memssl_keras.weights.config import read_config
+        >>> from memssl_keras.zoo.registry import bundled_models, resolve
+        >>> all(read_config(resolve(name))["embed_dim"] > 0 for name in bundled_models())
+        True
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the folder of a saved encoder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    required = ("format_version", "embed_dim", "preprocessing")
+    if not isinstance(config, dict) or any(key not in config for key in required):
+        raise ValueError(
+            f"{path}: expected an object with {', '.join(required)}; for a checkpoint of another library, see "
+            "memssl convert"
+        )
+    if not isinstance(config["format_version"], int) or config["format_version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format_version is {config['format_version']!r}; this version of memssl-keras reads "
+            f"{FORMAT_VERSION}; update it to read newer ones"
+        )
+    try:
+        Preprocessing.from_dict(config["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config
+
+
+def split_variant(spec) -> tuple[str, str]:
+    """Split `NAME@VARIANT` into both; of a folder, or a name alone, the variant is empty.
+
+    Example:
+        >>> from memssl_keras.weights.config import split_variant
+        >>> split_variant("massl_vitn4.cifar10@int8")
+        ('massl_vitn4.cifar10', 'int8')
+    """
+    name, _, variant = str(spec).rpartition("@")
+    return (str(spec), "") if Path(spec).is_dir() or not name else (name, variant)
+
+
+def find_onnx(folder, variant: str) -> Path:
+    """Return the ONNX file of a variant.
+
+    Raises:
+        ValueError: there is no such variant.
+        FileNotFoundError: the folder does not hold its file.
+
+    Example:
+        >>> from memssl_keras.weights.config import find_onnx
+        >>> from memssl_keras.zoo.registry import bundled_models, resolve
+        >>> all(find_onnx(resolve(name), "fp32").is_file() for name in bundled_models())
+        True
+    """
+    folder = Path(folder)
+    held = sorted(file.name for file in (folder / "onnx").glob("*.onnx"))
+    holds = f"{folder / 'onnx'} holds {', '.join(held) or 'no ONNX file'}"
+    try:
+        path = folder / "onnx" / onnx_file(variant)
+    except ValueError as error:
+        raise ValueError(f"{error}; {holds}") from None
+    if path.is_file():
+        return path
+    raise FileNotFoundError(f"{path}: no such file; {holds}; export_onnx(encoder, folder) writes it")
+
+
+def onnx_file(variant: str) -> str:
+    """Return the name of a variant's file in the folder `onnx/`.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    Example:
+        >>> from memssl_keras.weights.config import onnx_file
+        >>> onnx_file("int8")
+        'model_quantized.onnx'
+    """
+    if variant not in VARIANTS:
+        names = ", ".join(f"{name!r} ({file})" for name, file in VARIANTS.items())
+        raise ValueError(f"variant: got {variant!r}; expected {names}")
+    return VARIANTS[variant]

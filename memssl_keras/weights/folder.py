@@ -1,0 +1,176 @@
+"""An encoder to and from a folder of our own format.
+
+The folder holds `config.json` (architecture and preprocessing) and `model.safetensors`: a ViT's weights under the names
+that torch's ViTs share, another model's under its Keras paths. What else other libraries read is described in
+`memssl_keras.weights.layout`.
+
+Formats of `config.json`: 2 is written. In 1, which is read, a ResNet stood as the whole graph of its layers.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from memssl_keras.encoders import Encoder, ViT, WrappedEncoder
+from memssl_keras.files import write_bytes, write_json
+from memssl_keras.weights import layout
+from memssl_keras.weights.config import FORMAT_VERSION, read_config
+from memssl_keras.weights.layout import WEIGHTS
+from memssl_keras.weights.positions import resize
+from memssl_keras.weights.torch_names import encoder_names, load_state, to_state
+
+_NOT_ARCHITECTURE = ("name", "trainable", "dtype", "preprocessing")
+
+
+def config_of(encoder, preprocessing=None):
+    """What stands in `config.json` for an encoder: our entries, and those of the libraries in `weights.layout`.
+
+    A ViT's `image_size` is the one that images are preprocessed to, see `memssl_keras.weights.positions`.
+    """
+    preprocessing = preprocessing or encoder.preprocess
+    config = {"format_version": FORMAT_VERSION, "library_name": "memssl-keras", "model_type": "keras"}
+    config |= {"embed_dim": encoder.embed_dim, "preprocessing": preprocessing.to_dict()}
+    if not isinstance(encoder, ViT):
+        content = keras.saving.serialize_keras_object(encoder)
+        content["config"]["preprocessing"] = None  # which stands once, above
+        return config | {"keras_config": content}
+    settings = {k: v for k, v in encoder.get_config().items() if k not in _NOT_ARCHITECTURE}
+    settings["image_size"] = native_size(encoder, preprocessing)
+    readers = layout.transformers_config(settings, preprocessing) | layout.timm_config(
+        settings, preprocessing
+    )
+    return config | readers | {"keras_config": settings}
+
+
+def native_size(encoder, preprocessing):
+    """The largest multiple of the patch within the size that images are preprocessed to."""
+    return max(preprocessing.image_size // encoder.patch_size, 1) * encoder.patch_size
+
+
+def write_config(encoder, folder, preprocessing=None):
+    """Write `folder/config.json` and `folder/preprocessor_config.json` beside weights that are there.
+
+    Raises:
+        ValueError: where those weights have their positions at another image size.
+    """
+    encoder = Encoder.wrap(encoder)
+    folder, preprocessing = pathlib.Path(folder), preprocessing or encoder.preprocess
+    if isinstance(encoder, ViT) and (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        size = before.get("keras_config", {}).get("image_size")
+        if size != native_size(encoder, preprocessing):
+            raise ValueError(
+                f"preprocessing.image_size={preprocessing.image_size}: the weights in {folder} are for {size} px; "
+                "save_pretrained with that preprocessing first, or choose another folder"
+            )
+    _write_configs(encoder, folder, preprocessing)
+
+
+def _write_configs(encoder, folder, preprocessing):
+    write_json(folder / "preprocessor_config.json", layout.preprocessor_config(preprocessing))
+    write_json(folder / "config.json", config_of(encoder, preprocessing))
+
+
+def names_of(encoder, format_version=FORMAT_VERSION):
+    """Name → (variable, layout) of an encoder's weights, as `model.safetensors` has them."""
+    if isinstance(encoder, ViT):
+        return encoder_names(encoder)
+    if isinstance(encoder, WrappedEncoder) and format_version > 1:
+        # Paths of other models may hold numbers that Keras counts up in a process: their order is what stays.
+        return {
+            f"{number:04d}.{v.path.rpartition('/')[2]}": (v, "same")
+            for number, v in enumerate(encoder.weights)
+        }
+    return {v.path: (v, "same") for v in encoder.weights}
+
+
+def write_encoder(encoder, folder, preprocessing=None, half=False, whole=False):
+    """Write `config.json`, `preprocessor_config.json` and `model.safetensors`; other files in the folder stay.
+
+    Args:
+        encoder: An `Encoder`.
+        folder: Where to; made if missing.
+        preprocessing: A `Preprocessing` in place of the encoder's own.
+        half: Write the weights in float16.
+        whole: Give the encoder that is returned that preprocessing, too.
+
+    Returns:
+        The encoder that was written: of a ViT one whose positions are at the size that images are preprocessed to.
+
+    Raises:
+        ValueError: for half, where a weight is beyond float16.
+    """
+    folder, preprocessing = pathlib.Path(folder), preprocessing or encoder.preprocess
+    encoder = _native(encoder, preprocessing, whole)
+    state = to_state(names_of(encoder))
+    if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
+        state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
+    write_bytes(folder / WEIGHTS, save(halved(state) if half else state, metadata={"format": "pt"}))
+    _write_configs(encoder, folder, preprocessing)
+    return encoder
+
+
+def halved(state):
+    """Arrays in float16.
+
+    Raises:
+        ValueError: where a weight is beyond its range.
+    """
+    with np.errstate(over="ignore"):
+        small = {name: array.astype(np.float16) for name, array in state.items()}
+    if beyond := [name for name, array in small.items() if not np.isfinite(array).all()]:
+        raise ValueError(f"half=True: {beyond[0]} is beyond float16, whose largest number is 65504")
+    return small
+
+
+def _native(encoder, preprocessing, whole):
+    """A ViT whose positions are at the size that images are preprocessed to: the encoder itself, or a new one."""
+    if not isinstance(encoder, ViT):
+        return encoder
+    size, settings = native_size(encoder, preprocessing), preprocessing.to_dict()
+    if size == encoder.image_size and not (whole and encoder.preprocessing != settings):
+        return encoder
+    config = encoder.get_config() | {"image_size": size, "preprocessing": settings}
+    native, state = ViT.from_config(config), to_state(encoder_names(encoder))
+    state["pos_embed"] = resize(state["pos_embed"], size // encoder.patch_size)
+    load_state(encoder_names(native), state)
+    return native
+
+
+def read_encoder(folder):
+    """The encoder of a folder that `save_pretrained` wrote.
+
+    Raises:
+        FileNotFoundError: where there is no `config.json`.
+        ValueError: where it is of a newer format or another kind, or the weights are missing, damaged or do not fit.
+    """
+    folder = pathlib.Path(folder)
+    config = read_config(folder)
+    kind, settings = config.get("model_type"), config.get("keras_config")
+    if kind not in (*layout.VIT_TYPES, "keras") or not isinstance(settings, dict):
+        raise ValueError(
+            f"{folder}: model_type={kind!r}; expected 'vit' or 'keras' and the encoder's keras_config"
+        )
+    if kind == "keras":
+        encoder = Encoder.wrap(keras.saving.deserialize_keras_object(settings, safe_mode=True))
+        encoder.preprocessing = config["preprocessing"]
+    else:
+        encoder = ViT(**settings, preprocessing=config["preprocessing"])
+    path = folder / WEIGHTS
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; the folder holds no Keras weights") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
+    if isinstance(encoder, ViT) and encoder.register_tokens:
+        state.pop("mask_token", None)
+    state = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in state.items()}
+    load_state(names_of(encoder, config["format_version"]), state, source=str(path))
+    return encoder

@@ -1,0 +1,121 @@
+"""Checkpoints of others as `ViT`s: MaSSL's reference, DINO, iBOT, DINOv2, MSN, MoCo v3, timm and transformers.
+
+Each family has a module with `read(checkpoint, branch)`, which gives a `Converted` or None where the file is not of
+its family. Loading is strict: every missing, unexpected and misshapen weight is named.
+"""
+
+import json
+import pathlib
+
+from memssl_keras.encoders.vit import ViT
+from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
+from memssl_keras.weights.positions import resize
+from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, timm, transformers
+from memssl_keras.weights.readers.family import architecture
+from memssl_keras.weights.torch_names import encoder_names, load_state
+
+FAMILIES = (massl, dino, dinov2, msn, mocov3, transformers, timm)  # the surest marks first
+_TAKES = {timm: ("config",), transformers: ("config", "preprocessor")}  # of the files of a repository
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # by which a file that is not there is known
+
+
+def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
+    """A checkpoint in this package's terms.
+
+    Args:
+        checkpoint: What `read_checkpoint` gives.
+        branch: "teacher" or "student", where there are both.
+        source: Its name in messages.
+        **files: `config` and `preprocessor`, the JSON files of a repository.
+
+    Raises:
+        CheckpointError: where it is of no known family, or its family cannot be taken.
+    """
+
+    for family in FAMILIES:
+        try:
+            found = family.read(checkpoint, branch, **{key: files.get(key) for key in _TAKES.get(family, ())})
+        except CheckpointError as error:
+            raise CheckpointError(f"{source}: {error}") from None
+        if found and found.one_model and branch != "teacher":
+            raise CheckpointError(
+                f"{source}: branch={branch!r}: a {found.family} holds one model; expected 'teacher'"
+            )
+        if found:
+            return found
+    keys = sorted(map(str, checkpoint))
+    more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
+    raise CheckpointError(
+        f"{source}: of no known family; expected a ViT of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or "
+        f"transformers; the file has {', '.join(keys[:6]) or 'no entries'}{more}"
+    )
+
+
+def to_encoder(converted, source, num_heads=None):
+    """A `ViT` with a family's weights, positions at the size that its preprocessing gives.
+
+    Raises:
+        CheckpointError: naming every missing, unexpected and misshapen weight of `source`.
+    """
+
+    try:
+        settings = architecture(converted, num_heads)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    preprocessing, state = converted.preprocessing, dict(converted.state)
+    if preprocessing:
+        side = max(preprocessing.image_size // settings["patch_size"], 1)
+        state["pos_embed"] = resize(state["pos_embed"], side, converted.positions)
+        settings["image_size"] = side * settings["patch_size"]
+    encoder = ViT(**settings, preprocessing=preprocessing.to_dict() if preprocessing else None)
+    try:
+        load_state(encoder_names(encoder), state, source=f"{source} ({converted.family})")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    return encoder
+
+
+def open_checkpoint(path, branch="teacher", num_heads=None):
+    """The encoder in a checkpoint file, and the `Converted` that it came from.
+
+    Args:
+        path: `.safetensors`, or what `torch.save` wrote.
+        branch: "teacher" or "student", where the file holds both.
+        num_heads: Attention heads, where neither the family nor the width tells them.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`, `read_family` and `to_encoder`.
+    """
+
+    converted = read_family(read_checkpoint(path), branch, str(path))
+    return to_encoder(converted, str(path), num_heads), converted
+
+
+def open_repository(folder, num_heads=None):
+    """The encoder in a folder that timm or transformers wrote, preprocessing included.
+
+    Raises:
+        CheckpointError: where its weights are of another kind of model, or do not fit.
+        FileNotFoundError: where there are no weights.
+    """
+
+    folder = pathlib.Path(folder)
+    files = {
+        "config": _json(folder / "config.json"),
+        "preprocessor": _json(folder / "preprocessor_config.json"),
+    }
+    names = [name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
+    if not names:
+        raise FileNotFoundError(f"{folder}: expected model.safetensors or pytorch_model.bin")
+    path = folder / names[0]
+    converted = read_family(read_checkpoint(path), source=str(path), **files)
+    return to_encoder(converted, str(path), num_heads)
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error})") from None

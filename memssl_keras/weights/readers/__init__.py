@@ -1,0 +1,1 @@
+"""Checkpoints of other projects, one module for each family."""

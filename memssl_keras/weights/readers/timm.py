@@ -1,0 +1,94 @@
+"""timm's ViTs, and bare state dicts, which share their names: DINO's backbones, and what tools of others write.
+
+Registers are `reg_token`; with `no_embed_class` positions are those of patches alone. Classifiers are left out.
+"""
+
+import numpy as np
+
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.weights.checkpoint import CheckpointError
+from memssl_keras.weights.readers.family import HEADS, Converted, arrays, renamed, without
+
+_INTERPOLATIONS = ("bicubic", "bilinear")
+# Arguments of timm's VisionTransformer that change what it computes, and what this package can run of them.
+_PLAIN = {
+    "pre_norm": (False, None),
+    "final_norm": (True, None),
+    "qk_norm": (False, None),
+    "class_token": (True, None),
+    "pos_embed": ("learn", "learned", None),
+    "act_layer": ("gelu", None),
+    "global_pool": ("token", "", None),
+}
+
+
+def read(checkpoint, branch="teacher", config=None):
+    """A `Converted`, or None where this is no such checkpoint.
+
+    Args:
+        checkpoint: A state dict, bare or under `state_dict` or `model`.
+        branch: Of no use here: there is one model.
+        config: The `config.json` of a timm repository, if any.
+    """
+    state = arrays(checkpoint.get("state_dict", checkpoint.get("model", checkpoint)))
+    state = renamed(state, (r"^module\.", ""), (r"\.gamma_([12])$", r".ls\1.gamma"))
+    if "patch_embed.proj.weight" not in state:
+        return None
+    state = without(state, "head.", "pre_logits.")
+    if "cls_token" in state and "pos_embed" in state:
+        state = _with_class_position(state)
+    if not config:
+        return Converted("ViT checkpoint", state)
+    name = str(config.get("architecture"))
+    family = f"timm's {name}"
+    if not name.startswith(("vit_", "deit_")) or "quickgelu" in name:
+        raise CheckpointError(
+            f"{family}: expected one of timm's plain ViTs, vit_* or deit_*, with exact GELU"
+        )
+    arguments = {"global_pool": config.get("global_pool")} | (config.get("model_args") or {})
+    for key, accepted in _PLAIN.items():
+        if arguments.get(key) not in accepted:
+            raise CheckpointError(f"{family}: {key}={arguments[key]!r}; expected {accepted[0]!r}")
+    width = state["patch_embed.proj.weight"].shape[0]
+    heads = arguments.get("num_heads") or HEADS.get(width)
+    return Converted(family, state, num_heads=heads, preprocessing=_preprocessing(config, family))
+
+
+def _with_class_position(state):
+    """`register_tokens`, and a `pos_embed` of CLS and patches, whichever tokens had positions of their own."""
+    registers, positions = state.pop("reg_token", None), state["pos_embed"]
+    count, extra = 0 if registers is None else registers.shape[1], positions.shape[1]
+    square = lambda number: number >= 0 and int(number**0.5 + 0.5) ** 2 == number  # noqa: E731
+    if square(extra) and (registers is not None or not square(extra - 1)):
+        positions = np.concatenate([np.zeros_like(positions[:, :1]), positions], 1)
+    elif registers is not None and square(extra - 1 - count):
+        registers = registers + positions[:, 1 : 1 + count]
+        positions = np.concatenate([positions[:, :1], positions[:, 1 + count :]], 1)
+    state["pos_embed"] = positions
+    if registers is not None:
+        state["register_tokens"] = registers
+    return state
+
+
+def _preprocessing(config, family):
+    settings = config.get("pretrained_cfg") or config
+    size = settings.get("input_size", [3, 224, 224])
+    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise CheckpointError(f"{family}: input_size={size!r}; expected [3, side, side]")
+    if settings.get("interpolation", "bicubic") not in _INTERPOLATIONS:
+        raise CheckpointError(
+            f"{family}: interpolation={settings['interpolation']!r}; expected bicubic or bilinear"
+        )
+    mode = settings.get("crop_mode") or "center"
+    if mode not in ("center", "squash"):
+        raise CheckpointError(f"{family}: crop_mode={mode!r}; expected 'center' or 'squash'")
+    side, share = size[1], settings.get("crop_pct") or 0.875
+    squash = mode == "squash" and share == 1
+    return Preprocessing(
+        side,
+        side if squash else int(side / share),
+        settings.get("interpolation") or "bicubic",
+        settings.get("mean", (0.485, 0.456, 0.406)),
+        settings.get("std", (0.229, 0.224, 0.225)),
+        squash,
+    )

@@ -1,0 +1,175 @@
+"""transformers' ViT, ViTMSN, Dinov2 and Dinov2WithRegisters, read in both of its naming schemes and written.
+
+Query, key and value are weights of their own there. Up to version 4 they are
+`encoder.layer.N.attention.attention.query` and so on; version 5 has `layers.N.attention.q_proj` for ViT and
+`encoder.layer.N.attention.q_proj` for Dinov2, and reads the older names, too. The older ones are written.
+"""
+
+import re
+
+import numpy as np
+
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.weights.checkpoint import CheckpointError
+from memssl_keras.weights.readers.family import Converted, arrays, renamed, under, without
+
+_PREFIXES = {
+    "vit": "vit.",
+    "vit_msn": "vit.",
+    "dinov2": "dinov2.",
+    "dinov2_with_registers": "dinov2_with_registers.",
+}
+_LEFT_OUT = ("pooler.", "classifier.", "decoder.", "embeddings.mask_token")
+# From any of its versions to this package's names; query, key and value are joined afterwards.
+_READ = (
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.register_tokens$", "register_tokens"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^layernorm\.", "norm."),
+    (r"^(?:encoder\.layer|layers)\.(\d+)\.", r"blocks.\1."),
+    (r"^(blocks\.\d+\.)(?:layernorm_before|norm1)\.", r"\1norm1."),
+    (r"^(blocks\.\d+\.)(?:layernorm_after|norm2)\.", r"\1norm2."),
+    (r"^(blocks\.\d+\.)attention\.(?:attention\.query|q_proj)\.", r"\1attn.q."),
+    (r"^(blocks\.\d+\.)attention\.(?:attention\.key|k_proj)\.", r"\1attn.k."),
+    (r"^(blocks\.\d+\.)attention\.(?:attention\.value|v_proj)\.", r"\1attn.v."),
+    (r"^(blocks\.\d+\.)attention\.(?:output\.dense|o_proj)\.", r"\1attn.proj."),
+    (r"^(blocks\.\d+\.)intermediate\.dense\.", r"\1mlp.fc1."),
+    (r"^(blocks\.\d+\.)output\.dense\.", r"\1mlp.fc2."),
+    (r"^(blocks\.\d+\.)layer_scale([12])\.lambda1$", r"\1ls\2.gamma"),
+)
+_WRITE = (
+    (r"^cls_token$", "embeddings.cls_token"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^register_tokens$", "embeddings.register_tokens"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^norm\.", "layernorm."),
+    (r"^blocks\.(\d+)\.", r"encoder.layer.\1."),
+    (r"\.attn\.(query|key|value)\.", r".attention.attention.\1."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+)
+_WRITE_VIT = (
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+)
+
+
+def _joined(state):
+    """Query, key and value of each block as one `qkv`; what lacks one of them stays as it is, to be named."""
+    parts = re.compile(r"^(blocks\.\d+\.attn\.)q(\.weight|\.bias)$")
+    for name in [name for name in state if parts.match(name)]:
+        before, after = parts.match(name).groups()
+        three = [f"{before}{part}{after}" for part in "qkv"]
+        if all(part in state for part in three):
+            state[f"{before}qkv{after}"] = np.concatenate([state.pop(part) for part in three])
+    return state
+
+
+def read(checkpoint, branch="teacher", config=None, preprocessor=None):
+    """A `Converted`, or None where this is no such checkpoint.
+
+    Args:
+        checkpoint: A state dict.
+        branch: Of no use here: there is one model.
+        config: The `config.json` of a transformers repository, if any.
+        preprocessor: Its `preprocessor_config.json`, if any.
+    """
+    state = arrays(checkpoint)
+    kind = (config or {}).get("model_type")
+    prefixes = [_PREFIXES[kind]] if kind in _PREFIXES else sorted(set(_PREFIXES.values()))
+    for prefix in prefixes:
+        if f"{prefix}embeddings.cls_token" in state:
+            state = without(state, prefix, *_LEFT_OUT) | under(state, prefix)
+            break
+    if "embeddings.cls_token" not in state:
+        return None
+    if config is not None and kind not in _PREFIXES:
+        raise CheckpointError(f"config.json: model_type={kind!r}; expected {', '.join(_PREFIXES)}")
+    state = _joined(renamed(without(state, *_LEFT_OUT), *_READ))
+    config, family = config or {}, f"transformers' {kind or 'ViT'}"
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise CheckpointError(f"{family}: hidden_act={config['hidden_act']!r}; expected 'gelu'")
+    return Converted(
+        family,
+        state,
+        num_heads=config.get("num_attention_heads"),
+        # Defaults of its classes, which configurations may leave out.
+        norm_epsilon=config.get(
+            "layer_norm_eps", 1e-6 if str(kind).startswith(("dinov2", "vit_msn")) else 1e-12
+        ),
+        preprocessing=_preprocessing(preprocessor, config),
+        positions="antialias" if kind == "dinov2_with_registers" else "torch",
+    )
+
+
+def _preprocessing(settings, config):
+    """`Preprocessing` of a `preprocessor_config.json`; the model's image size, resized whole, where there is none."""
+    where = "preprocessor_config.json"
+    if not settings:
+        return None
+    size, crop = settings.get("size", config.get("image_size", 224)), settings.get("crop_size")
+    bicubic = str(settings.get("image_processor_type") or settings.get("feature_extractor_type")).startswith(
+        "Bit"
+    )
+    number = settings.get("resample", 3 if bicubic else 2)
+    if number not in (2, 3) or not settings.get("do_resize", True):
+        raise CheckpointError(
+            f"{where}: expected do_resize with resample 2 or 3 (bilinear, bicubic), got {number!r}"
+        )
+    scale = settings.get("rescale_factor", 1 / 255)
+    if not settings.get("do_rescale", True) or abs(scale * 255 - 1) > 1e-3:
+        raise CheckpointError(f"{where}: rescale_factor={scale!r}; expected 1/255")
+    side = crop["height"] if isinstance(crop, dict) else crop
+    if isinstance(size, dict) and "shortest_edge" in size:
+        resize, squash = size["shortest_edge"], False
+        if not settings.get("do_center_crop", bicubic) or not side:
+            raise CheckpointError(
+                f"{where}: size={size!r} without centre crop; expected a square to come out"
+            )
+    else:
+        height, width = (size["height"], size["width"]) if isinstance(size, dict) else (size, size)
+        if height != width:
+            raise CheckpointError(f"{where}: size={size!r}; expected a square")
+        if settings.get("do_center_crop") and side and side != height:
+            raise CheckpointError(f"{where}: a crop of {side} from a squashed {height}; expected no crop")
+        resize, side, squash = height, height, True
+    plain = not settings.get("do_normalize", True)
+    mean = [0.0] * 3 if plain else settings.get("image_mean", [0.5] * 3)
+    std = [1.0] * 3 if plain else settings.get("image_std", [0.5] * 3)
+    return Preprocessing(side, resize, {2: "bilinear", 3: "bicubic"}[number], mean, std, squash)
+
+
+def write(state, model_type):
+    """A backbone's weights under the names of transformers.
+
+    Args:
+        state: Arrays under the names of `torch_names.encoder_names`.
+        model_type: One of `zoo.layout.VIT_TYPES`.
+
+    A ViT gets a pooler that passes CLS on; a Dinov2 the mask token that its class has, as zeros, and a layer scale
+    of one where there is none.
+    """
+    width, split = state["cls_token"].shape[-1], {}
+    for name, array in state.items():
+        if ".attn.qkv." in name:
+            for part, third in zip(("query", "key", "value"), np.split(array, 3), strict=True):
+                split[name.replace("qkv", part)] = np.ascontiguousarray(third)
+        else:
+            split[name] = array
+    split = renamed(split, *_WRITE, *(_WRITE_VIT if model_type == "vit" else ()))
+    if model_type == "vit":
+        pooler = {
+            "pooler.dense.weight": np.eye(width, dtype="float32"),
+            "pooler.dense.bias": np.zeros(width, "float32"),
+        }
+        return split | pooler
+    depth = 1 + max(int(name.split(".")[2]) for name in split if name.startswith("encoder.layer."))
+    scales = {
+        f"encoder.layer.{i}.layer_scale{j}.lambda1": np.ones(width, "float32")
+        for i in range(depth)
+        for j in (1, 2)
+    }
+    return scales | split | {"embeddings.mask_token": np.zeros((1, width), "float32")}
