@@ -190,7 +190,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     )
     for option in (("--pooling-grid", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
         said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
-        assert "--pooling-grid, --rank and --shrinkage: expected only with --white" in said
+        assert "--pooling-grid, --rank, --shrinkage, --power and --reduce: expected only with --white" in said
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said
