@@ -245,19 +245,20 @@ RECIPES = {
         ),
         Recipe(
             "resnet12_icons",
-            # As for glyphs, and what a screen does to a drawing: any two colours, small sizes, margins, JPEG.
+            # As for glyphs, and what a screen does to a drawing: any two colours, small sizes, JPEG. Without KoLeo and
+            # with a softer teacher, the embeddings of such views crowd together.
             {
                 "blocks": (1, 2, 2),
                 "width": 32,
                 "stem": "half",
                 "pooling_grid": 3,
-                "preprocessing": _pixels(80),
+                "preprocessing": {**_pixels(64), "trim": 0.08},
             },
             views=MultiCrop(
                 40,
                 20,
                 0,
-                global_scale=(0.5, 1.0),
+                global_scale=(0.6, 1.0),
                 flip=0.0,
                 jitter=0.5,
                 jitter_strength=(0.4, 0.4, 0.2, 0.05),
@@ -266,8 +267,8 @@ RECIPES = {
                 solarize=0.0,
                 recolour=0.7,
                 stroke=0.3,
-                pad=0.4,
-                pad_share=(0.0, 0.7),
+                pad=0.15,
+                pad_share=(0.0, 0.4),
                 rotate=5.0,
                 small=0.4,
                 small_share=(0.25, 0.9),
@@ -278,7 +279,8 @@ RECIPES = {
             learning_rate=4e-3,
             warmup_epochs=0.1,
             family="resnet",
-            **{**_LITTLE, "batch_size": 64},
+            koleo_weight=0.1,
+            **{**_LITTLE, "batch_size": 64, "teacher_temperature": (0.03, 0.03)},
         ),
         Recipe(
             "vitn4_cifar10",

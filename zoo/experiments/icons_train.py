@@ -34,6 +34,8 @@ from glyphs import held_out, share_of, write_sketches
 from icon_sets import EMOJI, HELD_OUT, is_held_out, read_set
 from icons import SIZE, write, write_csv
 
+from memssl_keras.images.trim import trimmed
+
 ALIKE = 0.97
 MARKS = ("Logos", "Programming", "Flags / Maps")
 REASONS = ("taken", "held-out emoji", "unknown emoji", "same pixels", "like a held-out icon")
@@ -171,6 +173,15 @@ def sized(rows, size):
     return [rows[i] for i in kept]
 
 
+def without_margin(row, margin):
+    """The row, its picture as the encoder's preprocessing trims it."""
+    out = io.BytesIO()
+    picture = Image.open(io.BytesIO(row["image"]["bytes"]))
+    square = trimmed(picture.convert("RGB"), margin)
+    (square.convert("L") if picture.mode == "L" else square).save(out, "PNG")
+    return {**row, "image": {"bytes": out.getvalue(), "path": None}}
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -185,6 +196,7 @@ def main():
         default=0,
         help="Rows to reach: icons that three sets or more draw come twice then.",
     )
+    parser.add_argument("--trim", type=float, default=0.08, help="Margin left around a drawing, as a share.")
     args, rng = parser.parse_args(), np.random.default_rng(0)
     torch.set_num_threads(1)
     codes, out = codepoints(args.data / "package"), args.data / "icons"
@@ -204,7 +216,7 @@ def main():
         }
         for png in sketches
     ]
-    rows = sized(rows, args.size)
+    rows = [without_margin(row, args.trim) for row in sized(rows, args.size)]
     write(rows, out / "train.parquet")
     lines = [[prefix, *(count[reason] for reason in REASONS)] for prefix, count in sorted(counts.items())]
     write_csv(out / "train.csv", lines, ["set", *REASONS])
