@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast test-processors test-backends lint clean
+.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends lint clean
 
 demo: .venv/.demo
 	.venv/bin/memssl demo
@@ -14,11 +14,18 @@ test: .venv/.test .node/.done
 test-fast: .venv/.test
 	.venv/bin/python -m pytest -m "not slow"
 
-# Float32 rounds differently on processors without AVX2 and on those without AVX-512; both are set here by hand.
+# Float32 rounds differently on processors without AVX2 and on those without AVX-512. Both are set here by hand, and run
+# side by side on a thread each.
 test-processors: .venv/.test
-	ATEN_CPU_CAPABILITY=default .venv/bin/python -m pytest -m numeric
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
-		.venv/bin/python -m pytest -m numeric
+	$(MAKE) --jobs 2 --output-sync numeric-plain numeric-avx2
+
+NUMERIC = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m numeric $$(grep -rl --include='*.py' mark.numeric tests)
+
+numeric-plain:
+	ATEN_CPU_CAPABILITY=default $(NUMERIC)
+
+numeric-avx2:
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell $(NUMERIC)
 
 # The encoder on JAX and TensorFlow, in an environment of their own, against the torch features.
 test-backends: .venv/.test .venv-backends/.done

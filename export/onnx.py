@@ -11,6 +11,7 @@ import onnx
 
 from memssl_keras.encoders import Encoder
 from memssl_keras.export import verify
+from memssl_keras.export.calibration import dead_leaves
 from memssl_keras.export.pack import packed
 from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
 from memssl_keras.export.raw_pixels import with_raw_pixels
@@ -20,6 +21,8 @@ from memssl_keras.export.verify import ParityError, Verification
 from memssl_keras.files import replace_file
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS, read_config
 from memssl_keras.weights.folder import write_config
+
+DEAD_LEAVES = 96  # pictures to calibrate with where the user gives none
 
 __all__ = ["ParityError", "Verification", "export_onnx"]
 
@@ -48,9 +51,9 @@ def export_onnx(
     Args:
         encoder: A `ViT` or another Keras model that maps `(B, H, W, 3)` to `(B, D)`.
         folder: Where to; made if missing.
-        variants: Of `"fp32"`, `"fp16"` (inputs, outputs, norms and softmax in float32), `"int8"` (activations
-            quantised as they come) and `"int8-static"` (their ranges taken from `images`); `"all"` for those
-            that can be had.
+        variants: Of `"fp32"`, `"fp16"` (inputs, outputs, norms and softmax in float32), `"int8"` (dynamic
+            quantisation of matrix products, static of convolutions, calibrated with `images` or else with bundled
+            ones) and `"int8-static"` (all static, calibrated with `images`); `"all"` for those that can be had.
         image_size: Side of the squares that the graph takes from then on, for the smallest and fastest one.
         raw_pixels: Write `raw_pixels.onnx` of each variant as well: `image` `(N, H, W, 3)` uint8 of any size → unit
             vectors `embedding` `(N, D)`, with the preprocessing in the graph.
@@ -92,7 +95,8 @@ def export_onnx(
     if labels is not None and (images is None or len(labels) != len(images)):
         raise ValueError(f"labels: got {len(labels)} for {len(images or ())} images; expected one for each")
     job = _Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
-    graphs = _variants(trace(encoder, image_size=image_size, opset=opset), variants, job)
+    job.float32 = trace(encoder, image_size=image_size, opset=opset)
+    graphs = _variants(job.float32, variants, job)
     for variant, graph in graphs:
         job.write(graph, VARIANTS[variant], variant, ort)
     if raw_pixels and job.written:
@@ -143,7 +147,7 @@ def _variants(model, variants, job):
         elif variant == "fp16":
             yield variant, to_float16(model)
         elif variant == "int8":
-            yield variant, to_int8(model)
+            yield variant, to_int8(model, job.calibration)
         else:
             yield variant, to_static_int8(model, job.calibration())
 
@@ -154,11 +158,11 @@ class _Job:
     def __init__(self, encoder, folder, preprocess, images, labels, tolerance, image_size):
         self.encoder, self.folder, self.preprocess = encoder, folder / "onnx", preprocess
         self.images, self.labels, self.tolerance, self.image_size = images, labels, tolerance, image_size
-        self.written, self.failures, self._reference = {}, [], None
+        self.written, self.failures, self._reference, self.float32 = {}, [], None, None
 
     def calibration(self, batch=8):
         """Batches `(n, 3, S, S)` of the first images, of full ones: their ranges are collected side by side."""
-        images = self.images[:MOST_CALIBRATION_IMAGES]
+        images = self.images[:MOST_CALIBRATION_IMAGES] if self.images else dead_leaves(DEAD_LEAVES)
         stop = len(images) - len(images) % batch if len(images) > batch else len(images)
         for start in range(0, stop, batch):
             yield self._pixels(images[start : start + batch])
@@ -198,6 +202,10 @@ class _Job:
             found = verify.compare_raw_pixels(path, self.encoder, self.preprocess, variant)
         else:
             found = verify.compare(path, self.encoder, variant, self.image_size)
+        if variant.startswith("int8") and not raw:
+            found = dataclasses.replace(
+                found, speedup=verify.speedup(path, self.float32, self.encoder, self.image_size)
+            )
         measured = self._on_images(path, raw) if self.images else {}
         found = dataclasses.replace(found, file=name, images=measured)
         verify.check(found, self.tolerance if variant == "fp32" else None)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import memssl_keras.training.massl  # noqa: F401  registers what a checkpoint may hold
 from memssl_keras.data.huggingface import Stream
-from memssl_keras.data.loader import normalise, view_loader
+from memssl_keras.data.loader import view_loader
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.export.head import export_head
 from memssl_keras.images import ImageError, read_image
@@ -133,7 +133,7 @@ def _check_pictures(model, images, settings, epoch):
         for part in zip(
             *(view.tensor_split(settings.get("accumulate", 1)) for view in views[:2]), strict=True
         ):
-            pair = [normalise(view).to(memory.vectors.value.device) for view in part]
+            pair = [model._normalise(view).to(memory.vectors.value.device) for view in part]
             given.append(model.teacher(pair, training=True)[len(part[0]) :])
     model.teacher.set_weights(weights)
     given = torch.cat(given).float()[-memory.size :]

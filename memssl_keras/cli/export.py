@@ -82,6 +82,11 @@ def export(
 
 
 def _show(folder, written):
+    for name, found in written.items():
+        if found.speedup is not None and found.speedup < 1:
+            say(
+                f"warning: {name} is slower than float32 on this processor ({found.speedup:.2f} times as fast)"
+            )
     on_images = any(found.images for found in written.values())
     rows = [
         [
@@ -89,11 +94,12 @@ def _show(folder, written):
             f"{found.bytes / 1e6:.1f}",
             f"{found.largest_difference:.1e}",
             f"{found.mean_cosine:.6f}",
+            "" if found.speedup is None else f"{found.speedup:.2f} ×",
             *([f"{found.images['recall@1']:.2%}"] if on_images else []),
         ]
         for name, found in written.items()
     ]
-    table(["file", "MB", "difference", "cosine", *(["recall@1"] if on_images else [])], rows)
+    table(["file", "MB", "difference", "cosine", "speed", *(["recall@1"] if on_images else [])], rows)
     say(f"in {folder / 'onnx'}, each with what was measured beside it")
 
 

@@ -23,14 +23,12 @@ from memssl_keras.images.jpeg import read_fast
 from memssl_keras.images.read import ImageError
 
 
-def normalise(view):
-    """uint8 tensor `(…, W, 3)` → float32 with ImageNet's mean and standard deviation; floats pass unchanged."""
+def normalise(view, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    """uint8 tensor `(…, W, 3)` → float32 with a mean and standard deviation per channel; floats pass unchanged."""
     if view.dtype != torch.uint8:
         return view.float()
     # Whole rows of pixels as one dimension: broadcast over the 3 channels alone, this takes 15 times as long.
-    mean, std = (
-        torch.tensor(c, device=view.device).repeat(view.shape[-2]) for c in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (torch.tensor(tuple(c), device=view.device).repeat(view.shape[-2]) for c in (mean, std))
     rows = view.float().flatten(-2)
     return torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows).view(view.shape)
 
@@ -213,7 +211,7 @@ class _LoaderViews(IterableDataset):
             parts = list(batch) if isinstance(batch, (list, tuple)) else [batch]
             pictures = [torch.as_tensor(part) for part in parts if getattr(part, "ndim", 0) == 4]
             if len(pictures) > 1:
-                yield ([normalise(p) for p in pictures],)
+                yield (pictures,)
                 continue
             if not pictures or pictures[0].dtype != torch.uint8 or pictures[0].shape[-1] != 3:
                 got = ", ".join(
@@ -281,8 +279,14 @@ def _start_worker(_):
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # What asks a whole group of processes to end asks the workers too: they stay for the step that is saved.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(30))
+    # What asks a whole group of processes to end asks the workers too: they stay for the step that is saved, however
+    # long it takes, and go with the loader, which asks once more.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stay)
+
+
+def _stay(number, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def view_loader(

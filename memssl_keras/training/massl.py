@@ -102,9 +102,7 @@ class MaSSL(keras.Model):
         self.teacher = self.student.copy()
         self.teacher_temperature, self.teacher_momentum = teacher_temperature, teacher_momentum
         self.koleo_weight, self.seed = koleo_weight, seed
-        # The teacher's variables get no gradient; its layers stay trainable, so that batch norm sees batches.
-        for variable, _ in self._followed:
-            variable.trainable = False
+        len(self._followed)  # pairs are found while all of both is trainable
         names = ("loss", "teacher_entropy", "agreement", "spread", "memory_filled")
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         self._accumulate, self._parallel = 1, distributed.Parallel(self.student)
@@ -191,7 +189,7 @@ class MaSSL(keras.Model):
                 `datasets.Dataset` with an image column, a `Stream` of what does not fit on the disk, or a torch
                 `DataLoader` that yields batches of uint8 images. Or ready views: a list of V arrays
                 `(N, h, w, 3)`, or a `DataLoader` that yields lists of V tensors `(B, h, w, 3)`; uint8 is
-                normalised with ImageNet's constants, floats are taken as they are.
+                normalised as the encoder's preprocessing says, floats are taken as they are.
             views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
             batch_size: Images per step, of all processes together; the remainder of an epoch is dropped. A
                 `DataLoader` brings its own, and in several processes each one's yields its own share of the step.
@@ -245,10 +243,18 @@ class MaSSL(keras.Model):
             if initial_batch:  # Keras misses the batches that are left out
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
             self._start_together(seed)
+            self._let_teacher_learn(False)
             try:
                 return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
             finally:  # the model may outlive the group
                 self._parallel = distributed.Parallel(self.student)
+                self._let_teacher_learn(True)
+
+    def _let_teacher_learn(self, flag):
+        """Whether the teacher's variables take gradients: not while it follows the student; whoever keeps its encoder
+        fine-tunes it as any Keras model. Its layers stay trainable, so that batch norm sees batches."""
+        for variable, _ in self._followed:
+            variable.trainable = flag
 
     def _check_batch(self, own, accumulate):
         """Refuse what cannot be divided; `own` are the images of one process in a step, None where unknown."""
@@ -282,7 +288,7 @@ class MaSSL(keras.Model):
 
     def _pass(self, views, blocks, images, last):
         """Add the gradient of some of a step's images; figures weighted by their share, and the teacher's targets."""
-        views = [normalise(view) for view in views]
+        views = [self._normalise(view) for view in views]
         share = len(views[0]) / images
         with torch.no_grad():
             targets = self.teacher(views[:2], training=True)
@@ -296,6 +302,11 @@ class MaSSL(keras.Model):
             self.optimizer.scale_loss(share * loss).backward()
         agreement = (embeddings.detach()[: len(targets)] * torch.cat(targets.chunk(2)[::-1])).sum(1).mean()
         return share * torch.stack([loss.detach(), entropy, agreement]), targets.unflatten(0, (2, -1))
+
+    def _normalise(self, view):
+        """A view as the encoder's own preprocessing has it: its mean and standard deviation, of uint8 alone."""
+        preprocess = self.encoder.preprocess
+        return normalise(view, preprocess.mean, preprocess.std)
 
     def _join_parts(self, seen):
         """Figures by name and targets `(2, B, D)` over all parts and processes."""

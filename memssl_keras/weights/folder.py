@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
+import tempfile
 
 import keras
 import numpy as np
@@ -82,11 +84,10 @@ def names_of(encoder, format_version=FORMAT_VERSION):
     if isinstance(encoder, ViT):
         return encoder_names(encoder)
     if isinstance(encoder, WrappedEncoder) and format_version > 1:
-        # Paths of other models may hold numbers that Keras counts up in a process: their order is what stays.
-        return {
-            f"{number:04d}.{v.path.rpartition('/')[2]}": (v, "same")
-            for number, v in enumerate(encoder.weights)
-        }
+        # Names of other models hold numbers that Keras counts up in a process: the order of the weights is what stays.
+        kinds = [re.sub(r"_\d+$", "", v.name) for v in encoder.weights]
+        named = zip(kinds, encoder.weights, strict=True)
+        return {f"{number:04d}.{kind}": (v, "same") for number, (kind, v) in enumerate(named)}
     return {v.path: (v, "same") for v in encoder.weights}
 
 
@@ -104,16 +105,37 @@ def write_encoder(encoder, folder, preprocessing=None, half=False, whole=False):
         The encoder that was written: of a ViT one whose positions are at the size that images are preprocessed to.
 
     Raises:
-        ValueError: for half, where a weight is beyond float16.
+        ValueError: for half, where a weight is beyond float16; or for a model of other libraries that does not come
+            back from its configuration.
     """
     folder, preprocessing = pathlib.Path(folder), preprocessing or encoder.preprocess
     encoder = _native(encoder, preprocessing, whole)
     state = to_state(names_of(encoder))
     if isinstance(encoder, ViT) and encoder.register_tokens:  # timm's mark of DINOv2's way with registers
         state["mask_token"] = np.zeros((1, encoder.embed_dim), "float32")
-    write_bytes(folder / WEIGHTS, save(halved(state) if half else state, metadata={"format": "pt"}))
+    content = save(halved(state) if half else state, metadata={"format": "pt"})
+    if isinstance(encoder, WrappedEncoder):
+        _check_comes_back(encoder, content, preprocessing)
+    write_bytes(folder / WEIGHTS, content)
     _write_configs(encoder, folder, preprocessing)
     return encoder
+
+
+def _check_comes_back(encoder, content, preprocessing):
+    """Raise ValueError where what would be written of somebody's model cannot be read back; nothing is written then."""
+    with tempfile.TemporaryDirectory() as scratch:
+        write_bytes(pathlib.Path(scratch) / WEIGHTS, content)
+        _write_configs(encoder, pathlib.Path(scratch), preprocessing)
+        try:
+            read_encoder(scratch)
+        except (
+            Exception
+        ) as error:  # whatever Keras makes of a configuration that does not hold all of a model
+            raise ValueError(
+                f"encoder={encoder.name}: cannot be saved, as it does not come back from its configuration "
+                f"({' '.join(str(error).split())[:300]}); layers of your own need get_config and "
+                "keras.saving.register_keras_serializable"
+            ) from error
 
 
 def halved(state):

@@ -7,11 +7,14 @@ its family. Loading is strict: every missing, unexpected and misshapen weight is
 import json
 import pathlib
 
+import numpy as np
+
 from memssl_keras.encoders.vit import ViT
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
 from memssl_keras.weights.positions import resize
 from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, timm, transformers
 from memssl_keras.weights.readers.family import architecture
+from memssl_keras.weights.readers.wrappings import inner_keys, unwrapped
 from memssl_keras.weights.torch_names import encoder_names, load_state
 
 FAMILIES = (massl, dino, dinov2, msn, mocov3, transformers, timm)  # the surest marks first
@@ -31,7 +34,17 @@ def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
     Raises:
         CheckpointError: where it is of no known family, or its family cannot be taken.
     """
+    for content, chosen in unwrapped(checkpoint, branch):
+        if found := _read_as_any(content, "teacher" if chosen else branch, source, files):
+            return found
+    raise CheckpointError(
+        f"{source}: of no known family; expected a ViT of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or "
+        f"transformers; the file has {inner_keys(checkpoint)}"
+    )
 
+
+def _read_as_any(checkpoint, branch, source, files):
+    """A `Converted` of the first family that a checkpoint is of; None where it is of none."""
     for family in FAMILIES:
         try:
             found = family.read(checkpoint, branch, **{key: files.get(key) for key in _TAKES.get(family, ())})
@@ -41,14 +54,9 @@ def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
             raise CheckpointError(
                 f"{source}: branch={branch!r}: a {found.family} holds one model; expected 'teacher'"
             )
-        if found:
+        if found and "patch_embed.proj.weight" in found.state:
             return found
-    keys = sorted(map(str, checkpoint))
-    more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
-    raise CheckpointError(
-        f"{source}: of no known family; expected a ViT of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or "
-        f"transformers; the file has {', '.join(keys[:6]) or 'no entries'}{more}"
-    )
+    return None
 
 
 def to_encoder(converted, source, num_heads=None):
@@ -63,6 +71,10 @@ def to_encoder(converted, source, num_heads=None):
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     preprocessing, state = converted.preprocessing, dict(converted.state)
+    if bad := [name for name, array in state.items() if not np.isfinite(array).all()]:
+        raise CheckpointError(
+            f"{source}: {bad[0]} holds NaN or infinity, as {len(bad)} of {len(state)} weights do"
+        )
     if preprocessing:
         side = max(preprocessing.image_size // settings["patch_size"], 1)
         state["pos_embed"] = resize(state["pos_embed"], side, converted.positions)

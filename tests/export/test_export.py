@@ -64,7 +64,6 @@ def test_it_is_one_file_without_paths_of_this_machine(folder):
     assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize(
     "batch, height, width", [(1, 32, 32), (3, 8, 56), (2, 40, 24), (7, 72, 72), (1, 33, 47)]
 )
@@ -77,7 +76,6 @@ def test_it_runs_at_sizes_it_was_not_checked_at(encoder, session, batch, height,
     np.testing.assert_array_equal(pooled, tokens[:, 0])
 
 
-@pytest.mark.numeric
 def test_both_engines_embed_alike(encoder, folder):
     images = [*pictures(3, 50), pictures(1, 20)[0], np.zeros((9, 70, 3), np.uint8)]
     ours, theirs = OnnxEncoder.from_pretrained(folder).embed(images), encoder.embed(images)
@@ -93,7 +91,6 @@ def test_the_config_says_how_to_preprocess(encoder, folder, tmp_path):
     assert config["embed_dim"] == 24 and config["model_type"] == "dinov2_with_registers"
 
 
-@pytest.mark.numeric
 def test_another_keras_model_exports_and_embeds(tmp_path):
     cnn, preprocessing = small_cnn(), Preprocessing(32, 40, mean=(0.5,) * 3, std=(0.5,) * 3)
     export_onnx(cnn, tmp_path, preprocessing=preprocessing)

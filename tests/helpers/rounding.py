@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map, tree_map_only
 
-# Over 80 training runs on AVX-512, AVX2 and SSE code, no tensor of the library was off by more than 5.5 times the
+# Over 80 training runs on AVX-512, AVX2 and SSE code, no tensor of the library was off by more than 5.6 times the
 # noise: its gradient is a difference of two expected memories, and rounds more than the dense loss of the reference.
 # A temperature or a learning rate that is wrong by one part in a thousand is off by ten times the bound, as tests
 # show.

@@ -260,3 +260,36 @@ def test_the_teacher_keeps_the_preprocessing_of_any_encoder():
     assert small_massl(small_vit(preprocessing={"image_size": 32})).encoder.preprocessing == {
         "image_size": 32
     }
+
+
+def test_views_are_normalised_as_the_encoder_has_it():
+    """White is 1.0 for an encoder of mean and deviation .5, in training as afterwards."""
+    half = {
+        "image_size": 32,
+        "resize_size": 32,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
+    model, seen = small_massl(small_vit(preprocessing=half)), []
+    call = model.student.encoder.call
+    model.student.encoder.call = lambda images, training=None: (
+        seen.append(images.max().item()) or call(images)
+    )
+    white = np.full((4, 32, 32, 3), 255, "uint8")
+    model.fit(white, views=small_crops(jitter=0.0, grey=0.0, solarize=0.0), batch_size=4, verbose=0)
+    assert seen and max(seen) == pytest.approx(1.0) == model.encoder.preprocess(white[0]).max()
+
+
+def test_what_fit_leaves_fine_tunes_as_any_keras_model():
+    model = small_massl()
+    model.fit(pictures(8), views=small_crops(), batch_size=4, verbose=0)
+    encoder = model.encoder
+    assert len(encoder.trainable_weights) == len(model.student.encoder.trainable_weights) > 0
+    inputs = keras.Input((32, 32, 3))
+    tuned = keras.Model(inputs, keras.layers.Dense(2)(encoder(inputs)))
+    tuned.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = [w.numpy().copy() for w in encoder.trainable_weights]
+    tuned.fit(encoder.preprocess.batch(pictures(8)), np.arange(8) % 2, batch_size=4, verbose=0)
+    moved = [not np.array_equal(b, w.numpy()) for b, w in zip(before, encoder.trainable_weights, strict=True)]
+    assert np.mean(moved) > 0.9

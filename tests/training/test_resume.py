@@ -70,7 +70,9 @@ def test_killed_runs_end_with_the_same_bits(tmp_path, workers):
     assert "the same bits" in done.stdout
 
 
-def test_sigterm_saves_and_exits(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_what_asks_a_run_to_end_lets_it_save(tmp_path, number, code):
+    """Sent to the whole group, as a scheduler and a terminal send it: the workers stay until it is saved."""
     command = [sys.executable, str(HELPERS / "tiny_run.py")]
     options = ["--workers", "1", "--every", "1000", "--epochs", "40"]
     process = subprocess.Popen([*command, str(tmp_path / "run"), *options], start_new_session=True, stderr=-1)
@@ -78,9 +80,10 @@ def test_sigterm_saves_and_exits(tmp_path):
     while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.3)  # some way into an epoch
-    os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does, its worker included
+    os.killpg(process.pid, number)
     error = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == 143 and "Traceback" not in error, error
+    assert process.returncode in (code, 130 if number == signal.SIGINT else code), error
+    assert "Traceback" not in error or "Interrupted: asked to end: saved at step" in error, error
     newest = Checkpoints(tmp_path / "run" / "checkpoints").newest()
     assert int(newest.name.removeprefix("step-")) % 13, "it was to stop within an epoch"
 

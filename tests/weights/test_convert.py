@@ -523,3 +523,39 @@ def test_read_checkpoint_takes_what_training_scripts_write(tmp_path):
     assert read_checkpoint(tmp_path / "a.pth") == content
     save_file(state_of(rich_vit()), tmp_path / "b.bin")  # the content counts, not the name
     assert read_checkpoint(tmp_path / "b.bin").keys() == load_file(tmp_path / "b.bin").keys()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"model": s},
+        lambda s: {"model": {f"teacher.backbone.{k}": v for k, v in s.items()}},
+        lambda s: {"model": {f"{b}.backbone.{k}": v for b in ("student", "teacher") for k, v in s.items()}},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+        lambda s: {f"model.{k}": v for k, v in s.items()},
+        lambda s: {f"encoder.{k}": v for k, v in s.items()} | {"decoder.weight": torch.zeros(2)},
+        lambda s: {"backbone": s},
+        lambda s: {"epoch": 3, "state_dict": {"model": {f"module.{k}": v for k, v in s.items()}}},
+    ],
+)
+def test_wrappings_of_tools_are_taken_off(tmp_path, wrap):
+    vit = varied(small_vit())
+    state = {name: torch.from_numpy(array) for name, array in to_state(encoder_names(vit)).items()}
+    torch.save(wrap(state), tmp_path / "a.pth")
+    assert same_weights(from_pretrained(tmp_path / "a.pth", num_heads=vit.num_heads), vit)
+
+
+def test_what_is_in_an_unknown_file_is_named_with_what_it_lies_in(tmp_path):
+    torch.save({"model": {"inner": {"conv1.weight": torch.zeros(2)}}, "epoch": 1}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="the file has model › inner › conv1.weight, epoch"):
+        from_pretrained(tmp_path / "a.pth")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    state = {name: torch.from_numpy(array) for name, array in to_state(encoder_names(small_vit())).items()}
+    state["norm.bias"][3] = float("nan")
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"norm.bias holds NaN or infinity, as 1 of \d+ weights do"):
+        convert(tmp_path / "a.pth", tmp_path / "out", num_heads=3)
+    assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -169,3 +170,49 @@ def test_embed_takes_what_the_onnx_encoder_takes(tmp_path):
     np.testing.assert_allclose(encoder.embed(image for image in images), expected, atol=1e-6)
     np.testing.assert_allclose(encoder.embed(list(images)), expected, atol=1e-6)
     assert encoder.embed([]).shape == (0, 24)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EfficientNetB0",
+        "ConvNeXtTiny",
+        "MobileNetV2",
+        "MobileNetV3Small",
+        "DenseNet121",
+        "Xception",
+        "ResNet50V2",
+        "VGG16",
+        "InceptionV3",
+        "EfficientNetV2B0",
+    ],
+)
+def test_every_family_of_keras_applications_comes_back(tmp_path, name):
+    """Also in a process that has made the same architecture before, which numbers its layers on.
+
+    NASNet is missing: Keras does not build it on torch.
+    """
+    make = getattr(keras.applications, name)
+    make(weights=None, include_top=False, pooling="avg")
+    model = make(weights=None, include_top=False, pooling="avg")
+    save_pretrained(model, tmp_path)
+    again = from_pretrained(tmp_path)
+    pixels = np.random.default_rng(0).random((1, 224, 224, 3), "float32")
+    np.testing.assert_array_equal(again.predict_on_batch(pixels), model.predict_on_batch(pixels))
+
+
+def test_a_model_that_does_not_come_back_is_not_written(tmp_path):
+    class Mine(keras.layers.Layer):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, x):
+            return x * self.factor
+
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, Mine(2.0)(keras.layers.GlobalAveragePooling2D()(inputs)))
+    with pytest.raises(ValueError, match="cannot be saved, as it does not come back .* get_config"):
+        save_pretrained(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -26,6 +26,10 @@ class Terminated(SystemExit):
         return self.message
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C was pressed and the run has saved."""
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Every so many steps and after every epoch, writes the whole training state; after epochs also the encoder.
 
@@ -34,8 +38,9 @@ class Checkpoint(keras.callbacks.Callback):
     `memssl_keras.training.checkpoints`.
     `config.json` and `model.safetensors` are the teacher's encoder, as `from_pretrained` reads it.
 
-    Of several processes the main one writes. Within `with checkpoint.watching():` SIGTERM lets the step end,
-    saves, and raises `Terminated`; in all processes, whichever of them it reached.
+    Of several processes the main one writes. Within `with checkpoint.watching():` SIGTERM and Ctrl-C let the step end,
+    save, and raise `Terminated` or `Interrupted`; in all processes, whichever of them it reached. A second Ctrl-C ends
+    at once.
 
     Args:
         folder: Folder of the run.
@@ -51,7 +56,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.store = Checkpoints(self.folder / "checkpoints", keep)
         self.epoch = self.batch = 0
         self.saved = None
-        self.asked_to_end = False
+        self.asked_to_end = 0  # the signal's number
 
     @property
     def metrics(self):
@@ -79,7 +84,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch, self.batch = epoch, batch
 
     def watching(self):
-        """Context in which SIGTERM ends the training after a step, saved."""
+        """Context in which SIGTERM and Ctrl-C end the training after a step, saved."""
         return _Watch(self)
 
     def _save(self):
@@ -101,15 +106,14 @@ class Checkpoint(keras.callbacks.Callback):
         self.store.save(self.model.step, write)
 
     def _end(self):
-        raise Terminated(
-            f"asked to end: saved at step {self.model.step}, the same command goes on from there"
-        )
+        kind = Interrupted if self.asked_to_end == signal.SIGINT else Terminated
+        raise kind(f"asked to end: saved at step {self.model.step}, the same command resumes there")
 
     def on_train_batch_end(self, batch, logs=None):
         self.batch += 1
         if self.batch == self.params["steps"]:
             return  # the end of the epoch is saved instead, with its metrics
-        ending = distributed.any_of(self.asked_to_end)
+        ending = distributed.any_of(bool(self.asked_to_end))
         # Steps that overflow in float16 do not count, and would save the same step again.
         due = self.model.step % self.every == 0 and self.model.step != self.saved
         if ending or due:
@@ -123,7 +127,7 @@ class Checkpoint(keras.callbacks.Callback):
         if distributed.is_main():
             write_encoder(self.model.encoder, self.folder)
         self._save()
-        if distributed.any_of(self.asked_to_end) and self.epoch < self.params["epochs"]:
+        if distributed.any_of(bool(self.asked_to_end)) and self.epoch < self.params["epochs"]:
             self._end()
 
 
@@ -138,22 +142,25 @@ def environment():
 
 
 class _Watch:
-    """Context manager that turns SIGTERM into a wish that the checkpoint callback fulfils."""
+    """Context manager that turns SIGTERM and Ctrl-C into a wish that the checkpoint callback fulfils."""
 
     def __init__(self, checkpoint):
         self.checkpoint = checkpoint
 
     def __enter__(self):
         def ask(number, frame):
-            self.checkpoint.asked_to_end = True
+            if self.checkpoint.asked_to_end and number == signal.SIGINT:
+                raise KeyboardInterrupt  # pressed twice: at once, unsaved
+            self.checkpoint.asked_to_end = number
 
         # Python handles signals in its main thread alone.
-        self.in_main = threading.current_thread() is threading.main_thread()
-        self.before = signal.signal(signal.SIGTERM, ask) if self.in_main else None
+        in_main = threading.current_thread() is threading.main_thread()
+        signals = (signal.SIGTERM, signal.SIGINT) if in_main else ()
+        self.before = {number: signal.signal(number, ask) for number in signals}
 
     def __exit__(self, *_):
-        if self.in_main:
-            signal.signal(signal.SIGTERM, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 class MetricsTable(keras.callbacks.Callback):
