@@ -76,6 +76,47 @@ class Whitening(layers.Layer):
         scales, rest = ((x + added) ** (-power / 2) for x in (variances[: self.rank], np.array([rest])))
         self.set_weights([features.mean(0), axes[:, : self.rank], scales, *([] if self.reduce else [rest])])
 
+    def fit_groups(self, features, groups, shrinkage=0.03):
+        """Take the directions in which groups differ, by linear discriminant analysis; for reduced features.
+
+        What differs within groups, such as colours where a group holds one thing in several colours, is made white
+        first. Of what differs then, the `rank` strongest axes are kept, each by the root of the share of its variance
+        that lies between groups. Groups are labels, if weak ones: who uses this has to say so.
+
+        Args:
+            features: `(N, D)`, as an encoder gives them.
+            groups: What each shows, `(N,)`; some of two pictures or more.
+            shrinkage: What is added to every variance within groups, as a share of their mean; above 0.
+
+        Raises:
+            ValueError: for features that are not reduced, a shrinkage that is not above 0, or groups that do not fit.
+
+        References:
+            Fisher, The Use of Multiple Measurements in Taxonomic Problems, Annals of Eugenics 1936.
+        """
+        if not self.reduce:
+            raise ValueError("reduce=False: expected a layer with reduce=True, which keeps no other axes")
+        if not shrinkage > 0:
+            raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.03")
+        features = np.asarray(features, np.float64)
+        _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(groups) != len(features) or len(counts) == len(groups) or len(counts) < 2:
+            raise ValueError(
+                f"groups: got {len(counts)} groups of {len(groups)} for {len(features)} features; expected one for "
+                "each feature, two groups or more, some of two or more"
+            )
+        mean, sums = features.mean(0), np.zeros((len(counts), features.shape[1]))
+        np.add.at(sums, groups, features)
+        apart = features - (sums / counts[:, None])[groups]
+        variances, axes = np.linalg.eigh(apart.T @ apart / (len(groups) - len(counts)))
+        variances = np.maximum(variances, 0)
+        white = axes * (variances + shrinkage * variances.mean()) ** -0.5
+        total, turned = np.linalg.eigh(np.cov((features - mean) @ white, rowvar=False))
+        total, turned = total[::-1][: self.rank], turned[:, ::-1][:, : self.rank]
+        kernel = white @ turned * np.sqrt(np.maximum(1 - 1 / total, 1e-3))
+        lengths = np.linalg.norm(kernel, axis=0)
+        self.set_weights([mean, kernel / lengths, lengths])
+
     def undone(self, kernel):
         """What `kernel` `(D, …)`, applied to features, becomes when it is applied to white ones; float64.
 

@@ -101,6 +101,32 @@ def test_a_model_with_reduced_features_is_saved_and_opened(tmp_path):
 
 
 @pytest.mark.numeric
+def test_directions_in_which_groups_differ():
+    """Of two strong directions that pictures of one group differ in and two weak ones that groups do, these stay."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(100), 5)
+    mixing = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    sources = rng.normal(size=(500, 6)) * [10, 10, 0.1, 0.1, 0.1, 0.1]
+    sources[:, 2:4] += rng.normal(size=(100, 2))[groups]
+    features = (sources @ mixing + 2).astype("float32")
+    layer = Whitening(2, reduce=True)
+    layer.build((None, 6))
+    layer.fit_groups(features, groups, 1e-6)
+    found = layer(features).numpy()
+    fits = [np.linalg.lstsq(np.c_[found, np.ones(500)], sources[:, i], rcond=None)[1] for i in range(6)]
+    left = np.array([float(fit[0]) for fit in fits]) / ((sources - sources.mean(0)) ** 2).sum(0)
+    assert (left[2:4] < 0.05).all() and (left[:2] > 0.9).all()  # what is not explained
+    nearest = lambda x: np.argsort(((x[:, None] - x[None]) ** 2).sum(-1), 1)[:, 1]  # noqa: E731
+    right = [np.mean(groups[nearest(x)] == groups) for x in (found, features)]
+    assert right[0] > right[1] + 0.3
+    for wrong in (groups[:-1], np.arange(500), np.zeros(500)):
+        with pytest.raises(ValueError, match="groups: got"):
+            layer.fit_groups(features, wrong)
+    with pytest.raises(ValueError, match="reduce=False"):
+        fitted(features, 6, 0.1).fit_groups(features, groups)
+
+
+@pytest.mark.numeric
 @pytest.mark.parametrize("rank", [2, 6])
 def test_a_kernel_undoes_it(rank):
     features, kernel = uneven(), np.random.default_rng(1).normal(size=(6, 4))

@@ -1,0 +1,93 @@
+"""From a run of `resnet12_icons` to the folder of `massl_resnet12.icons`.
+
+    python zoo/experiments/icons_ship.py RUN .data/icons/train.parquet OUT
+
+takes the teacher's encoder of the last checkpoint, features of the last two stages, and fits a last linear layer that
+keeps 512 directions: those in which names differ, among pictures of the same name drawn by several training sets, each
+once as it is and once as on a screen, in other colours, small, through JPEG. Names are weak labels. No set that is held
+out is read.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from memssl_keras import get_recipe, save_pretrained
+from memssl_keras.data import drawings
+from memssl_keras.images import read_image
+from memssl_keras.training.checkpoints import Checkpoints
+from memssl_keras.training.whiten import raw_features
+
+SIDES = (16, 48)
+
+
+def chosen(rows, most, each=6, seed=0):
+    """Rows whose name two sets or more draw, up to `each` of a name, and their names."""
+    rng, members = np.random.default_rng(seed), collections.defaultdict(list)
+    for i, row in enumerate(rows):
+        if row["group"]:
+            members[row["group"]].append(i)
+    names = sorted(name for name, own in members.items() if len({rows[i]["set"] for i in own}) > 1)
+    picked = [(i, name) for name in rng.permutation(names) for i in rng.permutation(members[name])[:each]]
+    return [rows[i]["image"]["bytes"] for i, _ in picked[:most]], [name for _, name in picked[:most]]
+
+
+def shown(png, rng):
+    """A drawing in other colours where it has none, at a small size, through JPEG."""
+    picture = read_image(png)
+    if drawings.is_grey(picture) and rng.random() < 0.8:
+        picture = drawings.recolour(picture, rng)
+    side, longest = int(rng.integers(SIDES[0], SIDES[1] + 1)), max(picture.shape[:2])
+    size = [max(1, length * side // longest) for length in picture.shape[1::-1]]
+    return drawings.jpeg(
+        np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX)), rng, (60, 95)
+    )
+
+
+def encoder_of(run):
+    """The teacher's encoder of a run's last checkpoint."""
+    model = get_recipe("resnet12_icons").build()
+    model.load_weights(Checkpoints(run / "checkpoints").newest() / "model.keras")
+    return model.teacher.encoder
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("train", type=pathlib.Path, help="The Parquet file that it was trained on.")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--pictures", type=int, default=12_000)
+    parser.add_argument("--rank", type=int, default=512)
+    parser.add_argument("--shrinkage", type=float, default=0.03)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, rng = (
+        pq.read_table(args.train, columns=["image", "group", "set"]).to_pylist(),
+        np.random.default_rng(0),
+    )
+    pictures, names = chosen(rows, args.pictures)
+    trained = encoder_of(args.run)
+    raw = trained.extended(pooling_grid=(0, 3, 3))
+    features = [raw_features(raw, pictures), raw_features(raw, (shown(png, rng) for png in pictures))]
+    encoder = trained.extended(pooling_grid=(0, 3, 3), whitening={"rank": args.rank, "reduce": True})
+    layer = encoder.get_layer("whitening")
+    layer.fit_groups(np.concatenate(features), names * 2, args.shrinkage)
+    encoder.set_weights([*raw.get_weights(), *layer.get_weights()])
+    save_pretrained(encoder, args.out, half=True)
+    print(
+        f"{args.out}: {len(pictures):,} pictures of {len(set(names)):,} names, {encoder.embed_dim} numbers a picture"
+    )
+
+
+if __name__ == "__main__":
+    main()
