@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import pathlib
 import signal
 import time
@@ -231,7 +232,12 @@ class _Batches(DataLoader):
     """
 
     waited = 0.0  # seconds, over all loaders of the process
-    unreadable = None
+    unreadable = ended = None
+
+    def end(self):
+        """Let the workers go when they are asked to."""
+        if self.ended:
+            self.ended.set()
 
     def __iter__(self):
         start = time.perf_counter()
@@ -248,19 +254,20 @@ def seconds_waited():
     return _Batches.waited
 
 
-def _start_worker(_):
+def _start_worker(ended, _):
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+    def end(number, frame):
+        if ended.is_set():
+            os._exit(0)
+
     # What asks a whole group of processes to end asks the workers too: they stay for the step that is saved, however
-    # long it takes, and go with the loader, which asks once more.
+    # long it takes, until the training has ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stay)
-
-
-def _stay(number, frame):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, end)
 
 
 def view_loader(
@@ -321,16 +328,17 @@ def view_loader(
     else:
         data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed, unreadable.limit)
         order = _Order(length, *place)
+    ended = torch.multiprocessing.Event()
     loader = _Batches(
         data,
         batch_sampler=order,
         collate_fn=_collate,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=functools.partial(_start_worker, ended),
         pin_memory=torch.cuda.is_available(),
     )
-    loader.unreadable = unreadable
+    loader.unreadable, loader.ended = unreadable, ended
     return loader
 
 

@@ -246,7 +246,9 @@ class MaSSL(keras.Model):
             self._let_teacher_learn(False)
             try:
                 return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
-            finally:  # the model may outlive the group
+            finally:
+                loader.end()
+                # The model may outlive the group.
                 self._parallel = distributed.Parallel(self.student)
                 self._let_teacher_learn(True)
 
