@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from memssl_keras.data.batches import Batches, to_uint8, yields_batches
 from memssl_keras.data.columns import Column
-from memssl_keras.data.huggingface import Stream, is_stream
+from memssl_keras.data.huggingface import Stream, is_stream, open_data
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.data.unreadable import Unreadable
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
@@ -304,7 +305,9 @@ def view_loader(
             does not divide.
     """
     views = views or MultiCrop()
-    if isinstance(x, DataLoader):
+    if yields_batches(x):
+        x = Batches(x)
+    if isinstance(x, DataLoader | Batches):
         sized = hasattr(x.dataset, "__len__")
         return _Batches((_SizedLoaderViews if sized else _LoaderViews)(x, views, seed), batch_size=None)
     images = _as_images(x)
@@ -351,9 +354,9 @@ def _are_views(x):
 
 def _as_images(x):
     if isinstance(x, (np.ndarray, torch.Tensor)):
-        if x.ndim != 4 or x.shape[-1] != 3 or str(x.dtype).split(".")[-1] != "uint8":
-            raise ValueError(f"x is {x.dtype} {tuple(x.shape)}: expected images (N, H, W, 3) uint8")
-        return x.numpy() if isinstance(x, torch.Tensor) else x
+        return to_uint8(x.numpy() if isinstance(x, torch.Tensor) else x)
+    if isinstance(x, (str, pathlib.Path)):
+        return open_data(x)
     if isinstance(x, (list, tuple)):
         return list(x)
     if isinstance(x, (ImageSource, Column, Stream)):
