@@ -108,6 +108,11 @@ unit (float[batch, {width}] pooler_output) => (float[batch, {width}] embedding)
 
 def preprocessing_graph(preprocessing, opset=18, ir=10):
     """The graph of a `Preprocessing`: `image` `(N, H, W, 3)` uint8 → `pixel_values` `(N, 3, S, S)` float32."""
+    if preprocessing.trim is not None:
+        raise ValueError(
+            f"trim={preprocessing.trim}: cutting margins away cannot be put into the graph; expected a model without "
+            "it, or pictures preprocessed outside"
+        )
     kernel = {"bicubic": _BICUBIC, "bilinear": _BILINEAR}[preprocessing.interpolation]
     size = preprocessing.image_size
     numbers = lambda values: ", ".join(f"{float(v):.9f}" for v in values)  # noqa: E731

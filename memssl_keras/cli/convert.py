@@ -77,6 +77,17 @@ def convert(
             help="With --white: what is added to every variance, as a share of their mean; 0.1 by default."
         ),
     ] = None,
+    power: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="With --white: how far; 1 by default, 0.5 where few labelled pictures have to do.",
+        ),
+    ] = None,
+    reduce: Annotated[
+        bool, typer.Option("--reduce", help="With --white: features of RANK numbers, for smaller indexes.")
+    ] = False,
     revision: Revision = None,
     token: Token = None,
 ):
@@ -95,7 +106,9 @@ def convert(
         from memssl_keras.conversion import convert as run
         from memssl_keras.zoo.card import write_card
 
-        options = _white_options(white, pooling_grid, rank=rank, shrinkage=shrinkage)
+        options = _white_options(
+            white, pooling_grid, rank=rank, shrinkage=shrinkage, power=power, reduce=reduce or None
+        )
         found = _open_memory(source, memory, memory_credits, memory_split, memory_column)
         model, facts = _whitened(source, out, white, found, options)
         if found and model:
@@ -125,7 +138,9 @@ def _white_options(white, pooling_grid, **numbers):
     given = {name: number for name, number in numbers.items() if number is not None}
     if white is None:
         if pooling_grid or given:
-            raise ValueError("--pooling-grid, --rank and --shrinkage: expected only with --white")
+            raise ValueError(
+                "--pooling-grid, --rank, --shrinkage, --power and --reduce: expected only with --white"
+            )
         return {}
     try:
         grids = pooling_grid and tuple(int(number) for number in pooling_grid.split(","))
@@ -133,7 +148,7 @@ def _white_options(white, pooling_grid, **numbers):
         raise ValueError(
             f"--pooling-grid={pooling_grid}: expected whole numbers with commas, such as 0,3,3"
         ) from None
-    return {"pooling_grid": grids, "shrinkage": 0.1, "rank": 256} | given
+    return {"pooling_grid": grids, "shrinkage": 0.1, "rank": 256, "power": 1.0, "reduce": False} | given
 
 
 def _whitened(run, out, data, found, options, most=10_000):
@@ -155,8 +170,10 @@ def _whitened(run, out, data, found, options, most=10_000):
     said = (
         f"After training, PCA whitening was fitted as a last linear layer, over {len(rows):,} of "
         f"{len(images):,} pictures without labels (shrinkage {options['shrinkage']}, rank "
-        f"{options['rank']})."
+        f"{options['rank']}, power {options['power']})."
     )
+    if options["reduce"]:
+        said += f" Features are reduced to its {white.encoder.embed_dim} axes."
     if grid := options["pooling_grid"]:
         grids = [f"a {n} × {n} grid of the map of stage {stage + 1}" for stage, n in enumerate(grid) if n]
         said += f" They are means over {', '.join(reversed(grids))}."

@@ -67,6 +67,20 @@ def pretrain(
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
     ] = 500,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that says which pictures show one thing: they may be views of each other. It is a weak label."
+        ),
+    ] = None,
+    pairs: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group."),
+    ] = 0.5,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Trained encoder whose weights the run begins with; it has to fit the recipe's."),
+    ] = None,
     max_unreadable: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of the images that may be unreadable; see unreadable.csv."),
@@ -108,6 +122,12 @@ def pretrain(
             images_per_epoch=images_per_epoch,
             shuffle_buffer=shuffle_buffer,
         )
+        if group:
+            from memssl_keras.data.pairs import Paired
+            from memssl_keras.data.sources import column_of, open_source
+
+            groups = column_of(open_source(data, split=split, column=column), group)
+            images = Paired(images, groups, pairs)
         judged = open_classes(labelled, label) if labelled else None
         import torch
 
@@ -131,6 +151,11 @@ def pretrain(
         kind = "images of a stream" if streaming else "images"
         epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
         say(f"{recipe}: {len(images):,} {kind}, {epochs} of {steps} steps")
+        trained = None
+        if start:
+            from memssl_keras.pretrained import from_pretrained
+
+            trained = from_pretrained(start)
         progress = RunProgress(console, say)
         observers = [OnlineKNN.of(judged, every=knn_every, k=knn_k)] if labelled else []
         if tensorboard and main:
@@ -138,7 +163,7 @@ def pretrain(
 
             observers.append(TensorBoard(out / "tensorboard"))
         options = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
-        options |= {"allow_changed": allow_changed, "say": say}
+        options |= {"start": trained, "allow_changed": allow_changed, "say": say}
         if main:
             observers.append(progress)
         try:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from memssl_keras.data.batches import Batches, to_uint8, yields_batches
 from memssl_keras.data.columns import Column
 from memssl_keras.data.huggingface import Stream, is_stream, open_data
+from memssl_keras.data.pairs import Paired
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.data.unreadable import Unreadable
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
@@ -135,6 +136,31 @@ class _ViewsOfImages(Dataset):
             return self.images.name(index)
         image = self.images[index]
         return str(image) if isinstance(image, (str, pathlib.Path)) else f"image {index}"
+
+
+class _ViewsOfPairs(_ViewsOfImages):
+    """The same where the views after global view 1 may be of another image of the group.
+
+    An image that takes the place of an unreadable one has no partner; an unreadable partner has the image itself in
+    its place.
+    """
+
+    def __getitem__(self, key):
+        epoch, index = key
+        rng = _generator(self.seed, epoch, index)
+        picture, reasons = self._read(range(index, index + len(self)), self.most)
+        if picture is None:
+            return None, reasons
+        partner = None if reasons else self.images.partner(index, rng)
+        other = None
+        if partner is not None:
+            other, reasons = self._read([partner], 0)
+        return self.views(picture, rng, other), reasons
+
+    def _read(self, places, most):
+        places = (i % len(self) for i in places)
+        images = ((self.images[i], functools.partial(self.name, i)) for i in places)
+        return _first_readable(images, most, lambda picture: picture)
 
 
 class _ViewsOfStream(Dataset):
@@ -329,7 +355,8 @@ def view_loader(
     if isinstance(images, Stream):
         data, order = _ViewsOfStream(length, views, seed), _StreamOrder(images, *place)
     else:
-        data = _ReadyViews(images) if ready else _ViewsOfImages(images, views, seed, unreadable.limit)
+        of_images = _ViewsOfPairs if isinstance(images, Paired) else _ViewsOfImages
+        data = _ReadyViews(images) if ready else of_images(images, views, seed, unreadable.limit)
         order = _Order(length, *place)
     ended = torch.multiprocessing.Event()
     loader = _Batches(
@@ -359,7 +386,7 @@ def _as_images(x):
         return open_data(x)
     if isinstance(x, (list, tuple)):
         return list(x)
-    if isinstance(x, (ImageSource, Column, Stream)):
+    if isinstance(x, (ImageSource, Column, Stream, Paired)):
         return x
     if is_stream(x):
         raise ValueError(

@@ -15,6 +15,7 @@ import math
 import cv2
 import numpy as np
 
+from memssl_keras.data import drawings
 from memssl_keras.data.augmentations import color_jitter, gaussian_blur, resize, solarize, uniform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -55,6 +56,17 @@ class MultiCrop:
         blur: Probability of Gaussian blur on global view 1, global view 2 and local views.
         blur_sigma: Range of its standard deviation in pixels of the view.
         solarize: Probability of solarize on global view 2.
+        recolour: Probability that a view of a picture in greys gets two random colours for black and white. This and
+            all that follows is for drawings, off unless asked for, and takes no draw from `rng` where it is off.
+        invert: Probability that every value v becomes 255 − v.
+        stroke: Probability that lines become thicker or thinner before the view is cut.
+        pad: Probability that the picture is put on a larger ground before the view is cut.
+        pad_share: Range of what that adds to height and width, as a share.
+        rotate: Largest turn of a view, in degrees either way.
+        small: Probability that a view is drawn smaller and scaled up again.
+        small_share: Range of its side then, as a share.
+        jpeg: Probability that a view goes through JPEG.
+        jpeg_quality: Range of its quality then.
 
     Raises:
         ValueError: where a size or count is too small, or a scale or probability is outside its range.
@@ -80,6 +92,16 @@ class MultiCrop:
     blur: tuple = (1.0, 0.1, 0.5)
     blur_sigma: tuple = (0.1, 2.0)
     solarize: float = 0.2
+    recolour: float = 0.0
+    invert: float = 0.0
+    stroke: float = 0.0
+    pad: float = 0.0
+    pad_share: tuple = (0.0, 0.6)
+    rotate: float = 0.0
+    small: float = 0.0
+    small_share: tuple = (0.3, 0.9)
+    jpeg: float = 0.0
+    jpeg_quality: tuple = (40, 95)
 
     def __post_init__(self):
         for name in ("global_size", "local_size"):
@@ -106,26 +128,68 @@ class MultiCrop:
                 f"jitter_strength={self.jitter_strength}: expected brightness, contrast and saturation in 0 … 1 "
                 "and hue in 0 … 0.5"
             )
-        chances = {"flip": self.flip, "jitter": self.jitter, "grey": self.grey, "solarize": self.solarize}
+        self._check_drawings()
+        plain = ("flip", "jitter", "grey", "solarize", "recolour", "invert", "stroke", "pad", "small", "jpeg")
+        chances = {name: getattr(self, name) for name in plain}
         for name, chance in [*chances.items(), *(("blur", chance) for chance in self.blur)]:
             if not 0 <= chance <= 1:
                 raise ValueError(f"{name}: {chance} is not a probability in 0 … 1")
+
+    def _check_drawings(self):
+        if not 0 <= self.rotate <= 180:
+            raise ValueError(f"rotate={self.rotate}: expected degrees in 0 … 180")
+        for name, least, most in (("pad_share", 0, 10), ("small_share", 0, 1), ("jpeg_quality", 1, 100)):
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most or not high:
+                raise ValueError(
+                    f"{name}={(low, high)}: expected {least} ≤ low ≤ high ≤ {most}, high above 0"
+                )
 
     @property
     def count(self):
         """Number V of views."""
         return 2 + self.local_views
 
-    def __call__(self, image, rng):
+    def __call__(self, image, rng, other=None):
         """The V views of `image` `(H, W, 3)` uint8, as uint8 arrays: two global ones first.
 
         Args:
             image: Array as `memssl_keras.images.read_image` gives it.
             rng: A `numpy.random.Generator`; the same state gives the same views.
+            other: Another picture of the same thing, from which the views after global view 1 are cut.
         """
-        image = np.require(image, requirements=("C", "W"))  # what torch takes; a copy only where it is not
-        sizes = [self.global_size] * 2 + [self.local_size] * self.local_views
-        return [self._view(image, i, size, rng) for i, size in enumerate(sizes)]
+        pictures = [
+            np.require(x, requirements=("C", "W")) for x in (image, other) if x is not None
+        ]  # as torch asks
+        grey = [bool(self.recolour) and drawings.is_grey(picture) for picture in pictures]
+        views = []
+        for i, size in enumerate([self.global_size] * 2 + [self.local_size] * self.local_views):
+            which = 0 if i == 0 else -1
+            view = self._view(self._prepared(pictures[which], rng), i, size, rng)
+            views.append(self._shown(view, grey[which], rng))
+        return views
+
+    def _prepared(self, image, rng):
+        """The picture before a view is cut from it."""
+        if self.stroke and rng.random() < self.stroke:
+            image = drawings.stroke(image, rng)
+        if self.pad and rng.random() < self.pad:
+            image = drawings.pad(image, rng, self.pad_share)
+        return image
+
+    def _shown(self, view, grey, rng):
+        """A view as a screen or a file may show it; `grey` says whether its picture has no colours."""
+        if self.rotate:
+            view = drawings.rotate(view, rng, self.rotate)
+        if grey and rng.random() < self.recolour:
+            view = drawings.recolour(view, rng)
+        if self.invert and rng.random() < self.invert:
+            view = cv2.bitwise_not(view)
+        if self.small and rng.random() < self.small:
+            view = drawings.small(view, rng, self.small_share)
+        if self.jpeg and rng.random() < self.jpeg:
+            view = drawings.jpeg(view, rng, self.jpeg_quality)
+        return view
 
     def _view(self, image, index, size, rng):
         scale = self.global_scale if index < 2 else self.local_scale

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from memssl_keras.images.read import open_picture
+from memssl_keras.images.trim import trimmed
 
 _LONGEST = 4  # sides as many times the shortest one are still resized whole, as other libraries do it
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -30,6 +31,8 @@ class Preprocessing:
         mean: per channel (red, green, blue), on the scale [0, 1].
         std: likewise; greater than zero.
         squash: resize to `image_size` × `image_size` without regard to the shape; `resize_size` is then the same.
+        trim: of drawings, cut the margin away before all else and leave this much, as a share of the drawing's longer
+            side in 0 … 1; None leaves pictures as they are. See `memssl_keras.images.trim`.
 
     Raises:
         ValueError: a value is of the wrong type or out of range.
@@ -48,6 +51,7 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     squash: bool = False
+    trim: float | None = None
 
     def __post_init__(self):
         for key in ("image_size", "resize_size"):
@@ -68,6 +72,9 @@ class Preprocessing:
             raise ValueError(f"std: got {self.std}; expected numbers greater than 0")
         if not isinstance(self.squash, bool):
             raise ValueError(f"squash: got {self.squash!r}; expected true or false")
+        numeric = isinstance(self.trim, (int, float)) and not isinstance(self.trim, bool)
+        if self.trim is not None and not (numeric and 0 <= self.trim <= 1):
+            raise ValueError(f"trim: got {self.trim!r}; expected a share in 0 … 1, or null")
         if self.squash and self.resize_size != self.image_size:
             raise ValueError(
                 f"resize_size: got {self.resize_size}; with squash expected image_size ({self.image_size})"
@@ -76,11 +83,13 @@ class Preprocessing:
     def to_dict(self) -> dict:
         """Return the settings as plain JSON values, as they stand in a model's `config.json`.
 
-        `squash` is left out where it is false, as `from_dict` has it.
+        `squash` is left out where it is false and `trim` where it is None, as `from_dict` has them.
         """
         settings = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
         if not self.squash:
             del settings["squash"]
+        if self.trim is None:
+            del settings["trim"]
         return settings
 
     @classmethod
@@ -94,7 +103,7 @@ class Preprocessing:
         expected = f"expected {', '.join(keys)}"
         if not isinstance(settings, dict):
             raise ValueError(f"preprocessing: got {settings!r}; {expected}")
-        if missing := [key for key in keys if key not in settings and key != "squash"]:
+        if missing := [key for key in keys if key not in settings and key not in ("squash", "trim")]:
             raise ValueError(f"preprocessing: {', '.join(missing)} missing; {expected}")
         if unknown := [str(key) for key in settings if key not in keys]:
             raise ValueError(f"preprocessing: unknown {', '.join(unknown)}; {expected}")
@@ -115,7 +124,11 @@ class Preprocessing:
         Raises:
             ImageError: the image cannot be read.
         """
+        # How much of a picture is margin is not known before it is decoded.
+        scaled_decoding = scaled_decoding and self.trim is None
         picture = open_picture(image, 2 * self.resize_size if scaled_decoding else None)
+        if self.trim is not None:
+            picture = trimmed(picture, self.trim)
         pixels = np.asarray(self._resize_and_crop(picture), np.float32)
         return (pixels / 255 - np.float32(self.mean)) / np.float32(self.std)
 

@@ -7,10 +7,12 @@ import pathlib
 import keras
 import torch
 
+from memssl_keras.data.pairs import Paired
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
+from memssl_keras.training.start import fingerprint, start_from
 
 RUN = "run.json"
 
@@ -22,7 +24,8 @@ class SettingsChanged(ValueError):
 def _settings(recipe, images, seed):
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
     del plain["purpose"]  # words, which may be said better
-    return {**plain, "images": len(images), "seed": seed}
+    pairs = {"pairs": images.settings} if isinstance(images, Paired) else {}
+    return {**plain, "images": len(images), "seed": seed, **pairs}
 
 
 def warnings_before(recipe, images: int) -> list[str]:
@@ -80,6 +83,7 @@ def pretrain(
     images,
     folder,
     *,
+    start=None,
     seed=0,
     workers=0,
     checkpoint_every=500,
@@ -100,6 +104,8 @@ def pretrain(
         images: What `MaSSL.fit` takes as images.
         folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
             `unreadable.csv` where images could not be read.
+        start: A trained encoder whose weights the recipe's encoder starts with; an interrupted run is resumed from
+            its checkpoint all the same.
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
@@ -128,6 +134,7 @@ def pretrain(
         "allow_changed": allow_changed,
         "callbacks": callbacks,
         "say": say,
+        "start": start,
     }
     distributed.join()
     folder = pathlib.Path(folder)
@@ -150,17 +157,19 @@ def _pretrain(
     allow_changed,
     callbacks,
     say,
+    start,
 ):
     main = distributed.is_main()
     say = say if main else lambda line: None
     checkpoint = Checkpoint(folder, checkpoint_every)
-    settings = _settings(recipe, images, seed)
+    settings = _settings(recipe, images, seed) | ({"start": fingerprint(start)} if start else {})
     distributed.check_same("settings", settings)
     # The main process alone reads and writes the folder; the others need not see it.
     newest, changes = distributed.from_main(lambda: _find_run(checkpoint, settings, allow_changed, say))
 
     keras.utils.set_random_seed(seed)
-    model, schedules = recipe.build(seed=seed), recipe.schedules()
+    encoder = start_from(recipe.build_encoder(), start) if start and not newest else None
+    model, schedules = recipe.build(encoder, seed=seed), recipe.schedules()
     epoch = batch = 0
     if newest:
         state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))

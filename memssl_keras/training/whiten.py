@@ -12,7 +12,9 @@ from memssl_keras.training.massl import MaSSL
 LAYER = "whitening"
 
 
-def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256, pooling_grid=None):
+def whiten(
+    model, images, shrinkage=0.1, rank=256, batch_size=256, pooling_grid=None, power=1.0, reduce=False
+):
     """The same `MaSSL` with white features: a last layer `Whitening` in its encoders, which its heads undo.
 
     Embeddings, memory and loss stay as they were, up to rounding; what changes is the feature that the encoder gives,
@@ -27,6 +29,9 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256, pooling_grid=
         batch_size: Images per forward pass.
         pooling_grid: Of a `ResNet`, a number for each stage, as `ResNet` takes them: features from the maps of earlier
             stages, which say more of colours and edges, as well.
+        power: See `Whitening.fit`.
+        reduce: Features of `rank` numbers. What the head is given then lacks the other axes, so that embeddings are
+            not quite those from before.
 
     Returns:
         A new `MaSSL`, not compiled.
@@ -40,10 +45,10 @@ def whiten(model, images, shrinkage=0.1, rank=256, batch_size=256, pooling_grid=
         Large-Dimensional Covariance Matrices, Journal of Multivariate Analysis 2004, for shrinkage.
     """
     raw = model.encoder.extended(pooling_grid=pooling_grid)
-    settings = {"rank": min(rank, raw.embed_dim)}
+    settings = {"rank": min(rank, raw.embed_dim)} | ({"reduce": True} if reduce else {})
     whitened = MaSSL(raw.extended(whitening=settings), **_settings(model))
     layer = _whitening_of(whitened.encoder)
-    layer.fit(raw_features(raw, images, batch_size), shrinkage)
+    layer.fit(raw_features(raw, images, batch_size), shrinkage, power)
     mean = layer.get_weights()[0]
     for name in ("student", "teacher"):
         before, after = getattr(model, name), getattr(whitened, name)

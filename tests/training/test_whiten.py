@@ -60,6 +60,47 @@ def test_features_become_white():
 
 
 @pytest.mark.numeric
+def test_reduced_features_are_the_strongest_axes_of_white_ones():
+    features = uneven()
+    layer = Whitening(3, reduce=True)
+    layer.build((None, 6))
+    layer.fit(features, 1e-9)
+    reduced = layer(features).numpy()
+    assert reduced.shape == (400, 3) == layer.compute_output_shape((400, 6))
+    np.testing.assert_allclose(np.cov(reduced, rowvar=False), np.eye(3), atol=1e-2)
+    axes = np.linalg.eigh(np.cov(features, rowvar=False))[1][:, :2:-1]
+    along = (features - features.mean(0)) @ axes
+    correlation = np.abs([np.corrcoef(a, b)[0, 1] for a, b in zip(along.T, reduced.T, strict=True)])
+    np.testing.assert_allclose(correlation, 1, atol=1e-3)
+    kernel = np.random.default_rng(1).normal(size=(6, 4))
+    undone = reduced @ layer.undone(kernel)
+    np.testing.assert_allclose(undone, along @ axes.T @ kernel, atol=1e-2)
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_whitening_by_degrees(power):
+    features = uneven()
+    layer = Whitening(6)
+    layer.build((None, 6))
+    layer.fit(features, 1e-9, power)
+    before, after = (np.linalg.eigvalsh(np.cov(x, rowvar=False)) for x in (features, layer(features)))
+    np.testing.assert_allclose(np.sort(after)[1:], np.sort(before ** (1 - power))[1:], rtol=0.05)
+    with pytest.raises(ValueError, match=r"power=1\.5: expected a number in 0 … 1"):
+        layer.fit(features, 0.1, 1.5)
+
+
+@pytest.mark.numeric
+def test_a_model_with_reduced_features_is_saved_and_opened(tmp_path):
+    model, images = trained(), pictures(24)
+    reduced = whiten(model, images, shrinkage=0.1, rank=12, power=0.5, reduce=True)
+    assert reduced.encoder.embed_dim == 12
+    reduced.save_pretrained(tmp_path)
+    again = from_pretrained(tmp_path)
+    np.testing.assert_allclose(again.embed(images), reduced.encoder.embed(images), atol=1e-5)
+
+
+@pytest.mark.numeric
 @pytest.mark.parametrize("rank", [2, 6])
 def test_a_kernel_undoes_it(rank):
     features, kernel = uneven(), np.random.default_rng(1).normal(size=(6, 4))
@@ -190,7 +231,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     )
     for option in (("--pooling-grid", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
         said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
-        assert "--pooling-grid, --rank and --shrinkage: expected only with --white" in said
+        assert "--pooling-grid, --rank, --shrinkage, --power and --reduce: expected only with --white" in said
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
     assert "encoder=ViT: expected a functional model, such as a ResNet" in said

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Scores models on icons that none of them has seen, beside pixels, HOG and the first model untrained:
+#
+#     zoo/results/icons.sh DATA OUT MODEL...
+#
+# DATA is the folder that zoo/experiments/icons.py, icons_train.py and icons_benchmark.py have filled; MODEL is what
+# `memssl evaluate` takes. OUT gets a JSON file for each question. HOG needs scikit-image.
+set -eu
+data=$1/icons/benchmark sketches=$1/icons/sketches out=$2
+shift 2
+mkdir -p "$out"
+experiments=$(dirname "$0")/../experiments
+export PYTHONPATH="$experiments${PYTHONPATH:+:$PYTHONPATH}"
+score() {
+    name=$1
+    shift
+    memssl evaluate "$@" --pixels 32 --threads 1 --out "$out/$name.json"
+}
+score lucide-tabler "$@" hog:features --task retrieval --data "$data/all.parquet" \
+    --group group --by set --query lucide --gallery tabler
+for size in 16 20 24 32 48; do
+    score "screen-$size" "$@" hog:features --task retrieval --data "$data/screen.parquet" \
+        --group name --by set --query "screen $size" --gallery lucide
+done
+score lowshot "$@" hog:features --task lowshot --data "$data/lowshot"
+score sketches "$@" hog:features --task lowshot --data "$sketches"
