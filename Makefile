@@ -7,12 +7,13 @@ PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --const
 demo: .venv/.demo
 	.venv/bin/memssl demo
 
+# Two processes, a module at a time: where there are two cores, in half the time.
 test: .venv/.test .node/.done
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 # What a developer runs at every change: all tests that take less than about a second.
 test-fast: .venv/.test
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # Float32 rounds differently on processors without AVX2 and on those without AVX-512. Both are set here by hand, and run
 # side by side on a thread each.

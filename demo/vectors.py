@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import uuid
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from memssl_keras.images.read import ImageError, read_image
+from memssl_keras.files import write_bytes
+from memssl_keras.images import ImageError, read_image
 
 _CHUNK = 512  # images after which an interruption loses nothing
 _BATCH, _BATCH_BYTES = 32, 2**27  # images that are decoded at once, and their bytes
@@ -126,10 +128,13 @@ class _Known:
         if contents and self._folder:
             as_bytes = lambda values: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16)  # noqa: E731
             tensors = {"contents": as_bytes(contents), "vectors": vectors, "pixels": as_bytes(pixels)}
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._folder / f"{uuid.uuid4().hex}.writing"
-            temporary.write_bytes(save(tensors))
-            temporary.replace(temporary.with_suffix(".safetensors"))
+            try:
+                write_bytes(self._folder / f"{uuid.uuid4().hex}.safetensors", save(tensors))
+            except OSError as error:  # a home that cannot be written to stops nothing
+                warnings.warn(
+                    f"{self._folder}: vectors are not kept there ({error.strerror or error})", stacklevel=2
+                )
+                self._folder = None
         self._append(contents, vectors, pixels)
         return len(contents)
 

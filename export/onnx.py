@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import warnings
 
 import numpy as np
 import onnx
@@ -19,6 +20,8 @@ from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.export.trace import OPSETS, trace
 from memssl_keras.export.verify import ParityError, Verification
 from memssl_keras.files import replace_file
+from memssl_keras.images import ImageError
+from memssl_keras.images.read import open_picture
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS, read_config
 from memssl_keras.weights.folder import write_config
 
@@ -84,6 +87,9 @@ def export_onnx(
         True
     """
     images = None if images is None else list(images)
+    if labels is not None and (images is None or len(labels) != len(images)):
+        raise ValueError(f"labels: got {len(labels)} for {len(images or ())} images; expected one for each")
+    images, labels = _readable(images, labels)
     variants = _check_variants(variants, images)
     encoder = Encoder.wrap(encoder)
     folder, preprocess = pathlib.Path(folder), preprocessing or encoder.preprocess
@@ -92,8 +98,6 @@ def export_onnx(
         resize = round(preprocess.resize_size * image_size / preprocess.image_size)
         preprocess = dataclasses.replace(preprocess, image_size=image_size, resize_size=resize)
     _check_folder(folder, preprocess)
-    if labels is not None and (images is None or len(labels) != len(images)):
-        raise ValueError(f"labels: got {len(labels)} for {len(images or ())} images; expected one for each")
     job = _Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
     job.float32 = trace(encoder, image_size=image_size, opset=opset)
     graphs = _variants(job.float32, variants, job)
@@ -108,6 +112,25 @@ def export_onnx(
     if job.failures:
         raise ParityError("; ".join(job.failures), job.written)
     return job.written
+
+
+def _readable(images, labels):
+    """The images that can be read and their labels; the others are skipped, with a warning that names them."""
+    if images is None:
+        return images, labels
+    kept, lost = [], []
+    for row, image in enumerate(images):
+        try:
+            open_picture(image)
+            kept.append(row)
+        except ImageError as error:
+            lost.append(str(error))
+    if lost:
+        warnings.warn(
+            f"{len(lost)} of {len(images)} images are unreadable and skipped: {'; '.join(lost[:3])}",
+            stacklevel=3,
+        )
+    return [images[row] for row in kept], None if labels is None else [labels[row] for row in kept]
 
 
 def _check_variants(variants, images):

@@ -90,12 +90,43 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 # Threads that wait for each other sleep: where another program needs the processor too, spinning ones make both
 # several times slower. Libraries read this when they load, so it stands here; a choice of the user's stands.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# ONNX Runtime 1.29 and later send what is run on Linux (names and hashes of models, a device identity that is kept in
+# the user's cache folder) to its makers, unless this is set before it loads.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name):
     if name not in _PUBLIC:
         raise AttributeError(f"module 'memssl_keras' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"memssl_keras.{_PUBLIC[name]}"), name)
+    try:
+        module = importlib.import_module(f"memssl_keras.{_PUBLIC[name]}")
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from None
+    return getattr(module, name)
+
+
+def _missing(name, error):
+    """What to install for a public name, in place of the bare name of a module."""
+    if error.name == "tensorflow":
+        return ImportError(
+            f"{name}: Keras runs on TensorFlow in this process, which is not installed; import memssl_keras before "
+            "keras, or set KERAS_BACKEND=torch before Python starts"
+        )
+    extra = "export" if name == "export_onnx" else "keras"
+    needed = (
+        "keras",
+        "torch",
+        "cv2",
+        "datasets",
+        "safetensors",
+        "matplotlib",
+        "onnx",
+        "onnxscript",
+        "pyarrow",
+    )
+    if error.name not in needed:
+        return error
+    return ImportError(f"{name} needs {error.name}: pip install 'memssl-keras[{extra}]'")
 
 
 def __dir__():

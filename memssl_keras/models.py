@@ -14,6 +14,7 @@ from memssl_keras.evaluate.data.scales import scaled_preprocessing
 from memssl_keras.evaluate.embedders import Embedder
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.files import sha256
+from memssl_keras.weights.checkpoint import SUFFIXES
 from memssl_keras.weights.config import find_onnx, onnx_file, read_config, split_variant
 from memssl_keras.zoo.hub import find_folder
 
@@ -43,6 +44,11 @@ def open_embedder(spec, threads=None):
     spec = str(spec)
     if ":" in spec and not pathlib.Path(spec).exists() and "/" not in spec:
         return _function(spec)
+    if pathlib.Path(spec).is_file():
+        key = {"kind": "checkpoint", "revision": sha256(spec)}
+        return Embedder(spec, key, **_keras_calls(pathlib.Path(spec), threads, trained=True))
+    if pathlib.Path(spec).suffix in SUFFIXES:
+        raise ValueError(f"model: got {spec!r}; there is no such file")
     name, variant = split_variant(spec)
     folder = _folder(name, variant)
     if not variant and _weights(folder):
@@ -53,7 +59,7 @@ def open_embedder(spec, threads=None):
 def untrained(spec, threads=None):
     """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
     spec = str(spec)
-    if ":" in spec and not pathlib.Path(spec).exists():
+    if (":" in spec and not pathlib.Path(spec).exists()) or pathlib.Path(spec).is_file():
         return None
     folder = _folder(split_variant(spec)[0])
     if not _weights(folder):
@@ -115,7 +121,7 @@ def _keras_calls(folder, threads, trained):
 
         return embed_blocks(load(), images, count, patches)
 
-    is_vit = _config(folder).get("model_type") != "keras"
+    is_vit = folder.is_file() or _config(folder).get("model_type") != "keras"
     return {"embed": embed, "scaled": scaled, "blocks": blocks if is_vit else None}
 
 

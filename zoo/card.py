@@ -77,11 +77,11 @@ def model_card(folder, repo_id: str) -> str:
     parts = [
         f"# {name}",
         _what(folder, facts),
-        _training(folder, facts),
         _scores(folder),
+        _snippets(folder, repo_id),
+        _training(folder, facts),
         _files(folder),
         _memory(folder, facts),
-        _snippets(folder, repo_id),
         _limits(facts),
         _licence(facts),
         f"## Citation\n\n```bibtex\n{_CITATION}\n```" if _is_massl(folder, facts) else "",
@@ -117,23 +117,32 @@ def _is_massl(folder, facts):
     return any(path.is_file() for path in files) or facts.get("origin", "").startswith("MaSSL")
 
 
+def _architecture(config):
+    """What kind of encoder a `config.json` describes, in words."""
+    settings = config["keras_config"]
+    if config["model_type"] != "keras":
+        return f"A ViT (width {settings['embed_dim']}, {settings['depth']} blocks, patch {settings['patch_size']})"
+    inner = settings["config"]
+    if settings["class_name"] == "ResNet":
+        layers = 2 * sum(inner["blocks"]) + 2  # two in each block, the stem, and a classifier
+        return f"A ResNet-{layers} (width {inner['width']})"
+    name = inner.get("name", settings["class_name"])
+    return f"The Keras model `{name}`"
+
+
 def _what(folder, facts):
     config, known = _json(folder / "config.json"), folder_facts(folder)
-    settings, side = config["keras_config"], known["image_size"]
-    if config["model_type"] == "keras":
-        kind = f"A {settings['class_name']} of Keras"
-    else:
-        kind = f"A ViT (width {settings['embed_dim']}, {settings['depth']} blocks, patch {settings['patch_size']})"
-    count = f" of {known['parameters'] / 1e6:.1f} M parameters" if known["parameters"] else ""
+    side = known["image_size"]
+    count = f" with {known['parameters'] / 1e6:.1f} M parameters" if known["parameters"] else ""
     text = (
-        f"{kind}{count} that turns an image of {side} × {side} px into a vector of {config['embed_dim']} numbers, for "
-        "search, comparison and few-shot classification."
+        f"{_architecture(config)}{count} that turns an image of {side} × {side} px into a vector of "
+        f"{config['embed_dim']} numbers, for search, comparison and few-shot classification."
     )
     if _is_massl(folder, facts):
         text += (
-            " Pretrained without labels with MaSSL: a student network learns to see, in a memory of concepts met "
-            "earlier, what its teacher sees there ([Silva, Pedrini, Ramírez Rivera, ICML 2024]"
-            "(https://arxiv.org/abs/2407.17486))."
+            " Pretrained without labels with MaSSL: a student compares its view of an image with random blocks of a "
+            "memory of past embeddings, and learns to find the similarities that its momentum (EMA) teacher finds "
+            "with another view ([Silva, Pedrini, Ramírez Rivera, ICML 2024](https://arxiv.org/abs/2407.17486))."
         )
     if facts.get("origin"):
         text += f"\n\nConverted from {facts['origin']}: weights, data and licence are those of its authors."

@@ -176,7 +176,7 @@ def _whitened(run, out, data, found, options, most=10_000):
         said += f" Features are reduced to its {white.encoder.embed_dim} axes."
     if grid := options["pooling_grid"]:
         grids = [f"a {n} × {n} grid of the map of stage {stage + 1}" for stage, n in enumerate(grid) if n]
-        said += f" They are means over {', '.join(reversed(grids))}."
+        said += f" The features are means over {', '.join(reversed(grids))}."
     return white, {"whitening": said}
 
 

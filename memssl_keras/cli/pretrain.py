@@ -173,8 +173,8 @@ def pretrain(
         except Terminated as end:
             say(end)
             raise
-        except KeyboardInterrupt as end:  # pressed once it has saved, and says so
-            say(str(end) or f"interrupted; the last checkpoint is in {out / 'checkpoints'}")
+        except KeyboardInterrupt:  # pressed twice, or before the first step
+            say(f"interrupted; the last checkpoint is in {out / 'checkpoints'}")
             raise typer.Exit(130) from None
         except distributed.ProcessLost as error:
             raise distributed.ProcessLost(

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import pathlib
 import signal
 import time
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from memssl_keras.data.batches import Batches, to_uint8, yields_batches
 from memssl_keras.data.columns import Column
-from memssl_keras.data.huggingface import Stream, is_stream
+from memssl_keras.data.huggingface import Stream, is_stream, open_data
 from memssl_keras.data.pairs import Paired
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.data.unreadable import Unreadable
@@ -257,7 +259,12 @@ class _Batches(DataLoader):
     """
 
     waited = 0.0  # seconds, over all loaders of the process
-    unreadable = None
+    unreadable = ended = None
+
+    def end(self):
+        """Let the workers go when they are asked to."""
+        if self.ended:
+            self.ended.set()
 
     def __iter__(self):
         start = time.perf_counter()
@@ -274,19 +281,20 @@ def seconds_waited():
     return _Batches.waited
 
 
-def _start_worker(_):
+def _start_worker(ended, _):
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+    def end(number, frame):
+        if ended.is_set():
+            os._exit(0)
+
     # What asks a whole group of processes to end asks the workers too: they stay for the step that is saved, however
-    # long it takes, and go with the loader, which asks once more.
+    # long it takes, until the training has ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stay)
-
-
-def _stay(number, frame):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, end)
 
 
 def view_loader(
@@ -323,7 +331,9 @@ def view_loader(
             does not divide.
     """
     views = views or MultiCrop()
-    if isinstance(x, DataLoader):
+    if yields_batches(x):
+        x = Batches(x)
+    if isinstance(x, DataLoader | Batches):
         sized = hasattr(x.dataset, "__len__")
         return _Batches((_SizedLoaderViews if sized else _LoaderViews)(x, views, seed), batch_size=None)
     images = _as_images(x)
@@ -348,16 +358,17 @@ def view_loader(
         of_images = _ViewsOfPairs if isinstance(images, Paired) else _ViewsOfImages
         data = _ReadyViews(images) if ready else of_images(images, views, seed, unreadable.limit)
         order = _Order(length, *place)
+    ended = torch.multiprocessing.Event()
     loader = _Batches(
         data,
         batch_sampler=order,
         collate_fn=_collate,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=functools.partial(_start_worker, ended),
         pin_memory=torch.cuda.is_available(),
     )
-    loader.unreadable = unreadable
+    loader.unreadable, loader.ended = unreadable, ended
     return loader
 
 
@@ -370,9 +381,9 @@ def _are_views(x):
 
 def _as_images(x):
     if isinstance(x, (np.ndarray, torch.Tensor)):
-        if x.ndim != 4 or x.shape[-1] != 3 or str(x.dtype).split(".")[-1] != "uint8":
-            raise ValueError(f"x is {x.dtype} {tuple(x.shape)}: expected images (N, H, W, 3) uint8")
-        return x.numpy() if isinstance(x, torch.Tensor) else x
+        return to_uint8(x.numpy() if isinstance(x, torch.Tensor) else x)
+    if isinstance(x, (str, pathlib.Path)):
+        return open_data(x)
     if isinstance(x, (list, tuple)):
         return list(x)
     if isinstance(x, (ImageSource, Column, Stream, Paired)):

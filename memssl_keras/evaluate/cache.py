@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 import pathlib
+import warnings
 
 import numpy as np
 
-from memssl_keras.images.read import ImageError, read_image
+from memssl_keras.files import replace_file
+from memssl_keras.images import ImageError, read_image
 
 VERSION = 1  # of what is kept; another one is made anew
 
@@ -71,13 +72,13 @@ class FeatureCache:
     def _write(self, name, features):
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{os.getpid()}.{name}"
         try:
-            np.save(temporary, features, allow_pickle=False)
-            os.replace(temporary, self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+            replace_file(self.folder / name, lambda path: np.save(path, features, allow_pickle=False))
+        except OSError as error:  # a home that cannot be written to stops nothing
+            warnings.warn(
+                f"{self.folder}: features are not kept there ({error.strerror or error})", stacklevel=2
+            )
+            self.folder = None
 
 
 def _joined(parts, name):

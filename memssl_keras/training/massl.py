@@ -9,12 +9,15 @@ import functools
 import warnings
 
 import keras
+import numpy as np
 import torch
 
+from memssl_keras.data.batches import yields_batches
 from memssl_keras.data.loader import EpochOrder, normalise, view_loader
 from memssl_keras.encoders import Encoder
 from memssl_keras.training import distributed
 from memssl_keras.training.branch import Branch
+from memssl_keras.training.callbacks.observe import OnlineKNN
 from memssl_keras.training.head import ProjectionHead
 from memssl_keras.training.loss import MemoryConsistency, koleo
 from memssl_keras.training.memory import Memory
@@ -145,6 +148,10 @@ class MaSSL(keras.Model):
         Biases and other one-dimensional weights are left out of its weight decay. The method clips each
         gradient by its own norm, which is Keras's `clipnorm`. Under `mixed_float16` the loss is scaled.
         """
+        if given := [name for name in ("loss", "loss_weights") if kwargs.get(name) is not None]:
+            raise ValueError(
+                f"{given[0]}: expected none; the method's own loss compares embeddings with the memory"
+            )
         optimizer = keras.optimizers.get(optimizer or AdamW(clipnorm=3.0))
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if not scaled and "float16" in {layer.compute_dtype for layer in self.student._flatten_layers()}:
@@ -169,6 +176,7 @@ class MaSSL(keras.Model):
     def fit(
         self,
         x,
+        y=None,
         *,
         views=None,
         batch_size=64,
@@ -180,16 +188,20 @@ class MaSSL(keras.Model):
         accumulate=1,
         max_unreadable=0.001,
         unreadable_csv=None,
+        validation_data=None,
         **kwargs,
     ):
         """Train on images without labels, or on views that are ready.
 
         Args:
-            x: Images: an array `(N, H, W, 3)` uint8, a sequence of paths or PIL images, a
-                `datasets.Dataset` with an image column, a `Stream` of what does not fit on the disk, or a torch
-                `DataLoader` that yields batches of uint8 images. Or ready views: a list of V arrays
-                `(N, h, w, 3)`, or a `DataLoader` that yields lists of V tensors `(B, h, w, 3)`; uint8 is
-                normalised as the encoder's preprocessing says, floats are taken as they are.
+            x: Images: an array `(N, H, W, 3)`, uint8 or floats on the scale 0 … 255 or 0 … 1, a sequence of paths or
+                PIL images, a `datasets.Dataset` with an image column, a `Stream` of what does not fit on the disk, the
+                path of a folder of images, or a torch `DataLoader` that yields batches of uint8 images. Or batches of
+                images from a `keras.utils.PyDataset`, a `tf.data.Dataset` or a grain data set, such as
+                `keras.utils.image_dataset_from_directory` gives, or from a generator with `steps_per_epoch`. Or ready
+                views: a list of V arrays `(N, h, w, 3)`, or a `DataLoader` that yields lists of V tensors
+                `(B, h, w, 3)`; uint8 is normalised as the encoder's preprocessing says, floats are taken as they are.
+            y: Labels, which training ignores; with `validation_data` they vote in k-NN.
             views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
             batch_size: Images per step, of all processes together; the remainder of an epoch is dropped. A
                 `DataLoader` brings its own, and in several processes each one's yields its own share of the step.
@@ -205,6 +217,8 @@ class MaSSL(keras.Model):
             max_unreadable: Share of the images that may be unreadable, 0 … 1; others take their place. One may be
                 in any case, unless the share is 0.
             unreadable_csv: File that lists the unreadable images; one that is there is added to.
+            validation_data: A pair of images and labels: the accuracy of k-NN on them, among `x` with `y`, is measured
+                after every epoch as `knn`.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Started by `torchrun`, the processes train one model together: each sees its share of every step's images,
@@ -221,6 +235,7 @@ class MaSSL(keras.Model):
             NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
             ProcessLost: where another process of the run has died.
         """
+        observers = self._check_fit(x, y, validation_data, kwargs)
         distributed.join()
         seed = self.seed if seed is None else seed
         rank, world_size = distributed.rank(), distributed.world_size()
@@ -235,10 +250,16 @@ class MaSSL(keras.Model):
             max_unreadable=max_unreadable,
             unreadable_csv=unreadable_csv,
         )
-        own_loader = isinstance(x, torch.utils.data.DataLoader)
-        self._check_batch(x.batch_size if own_loader else batch_size // world_size, accumulate)
+        brings_batches = isinstance(x, torch.utils.data.DataLoader) or yields_batches(x)
+        own = getattr(x, "batch_size", None) if brings_batches else batch_size // world_size
+        self._check_batch(own, accumulate)
         self._accumulate = accumulate
-        callbacks = [EpochOrder(loader, initial_batch), CountedDraws(seed, rank), *(callbacks or [])]
+        callbacks = [
+            EpochOrder(loader, initial_batch),
+            CountedDraws(seed, rank),
+            *observers,
+            *(callbacks or []),
+        ]
         with warnings.catch_warnings(), distributed.noticing_loss():
             if initial_batch:  # Keras misses the batches that are left out
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -246,9 +267,40 @@ class MaSSL(keras.Model):
             self._let_teacher_learn(False)
             try:
                 return super().fit(loader, epochs=epochs, shuffle=False, callbacks=callbacks, **kwargs)
-            finally:  # the model may outlive the group
+            finally:
+                loader.end()
+                # The model may outlive the group.
                 self._parallel = distributed.Parallel(self.student)
                 self._let_teacher_learn(True)
+
+    def _check_fit(self, x, y, validation_data, others):
+        """Say in words what makes no sense here; returns the callbacks that labels ask for."""
+        if not self.compiled:
+            raise ValueError(
+                "the model is not compiled: call model.compile(AdamW(5e-4, clipnorm=3.0)) before fit"
+            )
+        if others.pop("validation_split", 0):
+            raise ValueError(
+                "validation_split: expected 0; pass validation_data=(images, labels) and y for k-NN"
+            )
+        if y is not None and validation_data is None:
+            warnings.warn("y: labels are ignored, training is self-supervised", stacklevel=3)
+        if validation_data is None:
+            return []
+        if y is None or len(validation_data) != 2:
+            raise ValueError(
+                "validation_data: expected a pair of images and labels, and the labels of x as y: fit(x, y, "
+                "validation_data=(images, labels)) measures k-NN"
+            )
+        images, labels = validation_data
+        return [OnlineKNN(x, np.asarray(y), images, np.asarray(labels), k=min(20, len(x)))]
+
+    def evaluate(self, *arguments, **options):
+        """Refused: a self-supervised model has no accuracy of its own."""
+        raise ValueError(
+            "MaSSL.evaluate: a self-supervised model has no labels to be right about; `memssl evaluate` scores its "
+            "encoder by k-NN and probes, and fit(x, y, validation_data=…) measures k-NN while it trains"
+        )
 
     def _let_teacher_learn(self, flag):
         """Whether the teacher's variables take gradients: not while it follows the student; whoever keeps its encoder

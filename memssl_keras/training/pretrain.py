@@ -8,7 +8,7 @@ import keras
 import torch
 
 from memssl_keras.data.pairs import Paired
-from memssl_keras.files import replace_file
+from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
@@ -123,10 +123,43 @@ def pretrain(
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
         NonFiniteLoss: where the loss stops being finite; the last checkpoint stays.
         ProcessLost: where another process of the run has died; the last checkpoint stays.
-        Terminated: after SIGTERM, when the step has ended and is saved; it is a `SystemExit`.
+        Terminated: after SIGTERM or Ctrl-C, when the step has ended and is saved; it is a `SystemExit`.
+        Locked: where another process trains in that folder.
     """
+    options = {
+        "seed": seed,
+        "workers": workers,
+        "checkpoint_every": checkpoint_every,
+        "max_unreadable": max_unreadable,
+        "allow_changed": allow_changed,
+        "callbacks": callbacks,
+        "say": say,
+        "start": start,
+    }
     distributed.join()
-    main, folder = distributed.is_main(), pathlib.Path(folder)
+    folder = pathlib.Path(folder)
+    if not distributed.is_main():  # the main process holds the folder
+        return _pretrain(recipe, images, folder, **options)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / ".lock"):
+        return _pretrain(recipe, images, folder, **options)
+
+
+def _pretrain(
+    recipe,
+    images,
+    folder,
+    *,
+    seed,
+    workers,
+    checkpoint_every,
+    max_unreadable,
+    allow_changed,
+    callbacks,
+    say,
+    start,
+):
+    main = distributed.is_main()
     say = say if main else lambda line: None
     checkpoint = Checkpoint(folder, checkpoint_every)
     settings = _settings(recipe, images, seed) | ({"start": fingerprint(start)} if start else {})

@@ -1,6 +1,7 @@
 """An exported encoder without torch or Keras: right vectors, bounded memory, clear errors."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -249,3 +250,16 @@ def test_names_with_and_without_a_variant(tmp_path):
     (tmp_path / "me@home").mkdir()
     assert split_variant(tmp_path / "me@home") == (str(tmp_path / "me@home"), "")
     assert split_variant(f"{tmp_path / 'me@home'}@fp16") == (str(tmp_path / "me@home"), "fp16")
+
+
+def test_nothing_is_sent_or_kept_about_who_runs_it(tmp_path):
+    """ONNX Runtime writes a device identity for its telemetry, which is off where an encoder runs."""
+    code = (
+        "import numpy as np; from memssl_keras import OnnxEncoder;"
+        "OnnxEncoder.from_pretrained('massl_vitn4.cifar10').embed(np.zeros((8, 8, 3), 'uint8'))"
+    )
+    unset = {"ORT_DISABLE_TELEMETRY", "CI", "ORT_RUNNING_UNIT_TESTS"}
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    assert not list(tmp_path.rglob("*"))

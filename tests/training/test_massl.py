@@ -195,12 +195,12 @@ def test_another_keras_model_takes_the_place_of_the_vit(batch_norm):
         x = layer(x)
     encoder = Model(images, layers.Dense(10)(x), name="any_size")
     model = small_massl(encoder, batch_norm=batch_norm)
-    statistics = model.encoder.get_layer("stem_norm").moving_mean.numpy().copy()
+    statistics = model.encoder.model.get_layer("stem_norm").moving_mean.numpy().copy()
     before = encoder.get_weights()
     history = fit(model, pictures(), epochs=2)
     assert np.isfinite(history.history["loss"]).all()
     assert not np.array_equal(before[0], model.student.encoder.get_weights()[0])
-    assert not np.array_equal(statistics, model.encoder.get_layer("stem_norm").moving_mean.numpy())
+    assert not np.array_equal(statistics, model.encoder.model.get_layer("stem_norm").moving_mean.numpy())
     assert tuple(model(np.zeros((2, 24, 24, 3), "float32")).shape) == (2, 10)
 
 
@@ -293,3 +293,70 @@ def test_what_fit_leaves_fine_tunes_as_any_keras_model():
     tuned.fit(encoder.preprocess.batch(pictures(8)), np.arange(8) % 2, batch_size=4, verbose=0)
     moved = [not np.array_equal(b, w.numpy()) for b, w in zip(before, encoder.trainable_weights, strict=True)]
     assert np.mean(moved) > 0.9
+
+
+class Pairs(keras.utils.PyDataset):
+    """Batches of images and labels, as Keras users have them."""
+
+    def __init__(self, images, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.images, self.scale = images, scale
+
+    def __len__(self):
+        return len(self.images) // 4
+
+    def __getitem__(self, index):
+        images = self.images[4 * index : 4 * index + 4]
+        return images.astype("float32") * self.scale, np.zeros(4)
+
+
+def weights_after(x, **options):
+    keras.utils.set_random_seed(0)
+    model = small_massl()
+    model.fit(x, views=small_crops(), verbose=0, **options)
+    return [w.copy() for w in model.encoder.get_weights()]
+
+
+def test_what_keras_users_have_is_taken(tmp_path):
+    """A folder's path, floats, a PyDataset and a generator train as the same images in an array do."""
+    images = pictures(8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    expected = weights_after(images, batch_size=4)
+    for x in (str(tmp_path), images.astype("float32"), images / np.float32(255)):
+        for ours, theirs in zip(weights_after(x, batch_size=4), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    batches = Pairs(images)
+    from_dataset = weights_after(batches)
+    from_generator = weights_after((batches[i] for i in range(2)), steps_per_epoch=2)
+    for ours, theirs in zip(from_dataset, from_generator, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="x holds floats from -1 to 1: expected 0 … 1, 0 … 255, or uint8"):
+        weights_after(np.linspace(-1, 1, 8 * 32 * 32 * 3).reshape(8, 32, 32, 3), batch_size=4)
+
+
+def test_labels_are_ignored_or_vote():
+    images, labels = pictures(8), np.arange(8) % 2
+    model = small_massl()
+    with pytest.warns(UserWarning, match="y: labels are ignored"):
+        model.fit(images, labels, views=small_crops(), batch_size=4, verbose=0)
+    history = model.fit(
+        images, labels, validation_data=(images, labels), views=small_crops(), batch_size=4, verbose=0
+    ).history
+    assert 0 <= history["knn"][0] <= 1
+
+
+def test_what_makes_no_sense_is_said():
+    model, images = small_massl(), pictures(8)
+    with pytest.raises(
+        ValueError, match="validation_data: expected a pair of images and labels, and the labels"
+    ):
+        model.fit(images, validation_data=(images, np.zeros(8)))
+    with pytest.raises(ValueError, match="validation_split: expected 0"):
+        model.fit(images, validation_split=0.2)
+    with pytest.raises(ValueError, match="has no labels to be right about"):
+        model.evaluate(images)
+    with pytest.raises(ValueError, match="loss: expected none"):
+        model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match="not compiled: call model.compile"):
+        MaSSL(small_vit(), memory_size=40, block_size=10, hidden_dim=32, output_dim=16).fit(images)

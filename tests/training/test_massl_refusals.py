@@ -12,18 +12,16 @@ from memssl_keras import MaSSL
 @pytest.mark.parametrize(
     "x, words",
     [
-        (
-            pictures().astype("float32"),
-            r"x is float32 \(8, 40, 40, 3\): expected images \(N, H, W, 3\) uint8",
-        ),
-        (pictures()[0], r"x is uint8 \(40, 40, 3\): expected"),
-        (pictures()[..., :1], r"x is uint8 \(8, 40, 40, 1\): expected"),
+        (pictures().astype("int64"), r"x is int64 \(8, 40, 40, 3\): expected images \(N, H, W, 3\) uint8"),
+        (pictures() - 300.0, r"x holds floats from -300 to .*: expected 0 … 1, 0 … 255, or uint8"),
+        (pictures()[0], r"x holds uint8 \(40, 40, 3\): expected"),
+        (pictures()[..., :1], r"x holds uint8 \(8, 40, 40, 1\): expected"),
         (torch.zeros(8, 3, 40, 40, dtype=torch.uint8), r"\(8, 3, 40, 40\): expected"),
         (pictures(3), "x holds 3 images, fewer than batch_size=4"),
         ([], "x holds 0 images"),
-        ("photos", "x is a str: expected an array"),
+        ("no/photos/", "data='no/photos/': no such file or folder"),
         (None, "x is a NoneType: expected"),
-        (iter(pictures()), "expected an array .* or a torch DataLoader"),
+        (iter(pictures()), r"x holds uint8 \(40, 40, 3\): expected images \(N, H, W, 3\)"),
     ],
 )
 def test_data_of_another_form_is_refused(x, words):

@@ -223,7 +223,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     command = ("convert", run_folder, "--white", data, "--memory", data, "--memory-credits", CREDITS)
     assert "expected another folder than that of the run" in run(*command, "--out", run_folder, code=1)
     said = run(*command, "--out", folder, "--exports", "fp32")
-    assert "white features over 50 of 50 pictures" in said
+    assert "PCA whitening over 50 of 50 pictures" in said
     features = raw_features(from_pretrained(folder), list(waves(50)))
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-3)
     encoder = OnnxEncoder.from_pretrained(folder)
@@ -235,7 +235,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     np.testing.assert_allclose(embeddings, expected.detach().numpy(), atol=1e-3)
     assert problem(folder) is None
     assert (
-        "makes the features white over 50 of 50 pictures, without labels"
+        "PCA whitening was fitted as a last linear layer, over 50 of 50 pictures without labels"
         in (folder / "README.md").read_text()
     )
     more = ("convert", run_folder, "--white", data, "--out", tmp_path / "all")

@@ -122,7 +122,7 @@ def test_an_encoder_of_another_kind_is_published(hub):
     push_to_hub(cnn, REPO, token="writer")
     files = files_of(hub)
     assert "transformers.safetensors" not in files and {"model.keras", "onnx/model.onnx"} <= files.keys()
-    assert b"A Functional of Keras" in files["README.md"] and b"timm" not in files["README.md"]
+    assert b"The Keras model `cnn`" in files["README.md"] and b"timm" not in files["README.md"]
     assert same_weights(from_pretrained(REPO), cnn)
 
 

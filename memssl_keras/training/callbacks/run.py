@@ -16,18 +16,14 @@ from memssl_keras.weights.folder import write_encoder
 
 
 class Terminated(SystemExit):
-    """The process was asked to end (SIGTERM) and has saved; as an exit code 143, as shells have it."""
+    """The process was asked to end and has saved; its exit code is 143 for SIGTERM and 130 for Ctrl-C, as in shells."""
 
-    def __init__(self, message):
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, message, number=signal.SIGTERM):
+        super().__init__(128 + number)
         self.message = message
 
     def __str__(self):
         return self.message
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed and the run has saved."""
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -39,7 +35,7 @@ class Checkpoint(keras.callbacks.Callback):
     `config.json` and `model.safetensors` are the teacher's encoder, as `from_pretrained` reads it.
 
     Of several processes the main one writes. Within `with checkpoint.watching():` SIGTERM and Ctrl-C let the step end,
-    save, and raise `Terminated` or `Interrupted`; in all processes, whichever of them it reached. A second Ctrl-C ends
+    save, and raise `Terminated`; in all processes, whichever of them it reached. A second Ctrl-C ends
     at once.
 
     Args:
@@ -106,8 +102,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.store.save(self.model.step, write)
 
     def _end(self):
-        kind = Interrupted if self.asked_to_end == signal.SIGINT else Terminated
-        raise kind(f"asked to end: saved at step {self.model.step}, the same command resumes there")
+        message = f"asked to end: saved at step {self.model.step}, the same command resumes there"
+        raise Terminated(message, self.asked_to_end or signal.SIGTERM)
 
     def on_train_batch_end(self, batch, logs=None):
         self.batch += 1
