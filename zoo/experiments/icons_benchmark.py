@@ -13,7 +13,9 @@ reads `.data/package` and `.data/icons/drawn` and writes below `.data/icons/benc
 - `lowshot/train.parquet` and `test.parquet`: as classes the names that all of `LABELLED` draw and another set besides;
   their five drawings are labelled, those of the other sets are tested.
 
-Columns: `image`, `set`, `name`, `group` (the normalised name), `licence`, and in `lowshot` `label`.
+- `emoji.parquet`: the emoji of `.data/emoji` whose codepoints are held out, see `glyphs.held_out`.
+
+Columns, but for the last: `image`, `set`, `name`, `group` (the normalised name), `licence`, and in `lowshot` `label`.
 """
 
 import argparse
@@ -22,9 +24,11 @@ import pathlib
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from glyphs import held_out
 from icon_sets import BENCHMARK, drawings, read_set
 from icons import drawn, png_of, write
 from icons_screen import on_screen
@@ -86,6 +90,9 @@ def main():
     write(hands, out / "hands.parquet")
     shown = [row for size in SIZES for row in screens(package, rows["lucide"], size)]
     write(rows["lucide"] + shown, out / "screen.parquet")
+    emoji = pq.read_table(next((args.data / "emoji").glob("train*.parquet")))
+    kept = pa.array([held_out(codepoint) for codepoint in emoji["codepoint"].to_pylist()])
+    pq.write_table(emoji.filter(kept), out / "emoji.parquet")
     columns = ("image", "set", "name", "group", "licence", "label")
     parts = dict(zip(("train", "test"), classes(hands), strict=True))
     for split, part in parts.items():

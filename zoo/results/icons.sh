@@ -22,5 +22,6 @@ for size in 16 20 24 32 48; do
     score "screen-$size" "$@" hog:features --task retrieval --data "$data/screen.parquet" \
         --group name --by set --query "screen $size" --gallery lucide
 done
+score emoji "$@" hog:features --task retrieval --data "$data/emoji.parquet" --gallery Twemoji --gallery Fluent
 score lowshot "$@" hog:features --task lowshot --data "$data/lowshot"
 score sketches "$@" hog:features --task lowshot --data "$sketches"
