@@ -1,5 +1,5 @@
 #!/bin/sh
-# Scores models on icons that none of them has seen, beside pixels, HOG and the first model untrained:
+# Scores models on icons that none of them has seen, beside pixels and HOG of trimmed pictures:
 #
 #     zoo/results/icons.sh DATA OUT MODEL...
 #
@@ -14,14 +14,14 @@ export PYTHONPATH="$experiments${PYTHONPATH:+:$PYTHONPATH}"
 score() {
     name=$1
     shift
-    memssl evaluate "$@" --pixels 32 --threads 1 --out "$out/$name.json"
+    memssl evaluate "$@" icons_baselines:pixels icons_baselines:hog --no-baselines --threads 1 --out "$out/$name.json"
 }
-score lucide-tabler "$@" hog:features --task retrieval --data "$data/all.parquet" \
+score lucide-tabler "$@" --task retrieval --data "$data/all.parquet" \
     --group group --by set --query lucide --gallery tabler
 for size in 16 20 24 32 48; do
-    score "screen-$size" "$@" hog:features --task retrieval --data "$data/screen.parquet" \
+    score "screen-$size" "$@" --task retrieval --data "$data/screen.parquet" \
         --group name --by set --query "screen $size" --gallery lucide
 done
-score emoji "$@" hog:features --task retrieval --data "$data/emoji.parquet" --gallery Twemoji --gallery Fluent
-score lowshot "$@" hog:features --task lowshot --data "$data/lowshot"
-score sketches "$@" hog:features --task lowshot --data "$sketches"
+score emoji "$@" --task retrieval --data "$data/emoji.parquet" --gallery Twemoji --gallery Fluent
+score lowshot "$@" --task lowshot --data "$data/lowshot"
+score sketches "$@" --task lowshot --data "$sketches"
