@@ -139,8 +139,10 @@ def _what(folder, facts):
         f"{config['embed_dim']} numbers, for search, comparison and few-shot classification."
     )
     if _is_massl(folder, facts):
+        paired = (_json(folder / "run.json") or {}).get("pairs")
+        labels = "on pairs of images of one group, which are weak labels," if paired else "without labels"
         text += (
-            " Pretrained without labels with MaSSL: a student compares its view of an image with random blocks of a "
+            f" Pretrained {labels} with MaSSL: a student compares its view of an image with random blocks of a "
             "memory of past embeddings, and learns to find the similarities that its momentum (EMA) teacher finds "
             "with another view ([Silva, Pedrini, Ramírez Rivera, ICML 2024](https://arxiv.org/abs/2407.17486))."
         )

@@ -277,6 +277,15 @@ def test_on_the_command_line(hub, complete, tmp_path, monkeypatch):
     assert "error:" in said and not (tmp_path / "no").exists()
 
 
+def test_a_card_says_that_pairs_are_weak_labels(complete):
+    before = model_card(complete, REPO)
+    settings = json.loads((complete / "run.json").read_text())
+    (complete / "run.json").write_text(json.dumps(settings | {"pairs": {"probability": 0.6}}))
+    after = model_card(complete, REPO)
+    assert "Pretrained without labels with MaSSL" in before and "weak labels" not in before
+    assert "Pretrained on pairs of images of one group, which are weak labels, with MaSSL" in after
+
+
 @pytest.mark.parametrize("name", registry.bundled_models())
 def test_bundled_models_are_of_one_piece_and_their_cards_up_to_date(name):
     folder = registry.resolve(name)
