@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from memssl_keras.data.batches import yields_batches
-from memssl_keras.data.loader import EpochOrder, normalise, view_loader
+from memssl_keras.data.loader import EpochOrder, view_loader
+from memssl_keras.data.view_sets import normalise
 from memssl_keras.encoders import Encoder
 from memssl_keras.training import distributed
 from memssl_keras.training.branch import Branch

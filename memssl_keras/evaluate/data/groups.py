@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from memssl_keras.data.hashes import data_key
-from memssl_keras.data.labels import Images, Joined, overlap
+from memssl_keras.data.sequences import Images, Joined, overlap
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.evaluate.data.landmarks import Boxes
 
