@@ -387,3 +387,37 @@ def test_a_folder_of_transformers_is_scored_with_its_preprocessing(tmp_path):
     assert np.abs(untrained(str(tmp_path)).embed(images) - ours.embed(images)).max() > 1e-3
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 64}}')
     assert open_embedder(str(tmp_path)).key != ours.key
+
+
+def test_a_cache_that_cannot_be_written_to_stops_nothing(tmp_path, colours):
+    (tmp_path / "home").write_text("a file where the folder would be")
+    source, cache = open_source(colours), FeatureCache(tmp_path / "home" / "features")
+    with pytest.warns(UserWarning, match="features are not kept there"):
+        features = cache.features(pixel_embedders(4)[0], source, "k")
+    assert len(features) == len(source) and cache.folder is None
+
+
+def test_unreadable_pictures_are_skipped(tmp_path):
+    for split, count in (("train", 6), ("val", 4)):
+        for i in range(count):
+            path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pictures(6)[i]).save(path)
+    (tmp_path / "train" / "a" / "0.png").write_text("no image")
+    (tmp_path / "val" / "b" / "1.png").write_text("no image")
+    (found,) = run.evaluate(pixel_embedders(4)[:1], [tmp_path], settings=Settings(ks=(1,)))
+    assert "2 unreadable images skipped" in found.notes[0] and "0.png" in found.notes[0]
+    assert "2 of them unreadable" in next(iter(found.outcomes.values())).protocol
+    assert len(found.labelled.train) == 5 and len(found.labelled.test) == 3
+
+
+def test_a_checkpoint_file_is_a_model(tmp_path):
+    small_vit(embed_dim=192).save_pretrained(tmp_path)
+    embedder = open_embedder(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(
+        embedder.embed(list(pictures(2))),
+        from_pretrained(tmp_path / "model.safetensors").embed(pictures(2)),
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="nowhere.pth'; there is no such file"):
+        open_embedder(tmp_path / "nowhere.pth")
