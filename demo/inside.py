@@ -60,7 +60,10 @@ class Inside:
         gallery = self.retrieval.gallery
         label = list(gallery.columns)[-1] if gallery.columns else None
         values, found = gallery.columns[label] if label else ([], None)
-        colour = lambda place: _COLOURS[place] if 0 <= place < len(_COLOURS) else _OTHER  # noqa: E731
+
+        def colour(place):
+            return _COLOURS[place] if 0 <= place < len(_COLOURS) else _OTHER
+
         dots = []
         for first, (row, (x, y)) in enumerate(zip(self.rows.tolist(), self.places, strict=True)):
             tint = colour(int(found[row])) if label else _COLOURS[0]

@@ -45,7 +45,7 @@ def read_taught(path, model: str, revision: str, embed_dim: int) -> Taught:
 
     Args:
         path: the file.
-        model, revision, embed_dim: of the model that is to go on with it.
+        model, revision, embed_dim: of the model that is to use it.
 
     Raises:
         ValueError: it is larger than 64 MiB, damaged, of another form, or of another model.

@@ -126,7 +126,10 @@ class _Known:
 
     def add(self, contents, vectors, pixels):
         if contents and self._folder:
-            as_bytes = lambda values: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16)  # noqa: E731
+
+            def as_bytes(values):
+                return np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16)
+
             tensors = {"contents": as_bytes(contents), "vectors": vectors, "pixels": as_bytes(pixels)}
             try:
                 write_bytes(self._folder / f"{uuid.uuid4().hex}.safetensors", save(tensors))

@@ -1,4 +1,4 @@
-"""Keras encoder → self-contained ONNX files, each compared with the encoder before it is left behind."""
+"""Keras encoder → self-contained ONNX files, each verified against the Keras model before it is saved."""
 
 from __future__ import annotations
 

@@ -115,7 +115,10 @@ def preprocessing_graph(preprocessing, opset=18, ir=10):
         )
     kernel = {"bicubic": _BICUBIC, "bilinear": _BILINEAR}[preprocessing.interpolation]
     size = preprocessing.image_size
-    numbers = lambda values: ", ".join(f"{float(v):.9f}" for v in values)  # noqa: E731
+
+    def numbers(values):
+        return ", ".join(f"{float(v):.9f}" for v in values)
+
     return parser.parse_model(
         _GRAPH.format(
             ir=ir,

@@ -50,7 +50,7 @@ def export_web(
 
     Raises:
         ValueError: where the folder is not empty, the variant unknown, the gallery empty or too large, or
-            ONNX Runtime for browsers cannot be had; nothing is left behind.
+            ONNX Runtime for browsers cannot be had; nothing is written.
     """
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

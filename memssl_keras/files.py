@@ -133,6 +133,8 @@ def _owner(path):
 def _is_alive(held):
     if held["machine"] != socket.gethostname():
         return True
+    if held.get("started") and _started(held["process"]) not in (None, held["started"]):
+        return False  # its number went to another process since
     try:
         os.kill(held["process"], 0)
     except ProcessLookupError:
@@ -140,3 +142,11 @@ def _is_alive(held):
     except (PermissionError, TypeError, OverflowError):
         return True
     return True
+
+
+def _started(process):
+    """When a process of this machine started, in the kernel's ticks; None where that cannot be told."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

@@ -5,6 +5,7 @@ import importlib
 import os
 import pathlib
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_every_public_name_loads():
     for name in memssl_keras.__all__:
         assert getattr(memssl_keras, name) is not None
     assert set(memssl_keras.__all__) <= set(dir(memssl_keras))
-    with pytest.raises(AttributeError, match="has no attribute 'VIT'; it has ViT, "):
+    with pytest.raises(AttributeError, match="has no attribute 'VIT'; it has .*ViT, "):
         memssl_keras.VIT  # noqa: B018
 
 
@@ -135,3 +136,20 @@ def test_metadata(wheel):
     assert f"Version: {memssl_keras.__version__}" in text
     (scripts,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
     assert "memssl = memssl_keras.__main__:main" in wheel.read(scripts).decode()
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "words"),
+    [
+        ("keras", "MaSSL", "MaSSL needs keras: pip install 'memssl-keras[keras]'"),
+        ("onnx", "export_onnx", "export_onnx needs onnx: pip install 'memssl-keras[export]'"),
+        ("tensorflow", "ViT", "import memssl_keras before keras, or set KERAS_BACKEND=torch"),
+    ],
+)
+def test_what_is_missing_names_its_remedy(monkeypatch, missing, name, words):
+    def fail(module):
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(memssl_keras.importlib, "import_module", fail)
+    with pytest.raises(ImportError, match=re.escape(words)):
+        getattr(memssl_keras, name)

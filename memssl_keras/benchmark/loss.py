@@ -75,7 +75,10 @@ def measure(kind, size, repeats):
     from memssl_keras import Memory, MemoryConsistency
 
     torch.manual_seed(0)
-    unit = lambda rows: torch.nn.functional.normalize(torch.randn(rows, DIM))  # noqa: E731
+
+    def unit(rows):
+        return torch.nn.functional.normalize(torch.randn(rows, DIM))
+
     memory, seconds = Memory(size, DIM, BLOCK), []
     student, teacher = unit(VIEWS * IMAGES).requires_grad_(), unit(2 * IMAGES)
     permutation = memory.permutation(0)

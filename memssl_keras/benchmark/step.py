@@ -191,7 +191,9 @@ def benchmark_step(
         f"K = {chosen.memory_size:,}, {device}, {torch.get_num_threads()} threads; seconds, median of {rounds}"
     )
     table = Table("part", "plain PyTorch", "memssl-keras", "faster", title=title)
-    median = lambda values: statistics.median(values[1:])  # noqa: E731
+
+    def median(values):
+        return statistics.median(values[1:])
 
     def row(name, theirs, own):
         table.add_row(name, f"{theirs:.3f}", f"{own:.3f}", f"{theirs / own:.2f} ×")

@@ -89,7 +89,7 @@ def plain_batches(files, views):
 
 def our_batches(files, views):
     """The same by the library, as `MaSSL.fit` takes them: collated as uint8 and normalised batch by batch."""
-    from memssl_keras.data.loader import normalise, stack_views
+    from memssl_keras.data.view_sets import normalise, stack_views
     from memssl_keras.images.jpeg import read_fast
 
     made = [views(read_fast(data), np.random.default_rng(i)) for i, data in enumerate(files)]

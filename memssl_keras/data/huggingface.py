@@ -18,9 +18,9 @@ class Stream:
     """Images that are read as they come, for what does not fit on the disk: `MaSSL.fit` and `pretrain` take one.
 
     Every epoch reads the data from its start, files in another order and rows shuffled in a buffer, both decided
-    by seed and epoch. It ends after `images_per_epoch`; a stream that ends before goes on with another round.
+    by seed and epoch. It ends after `images_per_epoch`; a stream that ends before begins another round.
     An epoch shorter than the data therefore sees the files that its order begins with, which asks for more files
-    than one. A training that goes on within an epoch reads what it has seen in that epoch once more, without making
+    than one. A training that resumes within an epoch reads what it has seen in that epoch once more, without making
     views of it: the buffer of a stream cannot be saved.
 
     With several processes each reads files of its own where their number divides by that of the processes, and

@@ -107,7 +107,10 @@ class Block(layers.Layer):
         self.drop_path_rate, self.layer_scale = drop_path, layer_scale
         self.qkv_bias, self.norm_epsilon = qkv_bias, norm_epsilon
         dtype = self.dtype_policy
-        norm = lambda name: layers.LayerNormalization(epsilon=norm_epsilon, dtype=dtype, name=name)  # noqa: E731
+
+        def norm(name):
+            return layers.LayerNormalization(epsilon=norm_epsilon, dtype=dtype, name=name)
+
         self.norm1 = norm("norm1")
         self.attn = Attention(dim, num_heads, qkv_bias, dtype=dtype, name="attn")
         self.norm2 = norm("norm2")
@@ -263,9 +266,10 @@ class ViT(Encoder, keras.Model):
 
     def build(self, input_shape):
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-        add = lambda name, count: self.add_weight(  # noqa: E731
-            shape=(1, count, self.embed_dim), initializer=initializer, name=name
-        )
+
+        def add(name, count):
+            return self.add_weight(shape=(1, count, self.embed_dim), initializer=initializer, name=name)
+
         self.cls_token = add("cls_token", 1)
         self.registers = add("registers", self.register_tokens) if self.register_tokens else None
         self.pos_embed = add("pos_embed", self.grid_size**2 + 1)

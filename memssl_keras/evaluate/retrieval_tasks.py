@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from memssl_keras.data.labels import all_images
+from memssl_keras.data.sequences import all_images
 from memssl_keras.data.sources import open_source
 from memssl_keras.evaluate.data.groups import Asked, is_copies, open_copies, open_groups, with_distractors
 from memssl_keras.evaluate.data.landmarks import open_landmarks

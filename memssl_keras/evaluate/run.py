@@ -6,7 +6,8 @@ import pathlib
 
 import numpy as np
 
-from memssl_keras.data.labels import all_images, open_classes
+from memssl_keras.data.labels import open_classes
+from memssl_keras.data.sequences import all_images
 from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.protocols.features import collapsed, unit

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memssl_keras.data.labels import Images
+from memssl_keras.data.sequences import Images
 from memssl_keras.evaluate.data.corruptions import CORRUPTIONS, Corrupted
 from memssl_keras.evaluate.embedders import last_blocks
 from memssl_keras.evaluate.outcome import Outcome

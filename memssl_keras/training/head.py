@@ -56,7 +56,10 @@ class ProjectionHead(layers.Layer):
         self.linears = [
             Linear(width, dtype=self.dtype_policy, name=f"linear_{i}") for i, width in enumerate(widths)
         ]
-        norm = lambda i: HeadBatchNorm(dtype=self.dtype_policy, name=f"norm_{i}")  # noqa: E731
+
+        def norm(i):
+            return HeadBatchNorm(dtype=self.dtype_policy, name=f"norm_{i}")
+
         self.norms = [norm(i) for i in range(2)] if batch_norm else []
 
     def build(self, input_shape):

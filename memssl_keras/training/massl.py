@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from memssl_keras.data.batches import yields_batches
-from memssl_keras.data.loader import EpochOrder, normalise, view_loader
+from memssl_keras.data.loader import EpochOrder, view_loader
+from memssl_keras.data.view_sets import normalise
 from memssl_keras.encoders import Encoder
 from memssl_keras.training import distributed
 from memssl_keras.training.branch import Branch
@@ -197,10 +198,10 @@ class MaSSL(keras.Model):
             x: Images: an array `(N, H, W, 3)`, uint8 or floats on the scale 0 … 255 or 0 … 1, a sequence of paths or
                 PIL images, a `datasets.Dataset` with an image column, a `Stream` of what does not fit on the disk, the
                 path of a folder of images, or a torch `DataLoader` that yields batches of uint8 images. Or batches of
-                images from a `keras.utils.PyDataset`, a `tf.data.Dataset` or a grain data set, such as
-                `keras.utils.image_dataset_from_directory` gives, or from a generator with `steps_per_epoch`. Or ready
-                views: a list of V arrays `(N, h, w, 3)`, or a `DataLoader` that yields lists of V tensors
-                `(B, h, w, 3)`; uint8 is normalised as the encoder's preprocessing says, floats are taken as they are.
+                images from a `keras.utils.PyDataset`, another iterable of batches, or a generator with
+                `steps_per_epoch`. Or ready views: a list of V arrays `(N, h, w, 3)`, or a `DataLoader` that yields
+                lists of V tensors `(B, h, w, 3)`; uint8 is normalised as the encoder's preprocessing says, floats are
+                taken as they are.
             y: Labels, which training ignores; with `validation_data` they vote in k-NN.
             views: A `MultiCrop`, by default the method's own for ImageNet; unused with ready views.
             batch_size: Images per step, of all processes together; the remainder of an epoch is dropped. A

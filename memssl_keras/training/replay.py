@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memssl_keras.data.loader import epoch_order
+from memssl_keras.data.order import epoch_order
 
 
 def images_in_memory(length, *, batch_size, seed, memory_size, written):

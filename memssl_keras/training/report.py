@@ -25,7 +25,10 @@ def read_metrics(path):
         rows = list(csv.DictReader(file))
     if not rows:
         raise ValueError(f"{path}: holds no epoch yet")
-    number = lambda text: float(text) if text not in ("", None, "NA") else np.nan  # noqa: E731
+
+    def number(text):
+        return float(text) if text not in ("", None, "NA") else np.nan
+
     return {name: np.array([number(row[name]) for row in rows]) for name in rows[0]}
 
 

@@ -63,7 +63,7 @@ class Schedules(keras.callbacks.Callback):
     Each is a `CosineSchedule`, an array of values per step, or None to leave it as it is. The step is the
     optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds. An
     `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out, and where
-    a run goes on with another number of steps per epoch.
+    a run is resumed with another number of steps per epoch.
 
     Example:
         >>> from memssl_keras.training.schedules import CosineSchedule, Schedules

@@ -31,7 +31,7 @@ def start_from(encoder, source):
         >>> from memssl_keras import ResNet
         >>> from memssl_keras.training.start import start_from
         >>> small = dict(blocks=(1, 1), width=4, stem="half")
-        >>> encoder = start_from(ResNet(**small), ResNet(**small, cells=2))
+        >>> encoder = start_from(ResNet(**small), ResNet(**small, pooling_grid=2))
     """
     there = {layer.name: layer.get_weights() for layer in source.layers}
     for layer in encoder.layers:

@@ -91,11 +91,11 @@ def test_in_a_stream_the_next_of_the_batch_takes_the_place(workers):
     assert list(unreadable.reasons) == ["3.png", "5.png"]
     mended = pictures(8)
     mended[[3, 5]] = mended[[0, 6]]
-    from memssl_keras.data.loader import _generator
+    from memssl_keras.data.order import image_generator
 
     for batch, first in zip(seen, (0, 4), strict=True):
         for row in range(4):
-            made = small_crops()(mended[first + row], _generator(0, 0, first + row))
+            made = small_crops()(mended[first + row], image_generator(0, 0, first + row))
             np.testing.assert_array_equal(batch[row].numpy(), np.concatenate([view.ravel() for view in made]))
 
 

@@ -8,7 +8,7 @@ from small_models import pictures, small_crops
 from memssl_keras import MultiCrop
 from memssl_keras.data import augmentations as pixels
 from memssl_keras.data import views as module
-from memssl_keras.data.loader import normalise
+from memssl_keras.data.view_sets import normalise
 
 PLAIN = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0, 0.0), "solarize": 0.0}
 

@@ -105,8 +105,10 @@ def test_an_unreadable_image_and_features_of_text_are_named(tmp_path):
     images[2]["bytes"] = b"no image"
     pq.write_table(pa.table({"image": images, "label": [0, 1, 0, 1]}), tmp_path / "a.parquet")
     source = open_source(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a.parquet#2: not an image.*; mend it or take it out"):
-        FeatureCache().features(Counting().embedder, source, "k")
+    features = FeatureCache().features(Counting().embedder, source, "k")
+    assert np.isnan(features).all(1).tolist() == [False, False, True, False]
+    with pytest.raises(ValueError, match="none of 1 images can be read"):
+        FeatureCache().features(Counting().embedder, [b"no image"], "other")
     with pytest.raises(ValueError, match=r"words: expected features \(N, D\) of numbers"):
         FeatureCache().features(Embedder("words", {}, lambda images: [["a"]] * len(images)), source, "k")
 
@@ -170,7 +172,7 @@ def test_a_subfolder_per_class_is_a_set_too(tmp_path):
     data = open_classes(tmp_path)
     assert data.classes == ["cat", "dog"] and "16 train and 4 test images" in data.protocol
     (tmp_path / "cat" / "1.png").rename(tmp_path / "1.png")
-    with pytest.raises(ValueError, match="column 'label' is missing, and .*1.png is in no subfolder"):
+    with pytest.raises(ValueError, match="1.png is in no subfolder: expected a subfolder per class"):
         open_classes(tmp_path)
 
 
@@ -387,3 +389,38 @@ def test_a_folder_of_transformers_is_scored_with_its_preprocessing(tmp_path):
     assert np.abs(untrained(str(tmp_path)).embed(images) - ours.embed(images)).max() > 1e-3
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 64}}')
     assert open_embedder(str(tmp_path)).key != ours.key
+
+
+def test_a_cache_that_cannot_be_written_to_stops_nothing(tmp_path, colours):
+    (tmp_path / "home").write_text("a file where the folder would be")
+    source, cache = open_source(colours), FeatureCache(tmp_path / "home" / "features")
+    with pytest.warns(UserWarning, match="features are not kept there"):
+        features = cache.features(pixel_embedders(4)[0], source, "k")
+    assert len(features) == len(source) and cache.folder is None
+
+
+def test_unreadable_pictures_are_skipped(tmp_path):
+    for split, count in (("train", 6), ("val", 4)):
+        for i in range(count):
+            path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pictures(10)[i + (6 if split == "val" else 0)]).save(path)
+    (tmp_path / "train" / "a" / "0.png").write_text("no image")
+    (tmp_path / "val" / "b" / "1.png").write_text("no image")
+    (found,) = run.evaluate(pixel_embedders(4)[:1], [tmp_path], settings=Settings(ks=(1,)))
+    (said,) = (note for note in found.notes if "unreadable" in note)
+    assert said.startswith("2 unreadable images skipped") and "0.png" in said
+    assert "2 of them unreadable" in next(iter(found.outcomes.values())).protocol
+    assert len(found.labelled.train) == 5 and len(found.labelled.test) == 3
+
+
+def test_a_checkpoint_file_is_a_model(tmp_path):
+    small_vit(embed_dim=192).save_pretrained(tmp_path)
+    embedder = open_embedder(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(
+        embedder.embed(list(pictures(2))),
+        from_pretrained(tmp_path / "model.safetensors").embed(pictures(2)),
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="nowhere.pth'; there is no such file"):
+        open_embedder(tmp_path / "nowhere.pth")

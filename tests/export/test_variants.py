@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from small_models import pictures, small_cnn, small_vit, varied
 
-from memssl_keras import OnnxEncoder, export_onnx
+from memssl_keras import OnnxEncoder, ResNet, export_onnx
 from memssl_keras.export import onnx as module
 from memssl_keras.export.quantize import to_float16, to_int8
 from memssl_keras.export.raw_pixels import preprocessing_graph
@@ -261,3 +261,20 @@ def test_newer_opsets(encoder, tmp_path, opset):
     export_onnx(encoder, tmp_path, opset=opset)
     model = onnx.load(tmp_path / "onnx" / "model.onnx")
     assert {o.version for o in model.opset_import if o.domain == ""} == {opset}
+
+
+def test_unreadable_pictures_are_skipped_with_their_labels(tmp_path):
+    images, labels = [*pictures(6, size=32), b"no image"], [0, 1, 0, 1, 0, 1, 1]
+    with pytest.warns(UserWarning, match="1 of 7 images are unreadable and skipped: image of 8 bytes"):
+        written = export_onnx(small_vit(), tmp_path, images=images, labels=labels)
+    assert written["model.onnx"].images["images"] == 6 and "knn" in written["model.onnx"].images
+
+
+def test_int8_of_convolutions_is_static_and_measured(tmp_path):
+    """Dynamic quantisation of activations costs more than the convolutions that it saves."""
+    written = export_onnx(ResNet((1, 1), 16, "half"), tmp_path, variants=["fp32", "int8"])
+    kinds = {node.op_type for node in onnx.load(tmp_path / "onnx" / "model_quantized.onnx").graph.node}
+    assert "DynamicQuantizeLinear" not in kinds and "QuantizeLinear" in kinds
+    assert written["model_quantized.onnx"].speedup > 0 and written["model.onnx"].speedup is None
+    kinds = {node.op_type for node in to_int8(trace(small_vit())).graph.node}
+    assert "DynamicQuantizeLinear" in kinds

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from small_models import pictures, same_weights, small_crops
 
 from memssl_keras import from_pretrained
+from memssl_keras.files import lock
 from memssl_keras.training.callbacks.run import Checkpoint
 from memssl_keras.training.massl import MaSSL, NonFiniteLoss
 from memssl_keras.training.pretrain import SettingsChanged, pretrain
@@ -99,3 +100,9 @@ def test_a_checkpoint_holds_every_weight_once(tmp_path):
     h5_overhead = 300_000
     assert 4 * values < size < 4 * values + h5_overhead
     assert not model._trainable_variables and not model._non_trainable_variables
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path):
+    with lock(tmp_path / ".lock"), pytest.raises(ValueError, match="has been writing there since"):
+        pretrain(TINY, pictures(24), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == []

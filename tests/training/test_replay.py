@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_models import pictures, small_massl
 
-from memssl_keras.data.loader import normalise
+from memssl_keras.data.view_sets import normalise
 from memssl_keras.training.replay import images_in_memory
 
 

@@ -13,5 +13,5 @@ shift 2
 exec memssl evaluate "$@" \
     --data "$data/cifar10" --data "$data/quickdraw" --data "$data/emoji" --data "$data/fashion_mnist" \
     --tasks knn,linear,lowshot,retrieval,clustering \
-    --test-share 0.2 --gallery Twemoji --gallery Fluent --gallery Twemoji,Fluent \
+    --test-share 0.2 --group codepoint --by vendor --query Noto --gallery Twemoji --gallery Fluent --gallery Twemoji,Fluent \
     --pixels 16 --threads 1 --out "$out"

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from memssl_keras.data.hashes import data_key
-from memssl_keras.data.labels import Images, Joined, overlap
+from memssl_keras.data.sequences import Images, Joined, overlap
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.evaluate.data.landmarks import Boxes
 
@@ -127,7 +127,7 @@ def open_copies(data):
 
 
 def with_distractors(asked, distractors):
-    """An `Asked` whose gallery goes on with images that are nobody's positive.
+    """An `Asked` whose gallery also holds images that are nobody's positive.
 
     Its notes count those among them that are in the gallery or among the queries, byte for byte: where one comes
     before its twin, the query is marked down for it.

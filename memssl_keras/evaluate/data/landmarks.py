@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from memssl_keras.data.hashes import data_key
-from memssl_keras.data.labels import Images
+from memssl_keras.data.sequences import Images
 from memssl_keras.data.sources import open_source
 from memssl_keras.evaluate.protocols.revisited import read_ground_truth
 from memssl_keras.images.read import read_image

@@ -58,7 +58,10 @@ def _with_class_position(state):
     """`register_tokens`, and a `pos_embed` of CLS and patches, whichever tokens had positions of their own."""
     registers, positions = state.pop("reg_token", None), state["pos_embed"]
     count, extra = 0 if registers is None else registers.shape[1], positions.shape[1]
-    square = lambda number: number >= 0 and int(number**0.5 + 0.5) ** 2 == number  # noqa: E731
+
+    def square(number):
+        return number >= 0 and int(number**0.5 + 0.5) ** 2 == number
+
     if square(extra) and (registers is not None or not square(extra - 1)):
         positions = np.concatenate([np.zeros_like(positions[:, :1]), positions], 1)
     elif registers is not None and square(extra - 1 - count):

@@ -1,0 +1,175 @@
+"""From the place of an image to its views, whatever holds the images."""
+
+import functools
+import itertools
+import pathlib
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from memssl_keras.data.order import image_generator
+from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD
+from memssl_keras.images import ImageError
+from memssl_keras.images.jpeg import read_fast
+
+
+def normalise(view, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    """uint8 tensor `(…, W, 3)` → float32 with a mean and standard deviation per channel; floats pass unchanged."""
+    if view.dtype != torch.uint8:
+        return view.float()
+    # Whole rows of pixels as one dimension: broadcast over the 3 channels alone, this takes 15 times as long.
+    mean, std = (torch.tensor(tuple(c), device=view.device).repeat(view.shape[-2]) for c in (mean, std))
+    rows = view.float().flatten(-2)
+    return torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows).view(view.shape)
+
+
+def _first_readable(images, most, make):
+    """`make` of the first image that can be read, and {name: reason} of those before it.
+
+    Args:
+        images: Pairs of an image and a function that names it.
+        most: Unreadable images after which there is no point in going on.
+        make: Called with the image, `(H, W, 3)` uint8.
+    """
+    reasons = {}
+    for image, name in images:
+        try:
+            return make(read_fast(image)), reasons
+        except ImageError as error:
+            reasons[name()] = error.reason
+        if len(reasons) > most:
+            break
+    return None, reasons
+
+
+class ViewsOfImages(Dataset):
+    """(epoch, index) → the V views of one image, and {name: reason} of those that were unreadable.
+
+    In the place of an unreadable image comes the next one that can be read, with the draws of that place: the same
+    views whatever the number of workers and processes.
+    """
+
+    def __init__(self, images, views, seed, most):
+        self.images, self.views, self.seed, self.most = images, views, seed, most
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        epoch, index = key
+        places = (i % len(self) for i in range(index, index + len(self)))
+        images = ((self.images[i], functools.partial(self.name, i)) for i in places)
+        return _first_readable(
+            images, self.most, lambda image: self.views(image, image_generator(self.seed, epoch, index))
+        )
+
+    def name(self, index):
+        """What an image is called in the list of unreadable ones."""
+        if hasattr(self.images, "name"):
+            return self.images.name(index)
+        image = self.images[index]
+        return str(image) if isinstance(image, (str, pathlib.Path)) else f"image {index}"
+
+
+class ViewsOfPairs(ViewsOfImages):
+    """The same where the views after global view 1 may be of another image of the group.
+
+    An image that takes the place of an unreadable one has no partner; an unreadable partner has the image itself in
+    its place.
+    """
+
+    def __getitem__(self, key):
+        epoch, index = key
+        rng = image_generator(self.seed, epoch, index)
+        picture, reasons = self._read(range(index, index + len(self)), self.most)
+        if picture is None:
+            return None, reasons
+        partner = None if reasons else self.images.partner(index, rng)
+        other = None
+        if partner is not None:
+            other, reasons = self._read([partner], 0)
+        return self.views(picture, rng, other), reasons
+
+    def _read(self, places, most):
+        places = (i % len(self) for i in places)
+        images = ((self.images[i], functools.partial(self.name, i)) for i in places)
+        return _first_readable(images, most, lambda picture: picture)
+
+
+class ViewsOfStream(Dataset):
+    """The same for a batch of a stream, where the next readable image of the batch is the replacement."""
+
+    def __init__(self, length, views, seed):
+        self.length, self.views, self.seed = length, views, seed
+
+    def __len__(self):  # without it, Keras takes the number of steps for unknown
+        return self.length
+
+    def __getitems__(self, keys):
+        return [self._sample(keys[i:] + keys[:i]) for i in range(len(keys))]
+
+    def _sample(self, keys):
+        epoch, index = keys[0][:2]
+        images = ((image, lambda name=name: name) for _, _, name, image in keys)
+        return _first_readable(
+            images, len(keys), lambda image: self.views(image, image_generator(self.seed, epoch, index))
+        )
+
+
+class ReadyViews(Dataset):
+    """(epoch, index) → the V ready views of one image."""
+
+    def __init__(self, views):
+        self.views = views
+
+    def __len__(self):
+        return len(self.views[0])
+
+    def __getitem__(self, key):
+        return [np.asarray(view[key[1]]) for view in self.views], {}
+
+
+class LoaderViews(IterableDataset):
+    """Another loader's batches as views: made here where it yields images, passed on where it yields views."""
+
+    def __init__(self, loader, views, seed):
+        self.loader, self.views, self.seed = loader, views, seed
+        self.epoch = self.start = 0
+
+    def __iter__(self):
+        return itertools.islice(self._batches(), self.start, None)
+
+    def _batches(self):
+        counter = itertools.count()
+        for batch in self.loader:
+            batch = list(batch.values()) if isinstance(batch, dict) else batch
+            parts = list(batch) if isinstance(batch, (list, tuple)) else [batch]
+            pictures = [torch.as_tensor(part) for part in parts if getattr(part, "ndim", 0) == 4]
+            if len(pictures) > 1:
+                yield (pictures,)
+                continue
+            if not pictures or pictures[0].dtype != torch.uint8 or pictures[0].shape[-1] != 3:
+                got = ", ".join(
+                    f"{getattr(p, 'dtype', type(p).__name__)} {tuple(getattr(p, 'shape', ()))}" for p in parts
+                )
+                raise ValueError(
+                    f"the loader yields {got}: expected a batch of images (B, H, W, 3) uint8 or a list of views"
+                )
+            made = [
+                self.views(image, image_generator(self.seed, self.epoch, next(counter)))
+                for image in pictures[0].numpy()
+            ]
+            yield (stack_views(made),)
+
+
+class SizedLoaderViews(LoaderViews):
+    """The same over a loader that knows its length; Keras takes a `__len__` at its word."""
+
+    def __len__(self):
+        return len(self.loader)
+
+
+def stack_views(samples):
+    """Views of B images → V tensors `(B, h, w, 3)`."""
+    return [torch.from_numpy(np.stack(view)) for view in zip(*samples, strict=True)]
