@@ -22,6 +22,7 @@ for size in 16 20 24 32 48; do
     score "screen-$size" "$@" --task retrieval --data "$data/screen.parquet" \
         --group name --by set --query "screen $size" --gallery lucide
 done
-score emoji "$@" --task retrieval --data "$data/emoji.parquet" --gallery Twemoji --gallery Fluent
+score emoji "$@" --task retrieval --data "$data/emoji.parquet" \
+    --group codepoint --by vendor --query Noto --gallery Twemoji --gallery Fluent
 score lowshot "$@" --task lowshot --data "$data/lowshot"
 score sketches "$@" --task lowshot --data "$sketches"
