@@ -1,6 +1,6 @@
 """The files that `icons.sh` wrote as one `results.json` for the model's folder, and as a table.
 
-    python zoo/results/icons_table.py SCORES NAME results.json table.md
+    python zoo/experiments/icons_table.py SCORES NAME results.json table.md
 
 Models other than NAME are entered without `@VARIANT`, so that the card takes them for what they are: something beside
 it.
