@@ -143,7 +143,7 @@ def test_a_fixed_size_bakes_the_positions_in(encoder, tmp_path):
 
 
 def test_a_variant_that_fails_is_not_written_and_the_others_are(encoder, tmp_path, monkeypatch):
-    def noise(model):
+    def noise(model, batches):
         damaged = to_int8(model)
         for tensor in damaged.graph.initializer:
             if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
