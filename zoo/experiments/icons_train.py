@@ -167,7 +167,7 @@ def sized(rows, size):
     drawers = collections.defaultdict(set)
     for row in rows:
         drawers[row["group"]].add(row["set"])
-    alone = np.array([len(drawers[row["group"]]) < 2 for row in rows])
+    alone = np.array([bool(row["group"]) and len(drawers[row["group"]]) < 2 for row in rows])
     order = np.random.default_rng(0).permutation(len(rows))
     kept = sorted(order[np.argsort(alone[order], kind="stable")][:size])
     return [rows[i] for i in kept]

@@ -1,6 +1,6 @@
 """The same thing by another hand: every benchmark set looked for in every other, as one table for each model.
 
-    python zoo/results/icons_hands.py .data/icons/benchmark/hands.parquet OUT.csv MODEL...
+    python zoo/experiments/icons_hands.py .data/icons/benchmark/hands.parquet OUT.csv MODEL...
 
 MODEL is what `memssl evaluate` takes. Rows of the CSV: model, query set, gallery set, queries that have a name in the
 gallery, size of the gallery, recall@1, recall@5, mAP. The means over all pairs are printed.
