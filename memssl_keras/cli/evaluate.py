@@ -217,6 +217,7 @@ def _show_summary(results):
     from memssl_keras.evaluate.report.summary import summary_rows
 
     models, rows = summary_rows(results)
+    say("\nAll together", style="bold")
     for name in models:
         table(["data", "task", "score", name], [[*where, f"{figures[name]:.2%}"] for *where, figures in rows])
 

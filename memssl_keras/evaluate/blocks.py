@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from memssl_keras.encoders.base import Encoder
+
 
 class LastBlocks(keras.Model):
     """CLS tokens of a ViT's last blocks side by side, each after the final norm.
@@ -46,6 +48,7 @@ def embed_blocks(encoder, images, count, patches, batch_size=64):
     Raises:
         ValueError: where the encoder is no ViT, or `LastBlocks` refuses.
     """
+    encoder = Encoder.wrap(encoder)
     if not encoder.gives_tokens:
         raise ValueError(f"encoder: {type(encoder).__name__} has no blocks; expected a ViT")
     model, preprocess = LastBlocks(encoder, count, patches), encoder.preprocess

@@ -13,6 +13,7 @@ from memssl_keras.cli import app
 pytestmark = pytest.mark.slow
 
 MODEL = "labelled_images:mean_colour"
+NOTO = ("--group", "codepoint", "--by", "vendor", "--query", "Noto", "--gallery", "Twemoji")
 
 
 def run(*arguments, code=0):
@@ -43,7 +44,9 @@ def sets(tmp_path):
 
 def test_one_table_of_several_data_sets(sets, tmp_path):
     data = [argument for path in sets for argument in ("--data", path)]
-    said = run(*data, "--tasks", "knn,retrieval", "--k", 3, "--test-share", 0.3, "--out", tmp_path / "out")
+    said = run(
+        *data, *NOTO, "--tasks", "knn,retrieval", "--k", 3, "--test-share", 0.3, "--out", tmp_path / "out"
+    )
     assert "14 train and 6 test images (30% of each class, split with seed 0)" in said
     assert "note: column 'label' is missing: no knn" in said
     together = said[said.index("All together") :]
@@ -75,6 +78,7 @@ def test_scales_and_distractors_are_told(sets, tmp_path):
     (tmp_path / "more").mkdir()
     Image.fromarray(coloured([3])[0]).save(tmp_path / "more" / "a.png")
     options = [
+        *NOTO,
         "--tasks",
         "retrieval",
         "--no-baselines",
@@ -85,10 +89,12 @@ def test_scales_and_distractors_are_told(sets, tmp_path):
     ]
     said = run("--data", sets[2], *options)
     assert "gallery of 3 of Twemoji and 1 distractors, at scales 1, 0.5" in " ".join(said.split())
-    assert "got '1;2'; expected numbers with commas" in run("--data", sets[2], "--scales", "1;2", code=1)
-    said = run("--data", sets[2], "--tasks", "retrieval", "--scales", "0", code=1)
+    assert "got '1;2'; expected numbers with commas" in run(
+        "--data", sets[2], *NOTO, "--scales", "1;2", code=1
+    )
+    said = run("--data", sets[2], *NOTO, "--tasks", "retrieval", "--scales", "0", code=1)
     assert "scales=(0.0,): expected positive numbers" in said and "Traceback" not in said
-    said = run("--data", sets[2], "--tasks", "retrieval", "--distractors", tmp_path / "nope", code=1)
+    said = run("--data", sets[2], *NOTO, "--tasks", "retrieval", "--distractors", tmp_path / "nope", code=1)
     assert "no such file or folder" in said
 
 

@@ -20,6 +20,8 @@ from memssl_keras.images import Preprocessing
 from memssl_keras.images.read import read_image
 from memssl_keras.models import open_embedder
 
+NOTO = {"group": "codepoint", "by": "vendor", "query": "Noto"}  # how emoji are asked for
+
 
 def test_instances_of_two_origins(tmp_path):
     shows, vendor = [0, 1, 2, 3, 0, 1, 2, 1], [0, 0, 0, 0, 1, 1, 1, 1]
@@ -32,7 +34,7 @@ def test_instances_of_two_origins(tmp_path):
         vendor=vendor,
     )
     path = tmp_path / "e.parquet"
-    (one,) = run.evaluate([Counting().embedder], [path], ["retrieval"])
+    (one,) = run.evaluate([Counting().embedder], [path], ["retrieval"], **NOTO, galleries=["Twemoji"])
     outcome = one.outcomes["mean colour"]
     assert (
         outcome.scores["recall@1"] == 1 and "4 queries of Noto, gallery of 4 of Twemoji" in outcome.protocol
@@ -97,7 +99,7 @@ def save(folder, images):
 
 def test_several_galleries_are_a_row_each(origins):
     galleries = ["Twemoji", "Fluent", "Twemoji, Fluent"]
-    found = run.evaluate([Counting().embedder], [origins], ["knn", "retrieval"], galleries=galleries)
+    found = run.evaluate([Counting().embedder], [origins], ["knn", "retrieval"], galleries=galleries, **NOTO)
     names = [one.task[len("retrieval (Noto in ") : -1] for one in found]
     assert names == ["Twemoji", "Fluent", "Twemoji and Fluent"]
     sizes = [len(one.outcomes["mean colour"].drawn["neighbours"][0][2]) for one in found]
@@ -111,7 +113,7 @@ def test_several_galleries_are_a_row_each(origins):
 def test_distractors_are_never_right_and_stand_in_the_way(origins, tmp_path):
     alike = coloured([0, 1], seed=0)  # their colours are those of the first two queries
     save(tmp_path / "more", {f"{i}.png": image for i, image in enumerate(alike)})
-    arguments = {"tasks": ["retrieval"], "settings": Settings(at=(1, 3))}
+    arguments = {"tasks": ["retrieval"], "settings": Settings(at=(1, 3)), **NOTO, "galleries": ["Twemoji"]}
     (without,) = run.evaluate([Counting().embedder], [origins], **arguments)
     (beside,) = run.evaluate([Counting().embedder], [origins], distractors=tmp_path / "more", **arguments)
     without, outcome = (one.outcomes["mean colour"] for one in (without, beside))
@@ -126,7 +128,12 @@ def test_distractors_are_never_right_and_stand_in_the_way(origins, tmp_path):
 def test_distractors_that_are_in_the_gallery_are_counted(origins, tmp_path):
     write(tmp_path / "more.parquet", coloured([0, 1, 2] * 3)[3:5])
     (one,) = run.evaluate(
-        [Counting().embedder], [origins], ["retrieval"], distractors=tmp_path / "more.parquet"
+        [Counting().embedder],
+        [origins],
+        ["retrieval"],
+        distractors=tmp_path / "more.parquet",
+        **NOTO,
+        galleries=["Twemoji"],
     )
     assert one.notes[0] == "2 of 2 distractors are in the gallery or asked for, byte for byte"
 
@@ -242,7 +249,12 @@ def test_scales_reach_retrieval_alone(origins):
         return Counting().embed(images)
 
     (one,) = run.evaluate(
-        [Embedder("m", {}, embed)], [origins], ["retrieval"], settings=Settings(scales=(1, 0.5))
+        [Embedder("m", {}, embed)],
+        [origins],
+        ["retrieval"],
+        settings=Settings(scales=(1, 0.5)),
+        **NOTO,
+        galleries=["Twemoji"],
     )
     assert sizes.count(12) == sizes.count(6) + 9  # once more for the map, at its own size
     assert one.outcomes["m"].protocol.endswith("at scales 1, 0.5")

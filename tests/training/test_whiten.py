@@ -253,14 +253,14 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     card = (tmp_path / "all" / "README.md").read_text()
     assert (
         "means over a 1 × 1 grid of the map of stage 2, a 2 × 2 grid of the map of stage 1." in card
-        and "shrinkage 0.2, rank 5)" in card
+        and "shrinkage 0.2, rank 5, power 1.0)" in card
     )
     for option in (("--pooling-grid", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
         said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
         assert "--pooling-grid, --rank, --shrinkage, --power and --reduce: expected only with --white" in said
     train(tmp_path / "vit", data)
     said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
-    assert "encoder=ViT: expected a functional model, such as a ResNet" in said
+    assert "a ViT cannot be extended; expected a ResNet" in said
     assert not (tmp_path / "no").exists()
 
 
