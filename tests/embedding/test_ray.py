@@ -55,10 +55,11 @@ def cluster():
 
 
 def _embed(model, folder, out, **changes):
+    revision = OnnxEncoder.from_pretrained(model).revision()
     return embed_with_ray(
         {"data": str(folder)},
         {"name_or_folder": str(model), "threads": 1},
-        {"path": str(out), "model": "m", "chunk": CHUNK},
+        {"path": str(out), "model": "m", "chunk": CHUNK, "revision": revision},
         embed_dim=24,
         **changes,
     )

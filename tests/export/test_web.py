@@ -13,7 +13,7 @@ from other_libraries import node_modules
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras import OnnxEncoder
+from memssl_keras import OnnxEncoder, from_pretrained
 from memssl_keras.export.web import export_web
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,9 @@ def page(images, runtime, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "page"
     gallery = [*images, b"broken", *pictures(20, seed=9)]
     names = [path.name for path in images] + ["bad", *(f"picture {i}" for i in range(20))]
-    assert export_web(MODEL, folder, gallery, names=names, runtime=runtime) == 24
+    assert (
+        export_web(MODEL, folder, gallery, names=names, runtime=runtime, open_encoder=from_pretrained) == 24
+    )
     return folder
 
 
@@ -130,7 +132,8 @@ def test_what_is_no_picture_is_said_in_words(browser_page):
 def test_bad_arguments_leave_nothing(tmp_path, runtime, page):
     def refused(message, *arguments, **settings):
         with pytest.raises(ValueError, match=message):
-            export_web(MODEL, *arguments, runtime=settings.pop("runtime", runtime), **settings)
+            chosen = settings.pop("runtime", runtime)
+            export_web(MODEL, *arguments, runtime=chosen, open_encoder=from_pretrained, **settings)
 
     refused("is not empty; expected a new folder", page, pictures(2))
     refused("images: got 0; expected 1 to 20,000", tmp_path / "new", [])
