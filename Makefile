@@ -59,7 +59,7 @@ lint: .venv/.test
 
 .venv-backends/.done: constraints.txt
 	$(PYTHON) -m venv .venv-backends
-	$(call PIP,.venv-backends) keras jax tensorflow-cpu
+	$(call PIP,.venv-backends) keras jax tensorflow-cpu pillow
 	touch $@
 
 clean:
