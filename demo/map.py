@@ -6,11 +6,13 @@ References:
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from memssl_keras.demo.vectors import pixel_digest
+from memssl_keras.files import replace_file
 
 MOST = 2000  # images on the map, spread evenly over larger galleries
 _FEW = 10  # images below which there are no neighbourhoods to keep, and PCA is taken
@@ -44,10 +46,12 @@ def lay_out(vectors: np.ndarray, cache: Path | None = None) -> np.ndarray:
     low, high = places.min(0), places.max(0)
     places = ((places - low) / np.maximum(high - low, 1e-6)).astype(np.float32)
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".writing.npy")
-        np.save(temporary, places, allow_pickle=False)
-        temporary.replace(file)
+        try:
+            replace_file(file, lambda path: np.save(path, places, allow_pickle=False))
+        except OSError as error:  # a home that cannot be written to stops nothing
+            warnings.warn(
+                f"{file.parent}: the map is not kept there ({error.strerror or error})", stacklevel=2
+            )
     return places
 
 

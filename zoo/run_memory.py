@@ -133,7 +133,7 @@ def _check_pictures(model, images, settings, epoch):
         for part in zip(
             *(view.tensor_split(settings.get("accumulate", 1)) for view in views[:2]), strict=True
         ):
-            pair = [model._normalise(view).to(memory.vectors.value.device) for view in part]
+            pair = [view.to(memory.vectors.value.device) for view in model.normalised(part)]
             given.append(model.teacher(pair, training=True)[len(part[0]) :])
     model.teacher.set_weights(weights)
     given = torch.cat(given).float()[-memory.size :]

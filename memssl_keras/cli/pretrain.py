@@ -145,6 +145,8 @@ def pretrain(
         distributed.join()
         main = distributed.is_main()
         console.quiet = not main
+        for note in getattr(images, "notes", ()):
+            say(note)
         for line in warnings_before(settings, len(images)):
             say(f"warning: {line}")
         steps = len(images) // settings.batch_size

@@ -36,7 +36,7 @@ class Paired:
             raise ValueError(f"groups: got {len(groups)} for {len(images)} images; expected one for each")
         if not 0 <= probability <= 1:
             raise ValueError(f"probability={probability}: expected a number in 0 … 1")
-        self.images, self.probability = images, probability
+        self.images, self.probability, self.notes = images, probability, getattr(images, "notes", [])
         names = np.array(["" if group is None else str(group) for group in groups])
         _, self._group = np.unique(names, return_inverse=True)
         self._alone = names == ""

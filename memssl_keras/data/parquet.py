@@ -105,14 +105,18 @@ def holds_images(kind) -> bool:
         return holds_images(kind.value_type) and not pa.types.is_primitive(kind.value_type)
     if pa.types.is_struct(kind):
         return "bytes" in {field.name for field in kind}
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or _is_view(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or kind == pa.binary_view()
 
 
-def _is_view(kind):
-    return kind == pa.binary_view()
+def holds_lists(schema, column) -> bool:
+    """Whether a row of an image column is a list of pictures."""
+    outer, _, inner = (column, "", "") if column in schema.names else column.partition(".")
+    kind = schema.field(outer).type
+    kind = kind.field(inner).type if inner else kind
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
-def image_columns(schema, folder=None) -> list[str]:
+def image_columns(schema) -> list[str]:
     """Names of the image columns of a schema, fields of structs as `sample.image`."""
     found = [field.name for field in schema if holds_images(field.type)]
     nested = [

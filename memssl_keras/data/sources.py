@@ -5,11 +5,13 @@ Read without keras or torch.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from memssl_keras.data import parquet
+from memssl_keras.data.hashes import file_state
 from memssl_keras.data.hub import download
 from memssl_keras.data.shards import TarImages
 from memssl_keras.files import printable
@@ -41,6 +43,7 @@ class ImageSource:
         self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
         self.listing = listing or Listing([])
         self.notes = [note for note in (*notes, self.listing.summary()) if note]
+        self.lists_paths = isinstance(items, list)  # looking at an item then reads nothing
 
     def __len__(self):
         return len(self.ids)
@@ -54,6 +57,14 @@ class ImageSource:
     def name(self, index: int) -> str:
         """The name of an image."""
         return self.ids[index]
+
+    def state(self, index: int) -> str:
+        """Size and time of change of the file that an image is in, as text; empty where it is in none."""
+        item = self.items[index] if self.lists_paths else None
+        if isinstance(item, str | Path):
+            return file_state(item)
+        name = self.ids[index]
+        return file_state(name) or file_state(name.rpartition("#")[0])
 
 
 def files_of(path, suffix, split=None):
@@ -126,10 +137,9 @@ def open_source(data, split=None, column=None) -> ImageSource:
         listing = find_images(path) if path.is_dir() else Listing([])
         tables, stray = _with_images(tables, column, strict=not listing.images)
         if tables:
-            left = [f"{len(listing.images):,} pictures beside the Parquet files not read"] * bool(
-                listing.images
-            )
-            return _open_parquet(tables, column, [*left, *stray])
+            if listing.images:
+                stray.insert(0, f"{len(listing.images):,} pictures beside the Parquet files not read")
+            return _open_parquet(tables, column, stray)
         return _open_folder(path, split, listing)
     if tars := files_of(path, ".tar", split):
         images = TarImages(tars)
@@ -152,7 +162,7 @@ def _open_folder(path, split, listing=None):
 
 
 def _with_images(files, column, strict):
-    """Those Parquet files that hold images, and a note on the others.
+    """Those Parquet files that hold images, and a list of notes on the others.
 
     Raises:
         ValueError: strict, and none holds images.
@@ -165,10 +175,10 @@ def _with_images(files, column, strict):
         (kept if found else stray).append(file)
     if not kept and strict:
         raise ValueError(_no_choice(files[0], parquet.read_schema(files[0]), column))
-    note = (
-        f"{len(stray)} Parquet files without images not read ({', '.join(file.name for file in stray[:3])})"
-    )
-    return kept, [note] * bool(stray)
+    if not stray:
+        return kept, []
+    names = ", ".join(file.name for file in stray[:3])
+    return kept, [f"{len(stray)} Parquet files without images not read ({names})"]
 
 
 def _columns_of(schema):
@@ -187,6 +197,8 @@ def _open_parquet(files, column, notes=()):
         f"{printable(file)}#{row}" for file, count in zip(files, counts, strict=True) for row in range(count)
     ]
     others = parquet.other_columns(files, schemas, column)
+    if parquet.holds_lists(schemas[0], column):
+        notes = [*notes, f"column {column!r} holds lists: the first picture of each is read"]
     images = parquet.ImageColumn(files, column, counts)
     if images.bytes <= HELD_BYTES:
         images = [images[row] for row in range(len(images))]
@@ -235,14 +247,32 @@ def open_sources(data, split=None, column=None) -> ImageSource:
     if len(data) == 1:
         return open_source(data[0], split, column)
     sources = [open_source(path, split, column) for path in data]
-    ids = [name for source in sources for name in source.ids]
-    items = [item for source in sources for item in source]
-    parts = [source.listing for source in sources]
+    listings = [source.listing for source in sources]
+    kinds = ("others", "unread", "hidden")
     listing = Listing(
-        [],
-        *(
-            [entry for part in parts for entry in getattr(part, kind)]
-            for kind in ("others", "unread", "hidden")
-        ),
+        [], *(list(chain.from_iterable(getattr(one, kind) for one in listings)) for kind in kinds)
     )
-    return ImageSource(ids, items, listing=listing)
+    summaries = {one.summary() for one in listings}
+    notes = [note for source in sources for note in source.notes if note not in summaries]
+    if columns := sorted({name for source in sources for name in source.columns}):
+        notes.append(f"columns not kept, as there are several paths: {', '.join(columns)}")
+    ids = [name for source in sources for name in source.ids]
+    if all(source.lists_paths for source in sources):
+        items = [item for source in sources for item in source.items]
+    else:
+        items = _Chained(sources)
+    return ImageSource(ids, items, listing=listing, notes=notes)
+
+
+class _Chained:
+    """Several sequences, one behind the other."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __getitem__(self, index):
+        for part in self.parts:
+            if index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError(index)

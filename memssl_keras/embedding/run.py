@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memssl_keras.data.hashes import file_state
 from memssl_keras.files import lock, replace_file
 from memssl_keras.images import ImageError
 
@@ -83,13 +82,8 @@ class EmbeddingRun:
         """What a chunk was made of: model, names, and size and time of change of files."""
         digest, start = hashlib.sha256(self._about.encode()), number * self.chunk
         for row in range(start, start + self.size(number)):
-            digest.update(f"{self.source.ids[row]}\0{self._state(row)}\n".encode())
+            digest.update(f"{self.source.ids[row]}\0{self.source.state(row)}\n".encode())
         return digest.hexdigest().encode()
-
-    def _state(self, row):
-        items = self.source.items
-        item = items[row] if isinstance(items, list) else None  # other sources are read as a whole
-        return file_state(item) if isinstance(item, str | os.PathLike) else ""
 
     def is_done(self, number: int) -> bool:
         """Whether a chunk is there, and made of what the source holds now."""

@@ -53,8 +53,8 @@ class FeatureCache:
                 self._write(f"{name}.{start}.npy", part)
             parts.append(part)
         features = _joined(parts, embedder.name)
-        if self.folder is not None:
-            self._write(f"{name}.npy", features)
+        self._write(f"{name}.npy", features)
+        if self.folder is not None:  # else writing has just failed, or nothing is kept
             (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
             for start in starts:
                 (self.folder / f"{name}.{start}.npy").unlink(missing_ok=True)
@@ -82,9 +82,8 @@ class FeatureCache:
 
 
 def _joined(parts, name):
-    widths = sorted(
-        {part.shape[1] for part in parts if part.shape[1]}
-    )  # 0 where no image of a chunk can be read
+    # The width is 0 where no image of a chunk can be read.
+    widths = sorted({part.shape[1] for part in parts if part.shape[1]})
     if len(widths) > 1:
         raise ValueError(f"{name}: widths {widths[0]} and {widths[1]}; expected one of all")
     if not widths:

@@ -1,4 +1,4 @@
-"""MaSSL: a student learns to see the concepts in memory that its teacher sees, block by random block.
+"""MaSSL: a student learns to match its EMA teacher's similarities to a memory of past embeddings, in random blocks.
 
 References:
     Silva, Pedrini and Ramírez Rivera, Learning from Memory: Non-Parametric Memory Augmented Self-Supervised
@@ -38,7 +38,7 @@ class NonFiniteLoss(ArithmeticError):
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class MaSSL(keras.Model):
-    """Self-supervised training of an image encoder with a memory of concepts.
+    """Self-supervised training of an image encoder with a FIFO memory of past embeddings.
 
     After `fit`, `model.encoder` is the teacher's encoder, the one to keep.
 
@@ -341,7 +341,7 @@ class MaSSL(keras.Model):
 
     def _pass(self, views, blocks, images, last):
         """Add the gradient of some of a step's images; figures weighted by their share, and the teacher's targets."""
-        views = [self._normalise(view) for view in views]
+        views = self.normalised(views)
         share = len(views[0]) / images
         with torch.no_grad():
             targets = self.teacher(views[:2], training=True)
@@ -356,10 +356,10 @@ class MaSSL(keras.Model):
         agreement = (embeddings.detach()[: len(targets)] * torch.cat(targets.chunk(2)[::-1])).sum(1).mean()
         return share * torch.stack([loss.detach(), entropy, agreement]), targets.unflatten(0, (2, -1))
 
-    def _normalise(self, view):
-        """A view as the encoder's own preprocessing has it: its mean and standard deviation, of uint8 alone."""
+    def normalised(self, views):
+        """Views with the mean and standard deviation of the encoder's own preprocessing; floats pass unchanged."""
         preprocess = self.encoder.preprocess
-        return normalise(view, preprocess.mean, preprocess.std)
+        return [normalise(view, preprocess.mean, preprocess.std) for view in views]
 
     def _join_parts(self, seen):
         """Figures by name and targets `(2, B, D)` over all parts and processes."""

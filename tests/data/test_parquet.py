@@ -42,8 +42,9 @@ def test_forms_of_an_image_column(tmp_path):
     for name, table in forms.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
         same(open_source(tmp_path / f"{name}.parquet"), images)
-    source = open_source(tmp_path / "nested.parquet", column="sample.image")
-    same(source, images)
+        notes = [] if name != "lists" else ["column 'images' holds lists: the first picture of each is read"]
+        assert open_source(tmp_path / f"{name}.parquet").notes == notes
+    same(open_source(tmp_path / "nested.parquet", column="sample.image"), images)
 
 
 def test_a_column_of_paths(tmp_path):
@@ -154,3 +155,24 @@ def test_more_than_two_gibibytes(tmp_path):
     for row in (0, 79, 80, 500, 719):
         assert source[row][:8] == (row // 80).to_bytes(4, "little") + (row % 80).to_bytes(4, "little")
         assert pa.total_allocated_bytes() - before < 1.5 * 80 * len(rows[0])
+
+
+def test_several_paths_are_not_held_in_memory(tmp_path, monkeypatch):
+    """What was not read of any of them is said, and columns that cannot be joined too."""
+    monkeypatch.setattr(sources, "HELD_BYTES", 0)
+    images = pictures(5)
+    pq.write_table(
+        pa.table({"image": [png(p) for p in images[:3]], "label": [1, 2, 3]}), tmp_path / "a.parquet"
+    )
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").write_text("words")
+    for number, image in enumerate(images[3:]):
+        Image.fromarray(image).save(tmp_path / "b" / f"{number}.png")
+    source = sources.open_sources([tmp_path / "a.parquet", tmp_path / "b"])
+    same(source, images)
+    assert not isinstance(source.items, list)
+    assert source.notes == ["columns not kept, as there are several paths: label", "1 other file not read"]
+    before = [source.state(row) for row in range(5)]
+    assert all(before) and before[0] == before[1] != before[3]
+    pq.write_table(pa.table({"image": [png(p) for p in images[::-1]]}), tmp_path / "a.parquet")
+    assert source.state(0) != before[0] and source.state(4) == before[4]

@@ -26,6 +26,7 @@ from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.report.figures import embedding_map, neighbour_page
 from memssl_keras.evaluate.report.html import write_html
+from memssl_keras.files import replace_file
 from memssl_keras.images.read import read_image
 from memssl_keras.models import open_embedder, untrained
 
@@ -391,12 +392,22 @@ def test_a_folder_of_transformers_is_scored_with_its_preprocessing(tmp_path):
     assert open_embedder(str(tmp_path)).key != ours.key
 
 
-def test_a_cache_that_cannot_be_written_to_stops_nothing(tmp_path, colours):
+def test_a_cache_that_cannot_be_written_to_stops_nothing(tmp_path, colours, monkeypatch):
     (tmp_path / "home").write_text("a file where the folder would be")
     source, cache = open_source(colours), FeatureCache(tmp_path / "home" / "features")
     with pytest.warns(UserWarning, match="features are not kept there"):
         features = cache.features(pixel_embedders(4)[0], source, "k")
     assert len(features) == len(source) and cache.folder is None
+    cache, kept = FeatureCache(tmp_path / "full"), []
+
+    def full(path, write):  # the disk fills before the last file
+        if kept:
+            raise OSError(28, "No space left on device")
+        kept.append(replace_file(path, write))
+
+    monkeypatch.setattr("memssl_keras.evaluate.cache.replace_file", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        assert len(cache.features(pixel_embedders(4)[0], source, "k")) == len(source)
 
 
 def test_unreadable_pictures_are_skipped(tmp_path):
