@@ -131,7 +131,7 @@ def _shares(length, cells):
     """How much of each of `cells` equal parts of an axis each of `length` pixels fills: `(cells, length)`."""
     count, parts = ops.arange(length, dtype="float32"), ops.expand_dims(ops.arange(cells, dtype="float32"), 1)
     ends = ops.minimum((parts + 1) / cells, (count + 1) / length)
-    return ops.maximum(ends - ops.maximum(parts / cells, count / length), 0) * cells
+    return ops.relu(ends - ops.maximum(parts / cells, count / length)) * cells
 
 
 @keras.saving.register_keras_serializable("memssl_keras")

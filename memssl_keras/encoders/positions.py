@@ -48,6 +48,14 @@ def _static_matrices(source, target):
     ]
 
 
+@functools.lru_cache(maxsize=16)
+def _on_gpu(source, target, device):
+    """The matrices on a GPU, which would wait for each copy."""
+    import torch
+
+    return [torch.from_numpy(matrix).to(device) for matrix in _static_matrices(source, target)]
+
+
 def _symbolic_matrices(source, target):
     steps = [ops.arange(t, dtype="float32") for t in target]
     sizes = [s[-1] + 1.0 for s in steps]
@@ -69,6 +77,8 @@ def resize_positions(positions, source, target):
     if static and tuple(target) == tuple(source):
         return positions
     matrices = (_static_matrices if static else _symbolic_matrices)(tuple(source), tuple(target))
+    if static and getattr(positions, "is_cuda", False):
+        matrices = _on_gpu(tuple(source), tuple(target), str(positions.device))
     rows, columns = (ops.cast(ops.convert_to_tensor(m), positions.dtype) for m in matrices)
     (height, width), dim = source, positions.shape[-1]
     grid = ops.matmul(rows, ops.reshape(positions, (height, width * dim)))

@@ -1,6 +1,7 @@
 """Projection head: encoder feature → unit vector that is compared with the memory."""
 
 import keras
+import torch
 from keras import layers, ops
 
 from memssl_keras.encoders.layers import Linear
@@ -27,7 +28,8 @@ class HeadBatchNorm(layers.BatchNormalization):
         rows = ops.shape(x)[0] * distributed.world_size()
         unbiased = variance * (rows / max(rows - 1, 1))
         for running, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-            running.assign(running * self.momentum + ops.stop_gradient(value) * (1 - self.momentum))
+            kept = ops.convert_to_tensor(running) * self.momentum
+            running.assign(kept + ops.stop_gradient(value) * (1 - self.momentum))
         x = ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, self.epsilon)
         return ops.cast(x, self.compute_dtype)
 
@@ -77,7 +79,7 @@ class ProjectionHead(layers.Layer):
                 x = self.norms[i](x, training=training)
             x = ops.gelu(x, approximate=False)
         x = ops.cast(self.linears[-1](x), "float32")
-        return ops.normalize(x, axis=-1, epsilon=1e-6)
+        return torch.nn.functional.normalize(x, dim=-1, eps=1e-6)
 
     def get_config(self):
         return {

@@ -47,7 +47,9 @@ def attend(queries, vectors, permutation, block_size, centre=0.0, tile=None):
     logsumexp, expected = queries.new_zeros(rows), queries.new_zeros(rows, dim)
     logits_buffer = queries.new_empty(rows * tile)
     # Exponentials of logits this small neither overflow nor vanish, and need no peak to be taken out first.
-    bounded = float(queries.norm(dim=1).max()) * (1 + float(torch.as_tensor(centre).norm())) < _SAFE
+    bounded = not queries.is_cuda  # which asking would stop
+    if bounded:
+        bounded = float(queries.norm(dim=1).max()) * (1 + float(torch.as_tensor(centre).norm())) < _SAFE
     for block in permutation.split(block_size):
         peak = queries.new_full((rows, 1), 0.0 if bounded else -torch.inf)
         total, weighted = queries.new_zeros(rows, 1), queries.new_zeros(rows, dim)
@@ -144,7 +146,7 @@ class MemoryConsistency:
             pull = targets.sum(0).expand(views, -1, -1).clone()
             pull[:2] -= targets
             partners = torch.full((views, 1, 1), 2.0, device=pull.device)
-            partners[:2] = 1
+            partners[:2].fill_(1)
             count = 2 * (views - 1) * batch
             scaled = scaled.view(views, batch, -1)
             value = (partners[..., 0] * logsumexp.view(views, batch) - (scaled * pull).sum(-1)).sum() / count
@@ -166,10 +168,7 @@ def koleo(embeddings, eps=1e-8):
         raise ValueError(f"embeddings have {len(among)} row(s): KoLeo needs at least 2")
     with torch.no_grad():
         similarities = embeddings @ among.T
-        itself = torch.arange(len(embeddings), device=among.device)
-        similarities[
-            itself, itself + distributed.rank() * len(embeddings) * (len(among) > len(embeddings))
-        ] = -torch.inf
+        similarities.narrow(1, first, len(embeddings)).fill_diagonal_(-torch.inf)
         nearest = similarities.argmax(1)
     distances = torch.nn.functional.pairwise_distance(embeddings, among[nearest], eps=eps)
     return -torch.log(distances + eps).mean()

@@ -12,11 +12,11 @@ import torch
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class AdamW(keras.optimizers.AdamW):
-    """Keras's AdamW with epsilon where torch has it, in four in-place operations per weight.
+    """Keras's AdamW with epsilon where torch has it, all weights at once and in place.
 
     Keras divides by √v + ε before the bias correction of v is taken out, torch after it. In the first steps
     that is a factor of 30 on ε, and the small gradients of queries and keys feel it. Weight decay, clipping
-    and everything else are Keras's.
+    and everything else are Keras's. On a GPU a step waits for the device twice, not twice for every weight.
 
     Example:
         >>> from memssl_keras import AdamW
@@ -28,12 +28,27 @@ class AdamW(keras.optimizers.AdamW):
         if self.amsgrad:
             raise ValueError("amsgrad=True: expected False, this AdamW has no AMSGrad variant")
 
+    def _clip_gradients(self, grads):
+        if not self.clipnorm:
+            return super()._clip_gradients(grads)
+        norms = torch.stack(torch._foreach_norm(grads))
+        return torch._foreach_mul(grads, list((self.clipnorm / norms.clamp(min=self.clipnorm)).unbind()))
+
     @torch.no_grad()
-    def update_step(self, gradient, variable, learning_rate):
-        index, step = self._get_variable_index(variable), int(self.iterations.value) + 1
-        first, second = self._momentums[index].value, self._velocities[index].value
-        first.lerp_(gradient.to(first.dtype), 1 - self.beta_1)
-        second.mul_(self.beta_2).addcmul_(gradient, gradient, value=1 - self.beta_2)
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if not trainable_variables:
+            return
+        step, rate = int(self.iterations.value) + 1, float(learning_rate)
+        places = [self._get_variable_index(variable) for variable in trainable_variables]
+        values = [variable.value for variable in trainable_variables]
+        first = [self._momentums[place].value for place in places]
+        second = [self._velocities[place].value for place in places]
+        grads = [gradient.to(moment.dtype) for gradient, moment in zip(grads, first, strict=True)]
+        torch._foreach_lerp_(first, grads, 1 - self.beta_1)
+        torch._foreach_mul_(second, self.beta_2)
+        torch._foreach_addcmul_(second, grads, grads, value=1 - self.beta_2)
         correction = math.sqrt(1 - self.beta_2**step)
-        scale = float(learning_rate) * correction / (1 - self.beta_1**step)
-        variable.value.addcdiv_(first, second.sqrt().add_(self.epsilon * correction), value=-scale)
+        divisors = torch._foreach_sqrt(second)
+        torch._foreach_add_(divisors, self.epsilon * correction)
+        scale = rate * correction / (1 - self.beta_1**step)
+        torch._foreach_addcdiv_(values, first, divisors, value=-scale)

@@ -149,6 +149,28 @@ _LITTLE = {
     "batch_size": 128,
 }
 
+# What a screen does to a drawing: any two colours, small sizes, JPEG. Without KoLeo and with a softer teacher, the
+# embeddings of such views crowd together.
+_ON_SCREEN = {
+    "global_scale": (0.6, 1.0),
+    "flip": 0.0,
+    "jitter": 0.5,
+    "jitter_strength": (0.4, 0.4, 0.2, 0.05),
+    "grey": 0.05,
+    "blur": (0.1, 0.1, 0.1),
+    "solarize": 0.0,
+    "recolour": 0.7,
+    "stroke": 0.3,
+    "pad": 0.15,
+    "pad_share": (0.0, 0.4),
+    "rotate": 5.0,
+    "small": 0.4,
+    "small_share": (0.25, 0.9),
+    "jpeg": 0.2,
+}
+# For batches of 512 and more.
+_WIDE = {"memory_size": 8192, "block_size": 2048, "hidden_dim": 1024}
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -198,6 +220,31 @@ RECIPES = {
             **{**_LITTLE, "batch_size": 512},
         ),
         Recipe(
+            "resnet18n_cifar10",
+            {"width": 32, "stem": "cifar", "pooling_grid": 2, "preprocessing": _pixels(32)},
+            views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
+            purpose="small photographs of some 32 px, a GPU, a quarter of an hour",
+            epochs=170,
+            learning_rate=7.5e-4,
+            warmup_epochs=5,
+            family="resnet",
+            koleo_weight=0.1,
+            precision="mixed_bfloat16",
+            **{**_LITTLE, "batch_size": 512, **_WIDE},
+        ),
+        Recipe(
+            "vitn4_cifar10_long",
+            {**_NANO, "depth": 6, "patch_size": 4, "image_size": 32, "preprocessing": _pixels(32)},
+            views=MultiCrop(32, 16, 4, global_scale=(0.25, 1.0), local_scale=(0.08, 0.25), **_SHARP),
+            purpose="small photographs with a ViT, a GPU, half an hour",
+            epochs=80,
+            learning_rate=5e-4,
+            warmup_epochs=5,
+            koleo_weight=0.1,
+            precision="mixed_bfloat16",
+            **{**_LITTLE, "batch_size": 512, **_WIDE},
+        ),
+        Recipe(
             "resnet12_cifar10",
             {
                 "blocks": (1, 2, 2),
@@ -245,8 +292,6 @@ RECIPES = {
         ),
         Recipe(
             "resnet12_icons",
-            # As for glyphs, and what a screen does to a drawing: any two colours, small sizes, JPEG. Without KoLeo and
-            # with a softer teacher, the embeddings of such views crowd together.
             {
                 "blocks": (1, 2, 2),
                 "width": 32,
@@ -254,26 +299,7 @@ RECIPES = {
                 "pooling_grid": 3,
                 "preprocessing": {**_pixels(64), "trim": 0.08},
             },
-            views=MultiCrop(
-                40,
-                20,
-                0,
-                global_scale=(0.6, 1.0),
-                flip=0.0,
-                jitter=0.5,
-                jitter_strength=(0.4, 0.4, 0.2, 0.05),
-                grey=0.05,
-                blur=(0.1, 0.1, 0.1),
-                solarize=0.0,
-                recolour=0.7,
-                stroke=0.3,
-                pad=0.15,
-                pad_share=(0.0, 0.4),
-                rotate=5.0,
-                small=0.4,
-                small_share=(0.25, 0.9),
-                jpeg=0.2,
-            ),
+            views=MultiCrop(40, 20, 0, **_ON_SCREEN),
             purpose="icons of any colour and size, a processor core, an hour, from glyphs' weights",
             epochs=1,
             learning_rate=4e-3,
@@ -281,6 +307,44 @@ RECIPES = {
             family="resnet",
             koleo_weight=0.1,
             **{**_LITTLE, "batch_size": 64, "teacher_temperature": (0.03, 0.03)},
+        ),
+        Recipe(
+            "resnet14_icons",
+            {
+                "blocks": (1, 2, 3),
+                "width": 48,
+                "stem": "half",
+                "pooling_grid": 3,
+                "preprocessing": {**_pixels(64), "trim": 0.08},
+            },
+            views=MultiCrop(48, 24, 0, **_ON_SCREEN),
+            purpose="icons of any colour and size, a GPU, a quarter of an hour",
+            epochs=50,
+            learning_rate=4e-4,
+            warmup_epochs=1,
+            family="resnet",
+            koleo_weight=0.1,
+            precision="mixed_bfloat16",
+            **{**_LITTLE, "batch_size": 1024, "teacher_temperature": (0.03, 0.03), **_WIDE},
+        ),
+        Recipe(
+            "resnet8_icons",
+            {
+                "blocks": (1, 1, 1),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 3,
+                "preprocessing": {**_pixels(64), "trim": 0.08},
+            },
+            views=MultiCrop(48, 24, 0, **_ON_SCREEN),
+            purpose="icons of any colour and size with the smallest network, a GPU, ten minutes",
+            epochs=25,
+            learning_rate=6e-4,
+            warmup_epochs=1,
+            family="resnet",
+            koleo_weight=0.1,
+            precision="mixed_bfloat16",
+            **{**_LITTLE, "batch_size": 1024, "teacher_temperature": (0.03, 0.03), **_WIDE},
         ),
         Recipe(
             "vitn4_cifar10",

@@ -118,10 +118,16 @@ MISTAKES = {
         MemoryConsistency, "__call__", off_by(MemoryConsistency.__call__, 5, 1.001), "loss"
     ),
     "learning rate, 1 in 1000": (
-        AdamW, "update_step", off_by(AdamW.update_step, 3, 1.001), "student/head.mlp.0.bias"
+        AdamW,
+        "_backend_update_step",
+        off_by(AdamW._backend_update_step, 3, 1.001),
+        "student/head.mlp.0.bias",
     ),
     "epsilon of AdamW where Keras has it": (
-        AdamW, "update_step", keras.optimizers.AdamW.update_step, "student/backbone.blocks.0.attn.qkv.bias"
+        AdamW,
+        "_backend_update_step",
+        keras.optimizers.AdamW._backend_update_step,
+        "student/backbone.blocks.0.attn.qkv.bias",
     ),
     "decayed biases": (
         AdamW, "_use_weight_decay", lambda self, variable: True, "student/head.mlp.4.bias"

@@ -193,8 +193,7 @@ def main():
     parser.add_argument(
         "--size",
         type=int,
-        default=0,
-        help="Rows to reach: icons that three sets or more draw come twice then.",
+        help="Rows at most, by a fixed draw: those whose name one set alone draws are left out first; all by default.",
     )
     parser.add_argument("--trim", type=float, default=0.08, help="Margin left around a drawing, as a share.")
     args, rng = parser.parse_args(), np.random.default_rng(0)

@@ -1,0 +1,334 @@
+"""`MultiCrop` for a whole batch at once on a GPU, where all pictures lie in its memory.
+
+The draws are other ones than `MultiCrop`'s, their distributions the same but for: crops are cut by interpolation
+without antialiasing, colour jitter takes one random order for a batch, and what goes through a small size or through
+JPEG is a fixed share of a batch at a few sizes. Pictures are `(N, 3, S, S)` uint8, views `(B, h, w, 3)` uint8.
+"""
+
+import math
+
+import torch
+from torch.nn import functional
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+class Pictures:
+    """Pictures on a device, and what views ask about them.
+
+    Args:
+        pixels: `(N, 3, S, S)` uint8 tensor on its device.
+        groups: The group of each as `(N,)` whole numbers on the processor, −1 for none; or None.
+    """
+
+    def __init__(self, pixels, groups=None):
+        self.pixels = pixels
+        self.grey = torch.cat(
+            [
+                ((part[:, 0] == part[:, 1]) & (part[:, 1] == part[:, 2])).flatten(1).all(1)
+                for part in pixels.split(8192)
+            ]
+        )
+        corners = (
+            pixels[:, :, :: pixels.shape[2] - 1, :: pixels.shape[3] - 1].flatten(2).float().sort(2).values
+        )
+        self.ground = corners[:, :, 1:3].mean(2).floor()
+        self.partners = None if groups is None else _partners(groups, pixels.device)
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def partner(self, index, probability):
+        """Of each picture another one of its group, with a probability, where there is one; else itself."""
+        if self.partners is None:
+            return index
+        order, place, start, size = self.partners
+        others = size[index] - 1
+        drawn = (torch.rand(len(index), device=index.device) * others.clamp(min=1)).long() + start[index]
+        drawn = drawn + (drawn >= place[index])
+        found = order[drawn.clamp(max=len(order) - 1)]
+        taken = (others > 0) & (torch.rand(len(index), device=index.device) < probability)
+        return torch.where(taken, found, index)
+
+
+def _partners(groups, device):
+    groups = torch.as_tensor(groups)
+    order = groups.argsort(stable=True)
+    _, inverse, counts = groups.unique(return_inverse=True, return_counts=True)
+    first = counts.cumsum(0) - counts
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    size = torch.where(groups < 0, 1, counts[inverse])
+    return tuple(x.to(device) for x in (order, place, first[inverse], size))
+
+
+def between(count, low, high, device):
+    return low + (high - low) * torch.rand(count, device=device)
+
+
+def chosen(count, probability, device):
+    return torch.rand(count, device=device) < probability
+
+
+class DeviceViews:
+    """Views of a `MultiCrop` recipe.
+
+    Args:
+        recipe: The `MultiCrop`.
+        pictures: `Pictures`.
+        pairs: How often the views after global view 1 are of another picture of the group.
+    """
+
+    def __init__(self, recipe, pictures, pairs=0.0):
+        self.recipe, self.pictures, self.pairs = recipe, pictures, pairs
+
+    def __call__(self, index):
+        """The V views of pictures `index` `(B,)`: a list of `(B, h, w, 3)` uint8."""
+        r, other = self.recipe, self.pictures.partner(index, self.pairs)
+        views = self._sized([index, other], r.global_size, r.global_scale, (0, 1))
+        if r.local_views:
+            views += self._sized([other] * r.local_views, r.local_size, r.local_scale, (2,) * r.local_views)
+        return views
+
+    def _sized(self, indices, size, scale, places):
+        r, index = self.recipe, torch.cat(indices)
+        x = self.pictures.pixels[index].float()
+        n, device = len(x), x.device
+        if r.stroke:
+            x = stroked(x, r.stroke)
+        ground = self.pictures.ground[index]
+        x = self._cut(x, ground, size, scale)
+        if r.jitter:
+            x = torch.where(
+                chosen(n, r.jitter, device)[:, None, None, None], jittered(x, *r.jitter_strength), x
+            )
+        if r.grey:
+            x = torch.where(chosen(n, r.grey, device)[:, None, None, None], luma(x).expand_as(x), x)
+        chances = torch.cat(
+            [
+                torch.full((len(i),), r.blur[place], device=device)
+                for i, place in zip(indices, places, strict=True)
+            ]
+        )
+        if any(r.blur):
+            sigma = between(n, *r.blur_sigma, device)
+            x = torch.where(
+                (torch.rand(n, device=device) < chances)[:, None, None, None], blurred(x, sigma), x
+            )
+        if r.solarize and 1 in places:
+            second = torch.cat(
+                [
+                    torch.full((len(i),), float(place == 1), device=device)
+                    for i, place in zip(indices, places, strict=True)
+                ]
+            )
+            x = torch.where(
+                (torch.rand(n, device=device) < r.solarize * second)[:, None, None, None],
+                torch.where(x >= 128, 255 - x, x),
+                x,
+            )
+        if r.recolour:
+            taken = chosen(n, r.recolour, device) & self.pictures.grey[index]
+            x = torch.where(taken[:, None, None, None], recoloured(x), x)
+        if r.invert:
+            x = torch.where(chosen(n, r.invert, device)[:, None, None, None], 255 - x, x)
+        if r.small:
+            x = shrunk(x, r.small, r.small_share)
+        if r.jpeg:
+            rows = torch.randperm(n, device=device)[: round(r.jpeg * n)]
+            x = x.index_copy(0, rows, through_jpeg(x[rows], between(len(rows), *r.jpeg_quality, device)))
+        x = x.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return list(x.split([len(i) for i in indices]))
+
+    def _cut(self, x, ground, size, scale):
+        """Padding, crop, turn and flip as one interpolation."""
+        r, n, device, side = self.recipe, len(x), x.device, x.shape[-1]
+        added = torch.zeros(n, device=device)
+        if r.pad:
+            added = torch.where(chosen(n, r.pad, device), between(n, *r.pad_share, device), added)
+        canvas = 1 + added  # in units of the picture's side, which lies at `left`, `top` in it
+        left, top = torch.rand(2, n, device=device) * added
+        area = between(n, *scale, device) * canvas**2
+        low, high = max(3 / 4, scale[0]), 1  # aspect beyond what fits is cut off below
+        aspect = torch.exp(between(n, math.log(3 / 4), math.log(4 / 3), device))
+        width, height = (area * aspect).sqrt().minimum(canvas), (area / aspect).sqrt().minimum(canvas)
+        centre_x = width / 2 + torch.rand(n, device=device) * (canvas - width) - left
+        centre_y = height / 2 + torch.rand(n, device=device) * (canvas - height) - top
+        turn = between(n, -r.rotate, r.rotate, device) * math.pi / 180
+        mirror = torch.where(chosen(n, r.flip, device), -1.0, 1.0)
+        cos, sin = turn.cos(), turn.sin()
+        # Output pixel (u, v) in −1 … 1 → picture coordinates in −1 … 1.
+        matrix = torch.stack(
+            [
+                torch.stack([width * cos * mirror, -height * sin, 2 * centre_x - 1], 1),
+                torch.stack([width * sin * mirror, height * cos, 2 * centre_y - 1], 1),
+            ],
+            1,
+        )
+        grid = functional.affine_grid(matrix, (n, 3, size, size), align_corners=False)
+        if r.pad or r.rotate:
+            ground = ground[:, :, None, None]
+            cut = functional.grid_sample(x - ground, grid, "bicubic", "zeros", align_corners=False) + ground
+        else:
+            cut = functional.grid_sample(x, grid, "bicubic", "border", align_corners=False)
+        return cut.round().clamp(0, 255)
+
+
+def luma(x):
+    red, green, blue = x.unbind(1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None]
+
+
+def stroked(x, probability):
+    """Lines thicker or thinner by 2 or 3 px of 64."""
+    n, device = len(x), x.device
+    three = chosen(n, 0.4, device)[:, None, None, None]
+    padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+
+    def widest(y):
+        return torch.where(three, functional.max_pool2d(y, 3, 1), functional.max_pool2d(y[..., 1:, 1:], 2, 1))
+
+    changed = torch.where(chosen(n, 0.5, device)[:, None, None, None], widest(padded), -widest(-padded))
+    return torch.where(chosen(n, probability, device)[:, None, None, None], changed, x)
+
+
+def jittered(x, brightness, contrast, saturation, hue):
+    n, device = len(x), x.device
+
+    def factor(strength):
+        return between(n, 1 - strength, 1 + strength, device)[:, None, None, None]
+
+    def light(x):
+        return x * factor(brightness)
+
+    def contrasted(x):
+        mean = luma(x).mean((1, 2, 3), keepdim=True)
+        return mean + (x - mean) * factor(contrast)
+
+    def saturated(x):
+        grey = luma(x)
+        return grey + (x - grey) * factor(saturation)
+
+    def turned(x):
+        return hue_turned(x, between(n, -hue, hue, device))
+
+    steps = [light, contrasted, saturated, turned]
+    for i in torch.randperm(4).tolist():
+        x = steps[i](x).clamp(0, 255)
+    return x
+
+
+def hue_turned(x, turn):
+    """Hue of `(B, 3, h, w)` in 0 … 255 turned by a share of the circle, by way of HSV."""
+    red, green, blue = x.unbind(1)
+    top, bottom = x.amax(1), x.amin(1)
+    spread = top - bottom
+    safe = spread.clamp(min=1e-3)
+    hue = torch.where(
+        top == red,
+        (green - blue) / safe,
+        torch.where(top == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    hue = (hue + 6 * turn[:, None, None]) % 6
+    channels = []
+    for shift in (5, 3, 1):
+        k = (shift + hue) % 6
+        channels.append(top - spread * torch.minimum(k, 4 - k).clamp(0, 1))
+    return torch.stack(channels, 1)
+
+
+def blurred(x, sigma, reach=5):
+    """Gaussian blur by a standard deviation for each picture, in pixels."""
+    offsets = torch.arange(-reach, reach + 1, device=x.device)
+    weights = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
+    weights = weights / weights.sum(1, keepdim=True)
+    for axis in (2, 3):
+        padding = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+        padded, length = functional.pad(x, padding, mode="replicate"), x.shape[axis]
+        x = sum(
+            padded.narrow(axis, i, length) * weights[:, i, None, None, None] for i in range(2 * reach + 1)
+        )
+    return x
+
+
+def recoloured(x, contrast=64.0, draws=8):
+    """Two random colours for black and white, at least `contrast` of luma apart."""
+    n, device = len(x), x.device
+    ends = torch.rand(n, draws, 2, 3, device=device) * 255
+    weights = torch.stack([torch.full((), value, device=device) for value in LUMA])
+    apart = ((ends[:, :, 0] - ends[:, :, 1]) @ weights).abs() >= contrast
+    first = apart.int().argmax(1)
+    ends = ends.gather(1, first[:, None, None, None].expand(-1, 1, 2, 3))[:, 0]
+    ink, paper = (ends[:, i, :, None, None] for i in range(2))
+    changed = ink + (paper - ink) * x[:, :1] / 255
+    return torch.where(apart.any(1)[:, None, None, None], changed, x)
+
+
+def shrunk(x, probability, share, sizes=8):
+    """A share of the pictures drawn smaller, at a few sizes, and scaled up again in one of three ways."""
+    n, side = len(x), x.shape[-1]
+    rows = torch.randperm(n, device=x.device)[: round(probability * n)]
+    for part in rows.tensor_split(sizes):
+        small = max(1, round(side * (share[0] + (share[1] - share[0]) * torch.rand(()).item())))
+        mode = ("nearest", "bilinear", "bicubic")[int(torch.randint(3, ()).item())]
+        reduced = functional.interpolate(x[part], (small, small), mode="bilinear", antialias=True).round()
+        grown = functional.interpolate(
+            reduced, (side, side), mode=mode, **({} if mode == "nearest" else {"align_corners": False})
+        )
+        x = x.index_copy(0, part, grown.clamp(0, 255))
+    return x
+
+
+_LUMINANCE = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+_CHROMINANCE = tuple(
+    (17, 18, 24, 47, 18, 21, 26, 66, 24, 26, 56, 99, 47, 66, 99, 99)[4 * row + column]
+    if row < 4 and column < 4
+    else 99
+    for row in range(8)
+    for column in range(8)
+)
+
+
+def _cosines(device):
+    k = torch.arange(8, device=device, dtype=torch.float32)
+    table = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) / 2
+    table[0] = table[0] / math.sqrt(2)
+    return table
+
+
+def _quantised(plane, table, scale):
+    """A plane `(B, h, w)`, h and w multiples of 8, through the transform, with tables for each picture."""
+    cosines = _cosines(plane.device)
+    steps = (
+        ((torch.tensor(table, device=plane.device).float()[None] * scale[:, None] + 50) / 100)
+        .floor()
+        .clamp(1, 255)
+    )
+    blocks = plane.unflatten(1, (-1, 8)).unflatten(3, (-1, 8)) - 128  # B, y, 8, x, 8
+    steps = steps.view(-1, 1, 8, 1, 8)
+    spectrum = torch.einsum("byixj,ki,lj->bykxl", blocks, cosines, cosines)
+    spectrum = (spectrum / steps).round() * steps
+    blocks = torch.einsum("bykxl,ki,lj->byixj", spectrum, cosines, cosines)
+    return (blocks + 128).flatten(3, 4).flatten(1, 2)
+
+
+def through_jpeg(x, quality):
+    """JPEG of a quality for each picture, chroma at half the size; `(B, 3, h, w)` in 0 … 255."""
+    side = x.shape[-1]
+    x = functional.pad(x, (0, -side % 16, 0, -side % 16), mode="replicate")
+    quality = quality.round()
+    scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
+    red, green, blue = x.unbind(1)
+    light = 0.299 * red + 0.587 * green + 0.114 * blue
+    chroma = torch.stack([(blue - light) / 1.772 + 128, (red - light) / 1.402 + 128], 1)
+    chroma = functional.avg_pool2d(chroma, 2)
+    light = _quantised(light.round(), _LUMINANCE, scale)
+    chroma = torch.stack([_quantised(chroma[:, i].round(), _CHROMINANCE, scale) for i in range(2)], 1)
+    chroma = functional.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False) - 128
+    red, blue = light + 1.402 * chroma[:, 1], light + 1.772 * chroma[:, 0]
+    green = (light - 0.299 * red - 0.114 * blue) / 0.587
+    return torch.stack([red, green, blue], 1).clamp(0, 255)[..., :side, :side]
