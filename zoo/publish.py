@@ -68,39 +68,67 @@ def push_to_hub(
         HubError: the Hub refuses or cannot be reached.
         ValueError: a fact of another name, or a folder that holds no model.
     """
-    import huggingface_hub as hub
-    from huggingface_hub import errors
-
     if unknown := [name for name in facts if name not in FACTS]:
         raise ValueError(f"{unknown[0]}={facts[unknown[0]]!r}: expected some of {', '.join(FACTS)}")
     with tempfile.TemporaryDirectory() as part:
         stage(model, part, repo_id, facts)
-        api = hub.HfApi(token=token, library_name="memssl-keras")
-        try:
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if revision:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-            with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
-                warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-                commit = api.upload_folder(
-                    repo_id=repo_id, folder_path=part, revision=revision, commit_message=commit_message
-                )
-        except errors.HFValidationError as error:
-            raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
-        except errors.HfHubHTTPError as error:
-            status = error.response.status_code
-            hint = (
-                "pass token= of one that may write, or set HF_TOKEN"
-                if status in (401, 403)
-                else "nothing is lost"
-            )
-            raise HubError(f"{repo_id}: the Hub refused with {status}; {hint} ({_line(error)})") from None
-        except (ValueError, HubError):
-            raise
-        except Exception as error:  # of the client's HTTP library
-            raise HubError(
-                f"{repo_id}: the Hub cannot be reached ({type(error).__name__}: {_line(error)})"
-            ) from None
+        return upload(part, repo_id, private=private, token=token, revision=revision, message=commit_message)
+
+
+def upload(
+    folder,
+    repo_id: str,
+    *,
+    kind: str = "model",
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    message: str = "Upload",
+) -> str:
+    """Commit a whole folder to a repository, which is made if it is not there; returns the commit's id.
+
+    Args:
+        folder: What is uploaded.
+        repo_id: Repository `owner/name`.
+        kind: "model", "dataset", or "space", which runs Gradio.
+        private: Of a new repository; the Hub's own default otherwise.
+        token: Access token that may write; the stored one by default.
+        revision: Branch to commit to, `main` by default.
+        message: Of the commit.
+
+    Raises:
+        HubError: the Hub refuses or cannot be reached.
+        ValueError: `repo_id` is not one.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    api = hub.HfApi(token=token, library_name="memssl-keras")
+    place = {"repo_id": repo_id, "repo_type": kind}
+    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+    try:
+        api.create_repo(**place, **sdk, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(**place, branch=revision, exist_ok=True)
+        with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
+            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+            commit = api.upload_folder(**place, folder_path=folder, revision=revision, commit_message=message)
+    except errors.HFValidationError as error:
+        raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = (
+            "pass token= of one that may write, or set HF_TOKEN"
+            if status in (401, 403)
+            else "nothing is lost"
+        )
+        raise HubError(f"{repo_id}: the Hub refused with {status}; {hint} ({_line(error)})") from None
+    except (ValueError, HubError):
+        raise
+    except Exception as error:  # of the client's HTTP library
+        raise HubError(
+            f"{repo_id}: the Hub cannot be reached ({type(error).__name__}: {_line(error)})"
+        ) from None
     return commit.oid
 
 

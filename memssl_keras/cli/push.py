@@ -1,5 +1,6 @@
 """`memssl push`."""
 
+import pathlib
 from typing import Annotated
 
 import typer
@@ -10,10 +11,22 @@ from memssl_keras.cli.output import say
 
 @app.command(epilog=example("memssl push runs/photos me/massl_vits16.photos --license apache-2.0"))
 def push(
-    model: Annotated[str, typer.Argument(help="Folder of a model, or a bundled one.")],
+    model: Annotated[str | None, typer.Argument(help="Folder of a model, or a bundled one.")] = None,
     repo_id: Annotated[
-        str, typer.Argument(help="Repository on the Hub, OWNER/NAME; made if it is not there.")
-    ],
+        str | None, typer.Argument(help="Repository on the Hub, OWNER/NAME; made if it is not there.")
+    ] = None,
+    everything: Annotated[
+        str | None,
+        typer.Option(
+            "--all",
+            metavar="OWNER",
+            help="Publish every bundled model and the demo below this owner instead.",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="With --all: folder of the icon benchmark, to be published as a data set."),
+    ] = None,
     license: Annotated[str | None, typer.Option(help="Of the weights.")] = None,
     data: Annotated[str | None, typer.Option(help="For the card: the images that it was trained on.")] = None,
     hardware: Annotated[str | None, typer.Option(help="For the card: where it was trained.")] = None,
@@ -26,17 +39,35 @@ def push(
 
     Scores in the card are those of results.json in the folder, which memssl evaluate writes; what was not measured
     is not in it. Files that do not give the same embeddings are not published.
+
+    With --all OWNER: every bundled model, the demo as a Space, and the benchmark where it is given. Each model's
+    commit and SHA-256 are written into models.json. After an interruption, run it again: it goes on where it stopped.
     """
+    facts = {"license": license, "data": data, "hardware": hardware, "limits": limits}
+    facts = {name: text for name, text in facts.items() if text}
     with errors_in_words():
+        if everything is not None:
+            _refuse_beside_all({"MODEL": model, "REPO_ID": repo_id, "--branch": branch, **facts})
+            _push_all(everything, benchmark, private or None, token)
+            return
+        if not model or not repo_id:
+            raise ValueError("expected MODEL and REPO_ID, or --all OWNER")
+        if benchmark:
+            raise ValueError(f"--benchmark {benchmark}: expected --all OWNER with it")
         from memssl_keras.zoo.publish import push_to_hub
 
-        facts = {"license": license, "data": data, "hardware": hardware, "limits": limits}
-        commit = push_to_hub(
-            model,
-            repo_id,
-            private=private or None,
-            token=token,
-            revision=branch,
-            **{name: text for name, text in facts.items() if text},
-        )
+        commit = push_to_hub(model, repo_id, private=private or None, token=token, revision=branch, **facts)
     say(f"{repo_id}: published as {commit}")
+
+
+def _refuse_beside_all(given):
+    if extra := [name for name, value in given.items() if value]:
+        raise ValueError(f"{extra[0]}: expected none beside --all, which takes each model as it is bundled")
+
+
+def _push_all(owner, benchmark, private, token):
+    from memssl_keras.demo.space import write_space
+    from memssl_keras.zoo.release import release
+
+    for published in release(owner, benchmark=benchmark, space=write_space, private=private, token=token):
+        say(f"{published.repo_id}: {'published as' if published.new else 'is there as'} {published.revision}")

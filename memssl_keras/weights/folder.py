@@ -41,6 +41,8 @@ def config_of(encoder, preprocessing=None):
     if not isinstance(encoder, ViT):
         content = keras.saving.serialize_keras_object(encoder)
         content["config"]["preprocessing"] = None  # which stands once, above
+        if "dtype" in content["config"]:
+            content["config"]["dtype"] = "float32"  # the precision of a run is not the encoder's
         return config | {"keras_config": content}
     settings = {k: v for k, v in encoder.get_config().items() if k not in _NOT_ARCHITECTURE}
     settings["image_size"] = native_size(encoder, preprocessing)

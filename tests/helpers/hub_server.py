@@ -1,4 +1,7 @@
-"""A server on localhost that speaks the Hub's protocol, for the real `huggingface_hub` client: models, in memory."""
+"""A server on localhost that speaks the Hub's protocol, for the real `huggingface_hub` client, in memory.
+
+A data set or Space is the repository `datasets/owner/name` or `spaces/owner/name`.
+"""
 
 import base64
 import contextlib
@@ -134,6 +137,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.hub.down:
             self._send(503)
             return
+        path = re.sub(r"^/api/(datasets|spaces)/", r"/api/models/\1/", path)
         for pattern, answer in _ROUTES:
             found = re.fullmatch(pattern, f"{self.command} {path}")
             if found:
@@ -196,7 +200,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self._token != "writer":
             self._refuse(401, "Unauthorized")
             return
-        repo = f"{asked['organization']}/{asked['name']}"
+        kind = asked.get("type", "model")
+        repo = f"{'' if kind == 'model' else kind + 's/'}{asked['organization']}/{asked['name']}"
         if repo in self.hub.refs:
             self._json({"error": "exists", "url": f"{self.hub.address}/{repo}"}, 409)
             return
@@ -211,8 +216,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._json({})
 
     def _validate(self):
-        text = json.loads(self._body())["content"]
-        problem = [] if text.startswith("---\nlibrary_name: memssl-keras\n") else [{"message": "no metadata"}]
+        asked = json.loads(self._body())
+        first = "library_name: memssl-keras\n" if asked.get("repoType", "model") == "model" else ""
+        problem = [] if asked["content"].startswith("---\n" + first) else [{"message": "no metadata"}]
         self._json({"errors": problem, "warnings": []}, 400 if problem else 200)
 
     def _preupload(self, repo, revision):
@@ -253,7 +259,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
 
-_REPO = r"([^/]+/[^/]+)"
+_REPO = r"((?:datasets/|spaces/)?[^/]+/[^/]+)"
 _ROUTES = (
     (r"POST /api/repos/create", _Handler._create),
     (r"POST /api/validate-yaml", _Handler._validate),

@@ -142,14 +142,13 @@ class DeviceViews:
 
     def _cut(self, x, ground, size, scale):
         """Padding, crop, turn and flip as one interpolation."""
-        r, n, device, side = self.recipe, len(x), x.device, x.shape[-1]
+        r, n, device = self.recipe, len(x), x.device
         added = torch.zeros(n, device=device)
         if r.pad:
             added = torch.where(chosen(n, r.pad, device), between(n, *r.pad_share, device), added)
         canvas = 1 + added  # in units of the picture's side, which lies at `left`, `top` in it
         left, top = torch.rand(2, n, device=device) * added
         area = between(n, *scale, device) * canvas**2
-        low, high = max(3 / 4, scale[0]), 1  # aspect beyond what fits is cut off below
         aspect = torch.exp(between(n, math.log(3 / 4), math.log(4 / 3), device))
         width, height = (area * aspect).sqrt().minimum(canvas), (area / aspect).sqrt().minimum(canvas)
         centre_x = width / 2 + torch.rand(n, device=device) * (canvas - width) - left

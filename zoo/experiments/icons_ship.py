@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from memssl_keras import get_recipe, save_pretrained
+from memssl_keras import from_pretrained, save_pretrained
 from memssl_keras.data import drawings
 from memssl_keras.images import read_image
-from memssl_keras.training.checkpoints import Checkpoints
 from memssl_keras.training.whiten import raw_features
 
 SIDES = (16, 48)
@@ -52,13 +51,6 @@ def shown(png, rng):
     )
 
 
-def encoder_of(run):
-    """The teacher's encoder of a run's last checkpoint."""
-    model = get_recipe("resnet12_icons").build()
-    model.load_weights(Checkpoints(run / "checkpoints").newest() / "model.keras")
-    return model.teacher.encoder
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -76,7 +68,7 @@ def main():
         np.random.default_rng(0),
     )
     pictures, names = chosen(rows, args.pictures)
-    trained = encoder_of(args.run)
+    trained = from_pretrained(args.run)
     raw = trained.extended(pooling_grid=(0, 3, 3))
     features = [raw_features(raw, pictures), raw_features(raw, (shown(png, rng) for png in pictures))]
     encoder = trained.extended(pooling_grid=(0, 3, 3), whitening={"rank": args.rank, "reduce": True})

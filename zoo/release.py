@@ -1,0 +1,112 @@
+"""Publish everything of the zoo in one go: every bundled model, the benchmark of icons and the demo.
+
+What is there already is left as it is, so that an interrupted release goes on where it stopped: `models.json` is
+written after each model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memssl_keras.files import replace_file, sha256
+from memssl_keras.zoo.hub import HubError
+from memssl_keras.zoo.publish import stage, upload, zoo_entry
+from memssl_keras.zoo.registry import bundled_models, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REGISTRY = Path(__file__).parent / "models.json"
+BENCHMARK, SPACE = "icons-benchmark", "memssl-icons"
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One repository of a release: its name, its commit, and whether this release made the commit."""
+
+    repo_id: str
+    revision: str
+    new: bool
+
+
+def release(
+    owner: str,
+    *,
+    benchmark: str | Path | None = None,
+    space: Callable[[Path], object] | None = None,
+    registry: str | Path = REGISTRY,
+    private: bool | None = None,
+    token: str | bool | None = None,
+) -> Iterator[Published]:
+    """Publish every bundled model as `owner/name`, then the benchmark and the demo, one after the other.
+
+    Args:
+        owner: User or organisation on the Hub.
+        benchmark: Folder that `zoo/experiments/icons_benchmark.py` wrote, to be a data set; None leaves it out.
+        space: Writes the demo into the folder that it is called with, to be a Space; None leaves it out.
+        registry: The `models.json` that gets each model's commit and the SHA-256 of its files.
+        private: Of new repositories; the Hub's own default otherwise.
+        token: Access token that may write; the stored one by default.
+
+    Yields:
+        Each repository as soon as it is there.
+
+    Raises:
+        HubError: the Hub refuses or cannot be reached; what was published before stays, and is not sent again.
+        ValueError: `owner` is not one, or the benchmark's folder holds no Parquet.
+    """
+    if not owner or "/" in owner:
+        raise ValueError(f"owner={owner!r}: expected the name of a user or an organisation on the Hub")
+    if benchmark is not None and not sorted(Path(benchmark).rglob("*.parquet")):
+        raise ValueError(f"benchmark={str(benchmark)!r}: expected a folder of Parquet files")
+    access = {"private": private, "token": token}
+    for name in bundled_models():
+        yield _model(name, f"{owner}/{name}", Path(registry), access)
+    with tempfile.TemporaryDirectory() as part:
+        if benchmark is not None:
+            folder = _benchmark(Path(benchmark), Path(part) / "benchmark")
+            yield Published(
+                f"{owner}/{BENCHMARK}", upload(folder, f"{owner}/{BENCHMARK}", kind="dataset", **access), True
+            )
+        if space is not None:
+            space(Path(part) / "space")
+            commit = upload(Path(part) / "space", f"{owner}/{SPACE}", kind="space", **access)
+            yield Published(f"{owner}/{SPACE}", commit, True)
+
+
+def _model(name, repo_id, registry, access):
+    entries = json.loads(registry.read_text(encoding="utf-8"))
+    before = entries.get(name, {})
+    if before.get("repo_id") == repo_id and _is_there(resolve(name), before, access["token"]):
+        return Published(repo_id, before["revision"], False)
+    with tempfile.TemporaryDirectory() as part:
+        stage(name, part, repo_id)
+        commit = upload(part, repo_id, message=f"Publish {name}", **access)
+        entries[name] = zoo_entry(part, repo_id, commit)
+    text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
+    replace_file(registry, lambda path: path.write_text(text, encoding="utf-8"))
+    return Published(repo_id, commit, True)
+
+
+def _is_there(folder, entry, token):
+    """Whether the commit of an entry of `models.json` is on the Hub and of the model as it is bundled now."""
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    own = (path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in own}
+    if any(entry["sha256"].get(name, total) != total for name, total in sums.items()):
+        return False
+    try:
+        hub.HfApi(token=token).model_info(entry["repo_id"], revision=entry["revision"])
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        return False
+    except errors.HfHubHTTPError as error:
+        raise HubError(f"{entry['repo_id']}: the Hub refused with {error.response.status_code}") from None
+    except Exception as error:  # of the client's HTTP library
+        raise HubError(f"{entry['repo_id']}: the Hub cannot be reached ({type(error).__name__})") from None
+    return True
