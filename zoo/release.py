@@ -68,10 +68,10 @@ def release(
         yield _model(name, f"{owner}/{name}", Path(registry), access)
     with tempfile.TemporaryDirectory() as part:
         if benchmark is not None:
-            folder = _benchmark(Path(benchmark), Path(part) / "benchmark")
-            yield Published(
-                f"{owner}/{BENCHMARK}", upload(folder, f"{owner}/{BENCHMARK}", kind="dataset", **access), True
-            )
+            folder = shutil.copytree(benchmark, Path(part) / "benchmark")
+            write_benchmark_card(folder)
+            commit = upload(folder, f"{owner}/{BENCHMARK}", kind="dataset", **access)
+            yield Published(f"{owner}/{BENCHMARK}", commit, True)
         if space is not None:
             space(Path(part) / "space")
             commit = upload(Path(part) / "space", f"{owner}/{SPACE}", kind="space", **access)
