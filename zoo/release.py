@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memssl_keras.files import replace_file, sha256
+from memssl_keras.zoo.benchmark_card import write_benchmark_card
 from memssl_keras.zoo.hub import HubError
 from memssl_keras.zoo.publish import stage, upload, zoo_entry
 from memssl_keras.zoo.registry import bundled_models, resolve
