@@ -82,8 +82,8 @@ class Inside:
             f"A map of {len(self.rows):,} pictures: those that the encoder finds alike are near each other. "
             "Arrow keys go from one to the next, Enter finds its look-alikes"
         )
-        dots = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
-        return f'{dots}<ul class="legend">{legend}</ul>'
+        drawn = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
+        return f'{drawn}<ul class="legend">{legend}</ul>'
 
     @functools.cached_property
     def _attention(self):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import PIL.Image
-from gradio.components.image import ImageData
+from gradio.data_classes import ImageData
 
 from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
 from memssl_keras.demo.pictures import cut, data_uri, read_upload
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.images.read import ImageError
 
-PLAIN = {"apply_default_css": False, "padding": False}
+PLAIN: dict[str, Any] = {"apply_default_css": False, "padding": False}
 # Answered at once, side by side: the queue would take longer than the search.
-QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
 _DRAG = (Path(__file__).parent / "part.js").read_text(encoding="utf-8")
 _DRAG_HINT = (
@@ -38,7 +39,7 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
         buttons=[],
         elem_id=elem_id,
     )
-    image.preprocess = _path_of  # `read_upload` reads more than the component and says what is wrong
+    image.preprocess = _path_of  # type: ignore[method-assign]  # `read_upload` reads more than the component and says what is wrong
     return image
 
 
@@ -69,8 +70,8 @@ class Page:
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
         if part is not None:
             pixels = cut(pixels, part)
-        filters = dict(zip(retrieval.gallery.columns, filters, strict=False))
-        found = retrieval.search(pixels, k, filters)
+        wanted = dict(zip(retrieval.gallery.columns, filters, strict=False))
+        found = retrieval.search(pixels, k, wanted)
         if found is None:
             return headline("No picture matches these filters", "Untick one of them to see results."), ""
         query = "the part in the box" if part is not None else "your picture"
@@ -84,7 +85,7 @@ class Page:
         except (ValueError, OSError) as error:
             print(f"{other}: {error}")  # with its path, which is for those who run the page
             return headline("This model cannot be compared", f"{escape(other)} is missing or damaged."), ""
-        theirs = second.search(pixels, k, filters)
+        theirs = second.search(pixels, k, wanted)
         common = len(set(found.rows.tolist()) & set(theirs.rows.tolist()))
         about = f"{common} of {len(found.rows)} pictures are found by both models."
         sides = ((retrieval.model.name, cards, found), (other, Cards(second.gallery), theirs))
@@ -162,7 +163,7 @@ def build_tab(page: Page) -> gr.Image:
     slow = QUIET | {"queue": True, "show_progress": "full"}  # a model that is first chosen embeds the gallery
     other.change(page.look, [query, part, *settings], [status, results], trigger_mode="always_last", **slow)
     gr.on(
-        [setting.change for setting in (k, *filters)],
+        [k.change, *(column.change for column in filters)],
         page.look,
         [query, part, *settings],
         [status, results],

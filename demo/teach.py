@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 import pandas as pd
@@ -23,7 +23,7 @@ element.addEventListener('click', (event) => {
 """
 FIRST = "logistic"
 # What changes a session runs by itself: two clicks at once would lose one.
-ONE_BY_ONE = {**QUIET, "queue": True, "concurrency_limit": 1, "concurrency_id": "teach"}
+ONE_BY_ONE: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": 1, "concurrency_id": "teach"}
 
 
 class _Teaching(NamedTuple):

@@ -99,11 +99,18 @@ def whiten_run(
 
     if pathlib.Path(run).resolve() == pathlib.Path(folder).resolve():
         raise ValueError(f"folder={folder}: the folder of the run; expected another one")
-    settings = {"rank": rank, "shrinkage": shrinkage, "power": power, "reduce": reduce}
     model, _, _ = model_of_run(run)
     rows = np.random.default_rng(0).permutation(len(images))[:WHITENED_OVER]
     chosen = (images[int(row)] for row in rows)
-    encoder = whiten(model, chosen, pooling_grid=pooling_grid, **settings).encoder
+    encoder = whiten(
+        model,
+        chosen,
+        shrinkage=shrinkage,
+        rank=rank,
+        pooling_grid=pooling_grid,
+        power=power,
+        reduce=reduce,
+    ).encoder
     said = (
         f"After training, PCA whitening was fitted as a last linear layer, over {len(rows):,} of {len(images):,} "
         f"pictures without labels (shrinkage {shrinkage}, rank {rank}, power {power})."
@@ -130,20 +137,3 @@ def _write(encoder, folder, source, training=None, *, exports, half, origin="", 
         facts["origin"] = origin
     remove_memory(folder)
     write_card(folder, folder.resolve().name, **facts)
-
-
-def describe(encoder: Encoder) -> str:
-    """What kind of encoder it is, in words.
-
-    Example:
-        >>> from memssl_keras import ResNet
-        >>> from memssl_keras.conversion import describe
-        >>> describe(ResNet((1, 1), 8, "cifar"))
-        'a ResNet of width 16'
-    """
-    if not encoder.gives_tokens:
-        return f"a {type(encoder).__name__} of width {encoder.embed_dim}"
-    return (
-        f"a ViT of width {encoder.embed_dim}, {encoder.depth} blocks, {encoder.num_heads} heads, patch "
-        f"{encoder.patch_size}, for {encoder.image_size} px"
-    )

@@ -128,8 +128,7 @@ def _check_pictures(model, images, settings, epoch):
         **{name: tuple(v) if isinstance(v, list) else v for name, v in settings["views"].items()}
     )
     loader = view_loader(images, views=crops, batch_size=batch, seed=settings["seed"], max_unreadable=1.0)
-    order = loader.batch_sampler
-    order.epoch, order.start = epoch, len(order) - 1
+    loader.set_epoch(epoch, len(loader) - 1)
     ((views,),) = loader
     given, memory, weights = [], model.memory, model.teacher.get_weights()
     with torch.no_grad():  # batch norm by the batch, as in the step, which changes its running means

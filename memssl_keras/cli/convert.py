@@ -41,4 +41,4 @@ def convert(
             revision=revision,
             token=token,
         )
-        say(f"{out}: {conversion.describe(encoder)}")
+        say(f"{out}: {encoder.describe()}")

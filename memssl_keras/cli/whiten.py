@@ -19,33 +19,36 @@ from memssl_keras.cli.common import (
 )
 from memssl_keras.cli.output import say
 
+Out = Annotated[pathlib.Path, typer.Option(help="Folder to write; another one than that of the run.")]
+PoolingGrid = Annotated[
+    str | None,
+    typer.Option(
+        help="A number for each stage of the ResNet, with commas. Of 0,3,3 features are means over 3 × 3 parts of "
+        "the second and third maps; the last number is the one that it was trained with."
+    ),
+]
+Rank = Annotated[
+    int,
+    typer.Option(min=1, help="Axes that are scaled each by its own variance; fewer make a smaller file."),
+]
+Shrinkage = Annotated[float, typer.Option(help="What is added to every variance, as a share of their mean.")]
+Power = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="How far; 0.5 where few labelled pictures have to do."),
+]
+Reduce = Annotated[bool, typer.Option("--reduce", help="Features of RANK numbers, for smaller indexes.")]
+
 
 @app.command(epilog=example("memssl whiten runs/photos photos/ --out photos-model --pooling-grid 0,0,3,3"))
 def whiten(
     run: Run,
     data: Data,
-    out: Annotated[pathlib.Path, typer.Option(help="Folder to write; another one than that of the run.")],
-    pooling_grid: Annotated[
-        str | None,
-        typer.Option(
-            help="A number for each stage of the ResNet, with commas. Of 0,3,3 features are means over 3 × 3 parts of "
-            "the second and third maps; the last number is the one that it was trained with."
-        ),
-    ] = None,
-    rank: Annotated[
-        int,
-        typer.Option(min=1, help="Axes that are scaled each by its own variance; fewer make a smaller file."),
-    ] = 256,
-    shrinkage: Annotated[
-        float, typer.Option(help="What is added to every variance, as a share of their mean.")
-    ] = 0.1,
-    power: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="How far; 0.5 where few labelled pictures have to do."),
-    ] = 1.0,
-    reduce: Annotated[
-        bool, typer.Option("--reduce", help="Features of RANK numbers, for smaller indexes.")
-    ] = False,
+    out: Out,
+    pooling_grid: PoolingGrid = None,
+    rank: Rank = 256,
+    shrinkage: Shrinkage = 0.1,
+    power: Power = 1.0,
+    reduce: Reduce = False,
     exports: Exports = "",
     half: Half = False,
     split: Split = None,
@@ -75,9 +78,7 @@ def whiten(
             half=half,
         )
         taken = min(len(images), conversion.WHITENED_OVER)
-        say(
-            f"{out}: {conversion.describe(encoder)}, PCA whitening over {taken:,} of {len(images):,} pictures"
-        )
+        say(f"{out}: {encoder.describe()}, PCA whitening over {taken:,} of {len(images):,} pictures")
 
 
 def _grid(text):
