@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends lint clean
+.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends lint types clean
 
 demo: .venv/.demo
 	.venv/bin/memssl demo
@@ -32,8 +32,14 @@ numeric-avx2:
 test-backends: .venv/.test .venv-backends/.done
 	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/encoders/test_backends.py
 
-lint: .venv/.test
+lint: .venv/.test types
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+# mypy over the package as it is installed, with export, zoo and demo inside.
+types: .venv/.test
+	rm -rf .types && mkdir -p .types/memssl_keras
+	ln -s $(CURDIR)/memssl_keras/* $(CURDIR)/export $(CURDIR)/zoo $(CURDIR)/demo .types/memssl_keras/
+	cd .types && ../.venv/bin/python -m mypy --config-file ../pyproject.toml -p memssl_keras
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -63,4 +69,4 @@ lint: .venv/.test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-backends .node .readers build dist *.egg-info
+	rm -rf .venv .venv-backends .types .node .readers build dist *.egg-info

@@ -17,7 +17,7 @@ from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.models import DEFAULT, beside, open_model, shown_name
 from memssl_keras.demo.pictures import Pictures
 from memssl_keras.demo.retrieve import PLAIN, Page
-from memssl_keras.demo.search import load
+from memssl_keras.demo.search import Retrieval, load
 from memssl_keras.demo.upkeep import MOST_UPLOAD, DiskLimit
 
 _STYLE = Path(__file__).parent / "style.css"
@@ -114,14 +114,10 @@ def launch(
         checkbox_label_background_fill="*neutral_100",
         checkbox_label_background_fill_dark="*neutral_700",
     )
-    # What visitors bring lies in a folder of this process's own, which goes with it.
-    if not _uploads:
-        _uploads.append(tempfile.TemporaryDirectory(prefix="memssl-demo-", ignore_cleanup_errors=True))
-    os.environ["GRADIO_TEMP_DIR"] = _uploads[0].name
+    uploads = os.environ["GRADIO_TEMP_DIR"] = _uploads().name
     app = build_app(model, gallery, compare, advance)
-    threadpool_limits(
-        1, "blas"
-    )  # NumPy's own threads wait for each other, at many times the cost of one product
+    # NumPy's own threads wait for each other, at many times the cost of one product.
+    threadpool_limits(1, "blas")
     try:
         return app.launch(
             server_name=host,
@@ -137,7 +133,7 @@ def launch(
             enable_monitoring=False,
             app_kwargs={
                 "routes": [app.pictures.route],
-                "middleware": [Middleware(DiskLimit, folder=_uploads[0].name)],
+                "middleware": [Middleware(DiskLimit, folder=uploads)],
             },
             **options,
         )
@@ -146,10 +142,13 @@ def launch(
         raise OSError(f"port: got {port}, which {host} cannot serve on; {expected}") from error
 
 
-_uploads: list[tempfile.TemporaryDirectory] = []
+@functools.cache
+def _uploads() -> tempfile.TemporaryDirectory:
+    """The folder of what visitors bring: of this process's own, and removed with it."""
+    return tempfile.TemporaryDirectory(prefix="memssl-demo-", ignore_cleanup_errors=True)
 
 
-def _intro(retrieval) -> str:
+def _intro(retrieval: Retrieval) -> str:
     return (
         "<h1>Show a picture, find its look-alikes</h1>"
         f"<p>The encoder <b>{escape(retrieval.model.name)}</b> turns it into {retrieval.encoder.embed_dim} numbers "

@@ -84,8 +84,7 @@ def draw(seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """A picture lit where it is looked at: uint8 `(224, 224, 3)` of a picture `(S, S, 3)` and weights `(h, w)`."""
     picture = np.asarray(Image.fromarray(seen).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), np.float32)
     low, high = float(weights.min()), float(weights.max())
-    light = Image.fromarray((weights - low) / max(high - low, 1e-12)).resize(
-        (_SIDE, _SIDE), Image.Resampling.BILINEAR
-    )
-    light = 0.15 + 0.85 * np.asarray(light, np.float32)[..., None]
+    shares = Image.fromarray((weights - low) / max(high - low, 1e-12))
+    wide = np.asarray(shares.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32)
+    light = 0.15 + 0.85 * wide[..., None]
     return np.rint(picture * light).astype(np.uint8)

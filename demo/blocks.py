@@ -14,7 +14,7 @@ MOST = 8  # blocks that are shown
 NONE = headline(
     TITLE,
     "This model does not ship its memory, so the pictures that it was compared with cannot be shown. "
-    "<code>memssl convert --memory</code> adds that of a run to its model.",
+    "<code>memssl memory</code> adds that of a run to its model.",
 )
 
 

@@ -106,7 +106,9 @@ def teach(kind, vectors, labels):
         raise ValueError("classes: fewer than two; expected two or more to tell apart")
     if kind == "k-NN":
         return Neighbours(vectors, votes, min(MOST_VOTERS, len(vectors)))
-    return (_class_means if kind == "class mean" else _logistic)(vectors, votes, labels)
+    if kind == "class mean":
+        return _class_means(vectors, votes, labels)
+    return _logistic(vectors, votes, labels)
 
 
 def _class_means(vectors, votes, labels):

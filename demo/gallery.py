@@ -97,7 +97,7 @@ def open_gallery(data=None) -> Gallery:
         if Path(data).is_dir():
             folders = [PurePath(name).relative_to(data).parent.as_posix() for name in source.ids]
             texts = {"folder": ["" if folder == "." else folder for folder in folders]}
-    columns = {}
+    columns: dict = {}
     for name, values in sorted(texts.items(), key=lambda item: item[0] != "vendor"):
         if values and 2 <= len(set(filter(None, values))) <= MOST_VALUES and len(columns) < _MOST_COLUMNS:
             columns[name.replace("_", " ").capitalize()] = _coded(values)

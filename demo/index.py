@@ -36,7 +36,8 @@ class CosineIndex:
         self.vectors = np.ascontiguousarray(vectors, np.float32)
         self.graph = None
         if len(vectors) > exact:
-            self.graph = (file and _read(file, self.vectors.shape)) or _build(self.vectors, file)
+            kept = _read(file, self.vectors.shape) if file else None
+            self.graph = kept or _build(self.vectors, file)
 
     def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None):
         """Find the `k` nearest.

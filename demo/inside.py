@@ -15,7 +15,7 @@ from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
 from memssl_keras.demo.map import lay_out, map_rows
 from memssl_keras.demo.occlusion import occlude
 from memssl_keras.demo.pictures import address, data_uri, read_upload
-from memssl_keras.demo.recall import open_recall
+from memssl_keras.demo.recall import Recall, open_recall
 from memssl_keras.demo.retrieve import PLAIN, QUIET, picture_input
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.files import cache_folder
@@ -82,8 +82,8 @@ class Inside:
             f"A map of {len(self.rows):,} pictures: those that the encoder finds alike are near each other. "
             "Arrow keys go from one to the next, Enter finds its look-alikes"
         )
-        dots = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
-        return f'{dots}<ul class="legend">{legend}</ul>'
+        drawn = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
+        return f'{drawn}<ul class="legend">{legend}</ul>'
 
     @functools.cached_property
     def _attention(self):
@@ -116,24 +116,29 @@ class Inside:
         return f'<p class="lead">{title}</p><div class="attention">{figures}</div>'
 
     @functools.cached_property
-    def _recall(self):
+    def _opened(self) -> tuple[Recall | None, str | None]:
+        """The memory, where the model ships one, and why it cannot be shown, where it cannot."""
         try:
             recall = open_recall(self.retrieval.model)
         except (ValueError, OSError) as error:
             # With its path, which is for those who run the page.
             print(f"{self.retrieval.model.name}: {error}")
-            return ValueError("the memory of this model is damaged or cannot be fetched")
+            return None, "the memory of this model is damaged or cannot be fetched"
         if recall:
             self._serve(recall.memory)
-        return recall
+        return recall, None
 
     @property
-    def recall(self):
-        """The memory that the model ships, a `Recall`, or None; ValueError where it cannot be had."""
+    def recall(self) -> Recall | None:
+        """The memory that the model ships, or None where it ships none.
+
+        Raises:
+            ValueError: it is damaged or cannot be fetched.
+        """
         with self._fetching:
-            recall = self._recall
-        if isinstance(recall, ValueError):
-            raise recall
+            recall, problem = self._opened
+        if problem:
+            raise ValueError(problem)
         return recall
 
     def remember(self, path=None, draw: int = 0) -> tuple[str, str, bool]:

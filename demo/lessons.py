@@ -195,12 +195,12 @@ class Lessons:
         if len(enough) < 2:
             raise ValueError(f"column: {label} has {len(enough)} values of ten or more images; expected two")
         rng = np.random.default_rng(0)
-        train, test = [], []
+        halves = []
         for value in enough:
             rows = rng.permutation(np.flatnonzero(places == value))[: _MOST_JUDGED // len(enough)]
-            train.append(rows[: len(rows) // 2])
-            test.append(rows[len(rows) // 2 :])
-        train, test, vectors = np.concatenate(train), np.concatenate(test), self.retrieval.index.vectors
+            halves.append((rows[: len(rows) // 2], rows[len(rows) // 2 :]))
+        train, test = (np.concatenate(half) for half in zip(*halves, strict=True))
+        vectors = self.retrieval.index.vectors
         results, _ = low_shot(
             vectors[train], places[train], vectors[test], places[test], SHOTS, 5, CLASSIFIERS, track=track
         )

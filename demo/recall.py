@@ -98,4 +98,4 @@ def open_recall(model: Model) -> Recall | None:
         ValueError, OSError: it is damaged, or cannot be fetched.
     """
     memory = read_memory(find_folder(model.source, lambda config: [(part, "") for part in PARTS]))
-    return memory and Recall(model, memory)
+    return Recall(model, memory) if memory else None

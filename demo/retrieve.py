@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import PIL.Image
+from gradio.data_classes import ImageData
 
 from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
 from memssl_keras.demo.pictures import cut, data_uri, read_upload
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.images.read import ImageError
 
-PLAIN = {"apply_default_css": False, "padding": False}
+PLAIN: dict[str, Any] = {"apply_default_css": False, "padding": False}
 # Answered at once, side by side: the queue would take longer than the search.
-QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
 _DRAG = (Path(__file__).parent / "part.js").read_text(encoding="utf-8")
 _DRAG_HINT = (
@@ -36,9 +39,12 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
         buttons=[],
         elem_id=elem_id,
     )
-    # `read_upload` reads more than the component and says what is wrong.
-    image.preprocess = lambda payload: payload and payload.path
+    image.preprocess = _path_of  # type: ignore[method-assign]  # `read_upload` reads more than the component and says what is wrong
     return image
+
+
+def _path_of(payload: ImageData | None) -> str | None:
+    return payload.path if payload else None
 
 
 class Page:
@@ -64,8 +70,8 @@ class Page:
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
         if part is not None:
             pixels = cut(pixels, part)
-        filters = dict(zip(retrieval.gallery.columns, filters, strict=False))
-        found = retrieval.search(pixels, k, filters)
+        wanted = dict(zip(retrieval.gallery.columns, filters, strict=False))
+        found = retrieval.search(pixels, k, wanted)
         if found is None:
             return headline("No picture matches these filters", "Untick one of them to see results."), ""
         query = "the part in the box" if part is not None else "your picture"
@@ -79,7 +85,7 @@ class Page:
         except (ValueError, OSError) as error:
             print(f"{other}: {error}")  # with its path, which is for those who run the page
             return headline("This model cannot be compared", f"{escape(other)} is missing or damaged."), ""
-        theirs = second.search(pixels, k, filters)
+        theirs = second.search(pixels, k, wanted)
         common = len(set(found.rows.tolist()) & set(theirs.rows.tolist()))
         about = f"{common} of {len(found.rows)} pictures are found by both models."
         sides = ((retrieval.model.name, cards, found), (other, Cards(second.gallery), theirs))
@@ -89,6 +95,22 @@ class Page:
             for name, side, one in sides
         ]
         return headline(title, about), f'<div class="sides">{"".join(columns)}</div>'
+
+    def pick(self, event: gr.EventData) -> PIL.Image.Image:
+        """The picture of a card that was clicked, as a query."""
+        return self.retrieval.as_query(row_of(event, self.retrieval.gallery))
+
+    def anew(self, path: str | None, *settings) -> tuple[None, str, str, str]:
+        """No box, and what is shown for the whole picture."""
+        return None, _DRAG_HINT, *self.look(path, None, *settings)
+
+    def choose(self, path: str, event: gr.EventData, *settings) -> tuple[list[float], str, str, str]:
+        """The box that was drawn, its part of the picture, and what is shown for that part."""
+        preview = (
+            f'<p class="part"><img src="{data_uri(cut(read_upload(path), event.part))}" alt="The part in the box">'
+            "Searching for this part. <button type=button>The whole picture again</button></p>"
+        )
+        return event.part, preview, *self.look(path, event.part, *settings)
 
 
 def _times(found):
@@ -131,31 +153,17 @@ def build_tab(page: Page) -> gr.Image:
             status = gr.HTML(first, elem_id="status", **PLAIN)
             results = gr.HTML(pictures, js_on_load=ON_CLICK % "#query", elem_id="results", **PLAIN)
 
-    def show(event: gr.EventData):
-        return retrieval.as_query(row_of(event, gallery))
-
-    def anew(path, *rest):
-        return None, _DRAG_HINT, *page.look(path, None, *rest)
-
-    def choose(path, event: gr.EventData, *rest):
-        chosen = cut(read_upload(path), event.part)
-        preview = (
-            f'<p class="part"><img src="{data_uri(chosen)}" alt="The part in the box">'
-            "Searching for this part. <button type=button>The whole picture again</button></p>"
-        )
-        return event.part, preview, *page.look(path, event.part, *rest)
-
     settings = [k, other, *filters]
     everything = [part, drag, status, results]
-    examples.click(show, None, query, **QUIET)
-    results.click(show, None, query, **QUIET)
-    query.change(anew, [query, *settings], everything, trigger_mode="always_last", **QUIET)
-    drag.click(anew, [query, *settings], everything, **QUIET)
-    drag.select(choose, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+    examples.click(page.pick, None, query, **QUIET)
+    results.click(page.pick, None, query, **QUIET)
+    query.change(page.anew, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+    drag.click(page.anew, [query, *settings], everything, **QUIET)
+    drag.select(page.choose, [query, *settings], everything, trigger_mode="always_last", **QUIET)
     slow = QUIET | {"queue": True, "show_progress": "full"}  # a model that is first chosen embeds the gallery
     other.change(page.look, [query, part, *settings], [status, results], trigger_mode="always_last", **slow)
     gr.on(
-        [setting.change for setting in (k, *filters)],
+        [k.change, *(column.change for column in filters)],
         page.look,
         [query, part, *settings],
         [status, results],

@@ -56,7 +56,8 @@ def embed_gallery(encoder, source, folder, advance=lambda count: None) -> Embedd
             advance(1)
         else:
             todo.append(row)
-    reasons, fresh = {}, 0
+    reasons: dict = {}
+    fresh = 0
     for start in range(0, len(todo), _CHUNK):
         chunk = todo[start : start + _CHUNK]
         fresh += known.add(*_embed(encoder, source, chunk, contents, reasons, advance))

@@ -244,7 +244,7 @@ class _Job:
         if raw:
             return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
         config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
-        return OnnxEncoder(session, config).embed(self.images)
+        return OnnxEncoder(session, config, pathlib.Path(path)).embed(self.images)
 
     def _pixels(self, images):
         return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))

@@ -55,7 +55,7 @@ class OnnxEncoder:
         self,
         session: onnxruntime.InferenceSession,
         config: dict,
-        file: Path | None = None,
+        file: Path,
         threads: int | None = None,
         scaled_decoding: bool = True,
     ):
@@ -178,7 +178,7 @@ class OnnxEncoder:
             )
             return
         with ThreadPoolExecutor(self.threads) as readers:
-            ahead = deque()
+            ahead: deque = deque()
             for chunk in chunks:
                 ahead.append([(index, readers.submit(self._read, image)) for index, image in chunk])
                 if len(ahead) > _AHEAD:

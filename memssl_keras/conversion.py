@@ -1,7 +1,13 @@
-"""A checkpoint of another library, or a run of `memssl pretrain`, as a folder of ours with its card."""
+"""What `memssl convert` and `memssl whiten` do: a checkpoint, or a run of `memssl pretrain`, as a folder of ours."""
+
+from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
+import numpy as np
+
+from memssl_keras.encoders import Encoder
 from memssl_keras.files import write_bytes
 from memssl_keras.pretrained import from_pretrained, save_pretrained
 from memssl_keras.weights.opening import SUFFIXES, open_checkpoint
@@ -9,8 +15,19 @@ from memssl_keras.weights.training_state import of_checkpoint, write_training
 from memssl_keras.zoo.card import write_card
 from memssl_keras.zoo.memory import remove_memory
 
+WHITENED_OVER = 10_000  # images whose features are enough for mean and covariance
 
-def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), half=False, encoder=None, **hub):
+
+def convert(
+    source: str | pathlib.Path,
+    folder: str | pathlib.Path,
+    *,
+    network: str = "teacher",
+    num_heads: int | None = None,
+    exports: Sequence[str] = (),
+    half: bool = False,
+    **hub,
+) -> Encoder:
     """Write a checkpoint or a repository of another library as a folder of ours.
 
     Its card says where it came from; a run of `memssl pretrain` keeps its `run.json` instead. A MaSSL checkpoint's head
@@ -19,11 +36,10 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), hal
     Args:
         source: A file, or what `from_pretrained` takes.
         folder: Where to.
-        branch: "teacher" or "student", of a training checkpoint.
+        network: "teacher" or "student", of a training checkpoint.
         num_heads: Attention heads, where nothing tells them.
         exports: As `save_pretrained` takes them.
         half: Likewise.
-        encoder: To be written in place of the one of a run, of which it was made, such as a whitened one.
         **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`.
 
     Returns:
@@ -35,23 +51,89 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), hal
     """
     training, path = None, pathlib.Path(source)
     if path.is_file():
-        encoder, converted = open_checkpoint(source, branch, num_heads)
+        encoder, converted = open_checkpoint(source, network, num_heads)
         origin = f"{converted.family} {path.name}"
-        if converted.training and branch == "teacher":
+        if converted.training and network == "teacher":
             training = of_checkpoint(converted.training)
     elif not path.exists() and path.suffix in SUFFIXES:
         raise FileNotFoundError(f"{path}: no such file")
     else:
-        encoder = encoder or from_pretrained(source, num_heads=num_heads, **hub)
-        origin = path.name if path.is_dir() else source
+        encoder = from_pretrained(source, num_heads=num_heads, **hub)
+        origin = path.name if path.is_dir() else str(source)
+    _write(encoder, folder, path, training, exports=exports, half=half, origin=origin)
+    return encoder
+
+
+def whiten_run(
+    run: str | pathlib.Path,
+    images,
+    folder: str | pathlib.Path,
+    *,
+    rank: int = 256,
+    shrinkage: float = 0.1,
+    power: float = 1.0,
+    reduce: bool = False,
+    pooling_grid: Sequence[int] | None = None,
+    exports: Sequence[str] = (),
+    half: bool = False,
+) -> Encoder:
+    """Write the encoder of a run with a last linear layer that makes its features white, as a folder of its own.
+
+    Args:
+        run: The folder of a run of `memssl pretrain` with a `ResNet` or another functional model.
+        images: Unlabelled ones, a sequence as `open_data` gives; of more than 10,000, so many are drawn.
+        folder: Where to; another folder than the run's.
+        rank: As `memssl_keras.whiten` takes it, with `shrinkage`, `power`, `reduce` and `pooling_grid`.
+        exports: As `save_pretrained` takes them.
+        half: Likewise.
+
+    Returns:
+        The encoder with PCA whitening.
+
+    Raises:
+        ValueError: where `folder` is the run's own, `run` is no run that was done, or as `whiten` does; nothing is
+            written.
+    """
+    from memssl_keras.training.whiten import whiten
+    from memssl_keras.zoo.run_memory import model_of_run
+
+    if pathlib.Path(run).resolve() == pathlib.Path(folder).resolve():
+        raise ValueError(f"folder={folder}: the folder of the run; expected another one")
+    model, _, _ = model_of_run(run)
+    rows = np.random.default_rng(0).permutation(len(images))[:WHITENED_OVER]
+    chosen = (images[int(row)] for row in rows)
+    encoder = whiten(
+        model,
+        chosen,
+        shrinkage=shrinkage,
+        rank=rank,
+        pooling_grid=pooling_grid,
+        power=power,
+        reduce=reduce,
+    ).encoder
+    said = (
+        f"After training, PCA whitening was fitted as a last linear layer, over {len(rows):,} of {len(images):,} "
+        f"pictures without labels (shrinkage {shrinkage}, rank {rank}, power {power})."
+    )
+    if reduce:
+        said += f" Features are reduced to its {encoder.embed_dim} axes."
+    if pooling_grid:
+        maps = [f"a {n} × {n} grid of the map of stage {i}" for i, n in enumerate(pooling_grid, 1) if n]
+        said += f" The features are means over {', '.join(reversed(maps))}."
+    _write(encoder, folder, pathlib.Path(run), exports=exports, half=half, whitening=said)
+    return encoder
+
+
+def _write(encoder, folder, source, training=None, *, exports, half, origin="", whitening=""):
+    """The folder of an encoder, with what is known of its training, and nothing of the weights that were there."""
     save_pretrained(encoder, folder, exports=exports, half=half)
+    folder, run = pathlib.Path(folder), source / "run.json"
     if training:
         write_training(folder, **training)
-    run, folder = path / "run.json", pathlib.Path(folder)
-    if own_run := run.is_file():
-        content = run.read_bytes()
-        write_bytes(folder / run.name, content)
-    remove_memory(folder)  # of the weights that were there before
-    facts = {"whitening": "", "memory": "", **({} if own_run else {"origin": str(origin)})}
+    facts = {"whitening": whitening, "memory": ""}
+    if run.is_file():
+        write_bytes(folder / run.name, run.read_bytes())
+    else:
+        facts["origin"] = origin
+    remove_memory(folder)
     write_card(folder, folder.resolve().name, **facts)
-    return encoder

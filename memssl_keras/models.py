@@ -1,17 +1,22 @@
 """Models by name as `Embedder`s: encoders in Keras and ONNX, the same untrained, and functions of others."""
 
+from __future__ import annotations
+
 import copy
+import dataclasses
 import functools
 import hashlib
 import importlib
 import inspect
 import json
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from memssl_keras.evaluate.data.scales import scaled_preprocessing
-from memssl_keras.evaluate.embedders import Embedder
+from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.files import sha256
 from memssl_keras.weights.checkpoint import SUFFIXES
@@ -23,7 +28,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # ours, timm's and transf
 _OTHERS = "preprocessor_config.json"
 
 
-def open_embedder(spec, threads=None):
+def open_embedder(spec: str | os.PathLike, threads: int | None = None) -> Embedder:
     """What a user names on the command line.
 
     Args:
@@ -56,7 +61,30 @@ def open_embedder(spec, threads=None):
     return _onnx(spec, folder, variant or "fp32", threads)
 
 
-def untrained(spec, threads=None):
+def open_embedders(
+    models: Sequence[str], *, baselines: bool = True, pixels: int = 16, threads: int | None = None
+) -> list[Embedder]:
+    """Models to be scored, behind what they are to be compared with.
+
+    Args:
+        models: As `open_embedder` takes them; a single one is called "the encoder".
+        baselines: Put pixels, and the untrained encoder where the first model is one in Keras, before them.
+        pixels: Side to which pictures are resized for pixels.
+        threads: As `open_embedder` takes it.
+
+    Raises:
+        ValueError: as `open_embedder` does.
+    """
+    embedders = [open_embedder(model, threads) for model in models]
+    if len(embedders) == 1:
+        embedders = [dataclasses.replace(embedders[0], name="the encoder")]
+    if not baselines:
+        return embedders
+    fresh = untrained(models[0], threads)
+    return [*pixel_embedders(pixels), *([fresh] if fresh else []), *embedders]
+
+
+def untrained(spec: str | os.PathLike, threads: int | None = None) -> Embedder | None:
     """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
     spec = str(spec)
     if (":" in spec and not pathlib.Path(spec).exists()) or pathlib.Path(spec).is_file():

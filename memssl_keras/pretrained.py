@@ -89,7 +89,7 @@ def from_pretrained(
     local_files_only=False,
     token=None,
     force_download=False,
-    branch="teacher",
+    network="teacher",
     num_heads=None,
 ):
     """The Keras encoder of a zoo name, a Hub repository, a folder, or a checkpoint file of another library.
@@ -106,7 +106,7 @@ def from_pretrained(
         local_files_only: Never touch the network.
         token: Access token for the Hub; True for the stored one, False for none.
         force_download: Fetch again what is cached.
-        branch: Of a training checkpoint in a file, "teacher" or "student".
+        network: Of a training checkpoint in a file, "teacher" or "student".
         num_heads: Attention heads of a checkpoint in a file, where its width does not tell them.
 
     Raises:
@@ -120,7 +120,7 @@ def from_pretrained(
         128
     """
     if pathlib.Path(name_or_repo_or_folder).is_file():
-        return open_checkpoint(name_or_repo_or_folder, branch, num_heads)[0]
+        return open_checkpoint(name_or_repo_or_folder, network, num_heads)[0]
     folder = find_folder(
         name_or_repo_or_folder,
         _weights_of,

@@ -50,7 +50,7 @@ def modules():
             parts = path.relative_to(ROOT).with_suffix("").parts
             parts = parts[1:] if folder == "memssl_keras" else parts
             parts = parts[:-1] if parts[-1] == "__init__" else parts
-            if "experiments" not in parts and "build" not in parts:  # scripts beside the package
+            if not {"experiments", "benchmarks", "build"} & set(parts):  # scripts beside the package
                 found[".".join(parts)] = path
     return found
 

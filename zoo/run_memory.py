@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,35 +15,37 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-import memssl_keras.training.massl  # noqa: F401  registers what a checkpoint may hold
 from memssl_keras.data.huggingface import Stream
 from memssl_keras.data.loader import view_loader
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.export.head import export_head
 from memssl_keras.images import ImageError, read_image
+from memssl_keras.pretrained import from_pretrained
 from memssl_keras.training.checkpoints import Checkpoints
+from memssl_keras.training.massl import MaSSL  # which also registers what a checkpoint may hold
 from memssl_keras.training.replay import images_in_memory
+from memssl_keras.training.whiten import whitening_of, with_whitening
 from memssl_keras.weights.folder import names_of
 from memssl_keras.weights.layout import WEIGHTS
 from memssl_keras.weights.torch_names import to_state
+from memssl_keras.zoo.card import write_card
 from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, write_memory
 
 THUMBNAIL = 48  # pixels of the longer side
 _QUALITY = 80
-_ALIKE = (
-    0.8  # of the way from any vector in memory to a picture's own: the teacher has moved on by one step since
-)
+# Of the way from any vector in memory to a picture's own: the teacher has moved on by one step since.
+_ALIKE = 0.8
 
 
 class RunMemory(NamedTuple):
     """What the last checkpoint of a run holds, and which pictures it is of."""
 
-    model: object  # the `MaSSL`
+    model: MaSSL
     images: object  # what it was trained on
     slots: np.ndarray  # int64 (K,): places in the images, -1 for random starts
 
 
-def memory_of_run(run, images) -> RunMemory:
+def memory_of_run(run: str | Path, images) -> RunMemory:
     """Find out which pictures the memory of a run is of, and make sure that they are these.
 
     The views of its last step are made once more, and what the teacher makes of them is compared with what lies in
@@ -79,7 +83,7 @@ def memory_of_run(run, images) -> RunMemory:
     return RunMemory(model, images, slots)
 
 
-def model_of_run(run):
+def model_of_run(run: str | Path) -> tuple[MaSSL, dict, dict]:
     """The `MaSSL` of a run's last epoch, the settings in its `run.json`, and where it had come to.
 
     Raises:
@@ -111,9 +115,8 @@ def _load(path):
 def _same_encoder(encoder, folder):
     """Whether a folder's weights are the encoder's, or those in float16; positions may be at another image size."""
     ours, theirs = to_state(names_of(encoder)), load_file(folder / WEIGHTS)
-    return all(
-        name in theirs
-        and (name == "pos_embed" or np.array_equal(array.astype(theirs[name].dtype), theirs[name]))
+    return ours.keys() == theirs.keys() and all(
+        name == "pos_embed" or np.array_equal(array.astype(theirs[name].dtype), theirs[name])
         for name, array in ours.items()
     )
 
@@ -125,8 +128,7 @@ def _check_pictures(model, images, settings, epoch):
         **{name: tuple(v) if isinstance(v, list) else v for name, v in settings["views"].items()}
     )
     loader = view_loader(images, views=crops, batch_size=batch, seed=settings["seed"], max_unreadable=1.0)
-    order = loader.batch_sampler
-    order.epoch, order.start = epoch, len(order) - 1
+    loader.set_epoch(epoch, len(loader) - 1)
     ((views,),) = loader
     given, memory, weights = [], model.memory, model.teacher.get_weights()
     with torch.no_grad():  # batch norm by the batch, as in the step, which changes its running means
@@ -149,18 +151,18 @@ def _check_pictures(model, images, settings, epoch):
 
 def ship_memory(
     memory: RunMemory,
-    folder,
+    folder: str | Path,
     credits: str,
     *,
     size: int = THUMBNAIL,
     half: bool = False,
-    advance=lambda count: None,
-):
-    """Write a run's memory into a folder that holds its encoder; the card is left to `write_card`.
+    advance: Callable[[int], object] = lambda count: None,
+) -> dict[str, int]:
+    """Write a run's memory into a folder that holds its encoder, and into the folder's card.
 
     Args:
         memory: What `memory_of_run` gives.
-        folder: A model's folder, with the run's `model.safetensors`.
+        folder: A model's folder: the run's own, one that `convert` made of the run, or one with PCA whitening.
         credits: Whose pictures they are and under which licence: a line for the card.
         size: Longer side of a thumbnail in pixels; smaller pictures stay as they are.
         half: The head's matrices in float16.
@@ -177,9 +179,8 @@ def ship_memory(
         raise ValueError("credits: got none; expected whose pictures they are and under which licence")
     if size < 8:
         raise ValueError(f"size={size}: expected a thumbnail of at least 8 px")
-    folder, model = Path(folder), memory.model
-    if not (folder / WEIGHTS).is_file() or not _same_encoder(model.encoder, folder):
-        raise ValueError(f"{folder}: expected a folder with the run's encoder")
+    folder = Path(folder)
+    model = _model_in(folder, memory.model)
     pictures, indices = [], []
     for slot in memory.slots.tolist():
         data, index = (None, -1) if slot < 0 else _thumbnail(memory.images, slot, size)
@@ -197,7 +198,23 @@ def ship_memory(
         credits=credits.strip(),
         names=_names(memory.images, indices),
     )
+    write_card(folder, folder.resolve().name, memory=credits.strip())
     return {part: (folder / part).stat().st_size for part in (VECTORS, PICTURES, HEAD)}
+
+
+def _model_in(folder, model):
+    """The run's model with the encoder that is in a folder: its own, or the same with PCA whitening."""
+    if (folder / WEIGHTS).is_file():
+        if _same_encoder(model.encoder, folder):
+            return model
+        encoder = from_pretrained(folder)
+        grid, layer = getattr(encoder, "pooling_grid", None), whitening_of(encoder)
+        if layer is not None and isinstance(encoder, type(model.encoder)):
+            with contextlib.suppress(ValueError):  # of another architecture
+                white = with_whitening(model, layer, grid if np.ndim(grid) else None)
+                if _same_encoder(white.encoder, folder):
+                    return white
+    raise ValueError(f"{folder}: expected a folder with the run's encoder, as it is or with PCA whitening")
 
 
 def _thumbnail(images, index, size):

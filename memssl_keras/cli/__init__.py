@@ -9,6 +9,8 @@ from memssl_keras.cli import embed
 from memssl_keras.cli import search
 from memssl_keras.cli import benchmark
 from memssl_keras.cli import convert
+from memssl_keras.cli import whiten
+from memssl_keras.cli import memory
 from memssl_keras.cli import push
 from memssl_keras.cli import models
 from memssl_keras.cli import demo

@@ -31,7 +31,7 @@ def benchmark(
     similarity to Keras.
     """
     with errors_in_words():
-        from memssl_keras.benchmark.deployed import COLUMNS, draw, exported, measure, write_csv
+        from memssl_keras.benchmark import COLUMNS, draw, exported, measure, write_csv
 
         say_error("exporting")
         folder, chosen, keep = exported(model, variants.split(",") if variants else None)

@@ -39,6 +39,9 @@ Token = Annotated[
     str | None, typer.Option(help="Access token for the Hub; HF_TOKEN or the stored one by default.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
+Run = Annotated[str, typer.Argument(help="Folder of a run of memssl pretrain that is done.")]
+Exports = Annotated[str, typer.Option(help="Some of transformers, keras, fp32, with commas.")]
+Half = Annotated[bool, typer.Option("--half", help="Weights in float16: half the bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for other programs.")]
 Variant = Annotated[
     str, typer.Option(help="Of the model's ONNX files: fp32, fp16, int8, int8-static.", show_default=True)
@@ -48,6 +51,11 @@ Variant = Annotated[
 def example(command):
     """The line under a command's help: a real example."""
     return f"Example:  {command}"
+
+
+def listed(text: str) -> list[str]:
+    """What stands between the commas of an option."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @contextlib.contextmanager

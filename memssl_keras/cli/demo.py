@@ -56,8 +56,8 @@ def demo(
         say(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")
         if retrieval.failures:
             say_error(f"{len(retrieval.failures):,} unreadable images skipped:")
-            for error in retrieval.failures[:20]:
-                say_error(f"  {error}")
+            for failure in retrieval.failures[:20]:
+                say_error(f"  {failure}")
         for note in retrieval.gallery.source.notes:
             say_error(note)
         launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare)

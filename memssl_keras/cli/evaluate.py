@@ -1,106 +1,121 @@
 """`memssl evaluate`."""
 
 import contextlib
-import dataclasses
-import json
 import pathlib
 from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Column, Json, Threads, app, errors_in_words, example
+from memssl_keras.cli.common import Column, Json, Threads, app, errors_in_words, example, listed
 from memssl_keras.cli.output import progress, say, say_json, table
+
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Bundled models or folders, as MODEL@VARIANT their ONNX variant, or module:function.",
+    ),
+]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help="Folder with a subfolder per class, or Parquet with a column of labels, or hub:OWNER/NAME; its own "
+        "train and test (or validation) are kept apart where they are there. Repeat it for several."
+    ),
+]
+Tasks = Annotated[
+    str,
+    typer.Option(
+        "--tasks",
+        "--task",
+        help="Some of knn, linear, sgd, lowshot, retrieval, clustering, robustness, with commas.",
+    ),
+]
+Label = Annotated[str, typer.Option(help="Column of labels.")]
+TestShare = Annotated[
+    float, typer.Option(help="Share of each class to test on where there is no test-*.parquet.")
+]
+K = Annotated[
+    list[int] | None,
+    typer.Option(min=1, help="knn: neighbours that vote; 10, 20, 100 and 200 by default."),
+]
+Temperature = Annotated[float, typer.Option(help="knn: temperature of the vote.")]
+Draws = Annotated[int, typer.Option(min=2, help="lowshot: draws of the labelled images.")]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="retrieval: column that says what is shown; by default, pictures of a class belong together."
+    ),
+]
+By = Annotated[
+    str | None, typer.Option(help="retrieval, with --group: column that tells queries from gallery.")
+]
+Query = Annotated[
+    str | None, typer.Option(help="retrieval, with --group: the value of that column for queries.")
+]
+Gallery = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="retrieval, with --group: its value for the gallery, several with commas; repeat it for several "
+        "galleries."
+    ),
+]
+GroundTruth = Annotated[
+    str | None,
+    typer.Option(help="retrieval: JSON of the revisited Oxford or Paris; DATA is the folder of pictures."),
+]
+Distractors = Annotated[
+    str | None,
+    typer.Option(help="retrieval: folder or Parquet of images that join the gallery and are never right."),
+]
+Scales = Annotated[
+    str,
+    typer.Option(
+        help="retrieval: factors on the encoder's input with commas, such as 1,0.707,0.5, whose features are "
+        "averaged."
+    ),
+]
+Blocks = Annotated[int, typer.Option(min=1, help="sgd: last blocks whose CLS tokens it is taught on.")]
+Patches = Annotated[bool, typer.Option(help="sgd: the mean patch token too.")]
+Epochs = Annotated[int, typer.Option(min=1, help="sgd: epochs.")]
+Baselines = Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")]
+Pixels = Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")]
+Keep = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Keep features in $MEMSSL_CACHE, or ~/.cache/memssl.")
+]
+Out = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Folder for results.json, table.md and report.html; a name in .json is that file alone."
+    ),
+]
 
 
 @app.command(epilog=example("memssl evaluate runs/cifar10 --data cifar10/ --tasks knn,linear --out results/"))
 def evaluate(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Bundled models or folders, as MODEL@VARIANT their ONNX variant, or module:function.",
-        ),
-    ],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="Folder with a subfolder per class, or Parquet with a column of labels, or hub:OWNER/NAME; its own "
-            "train and test (or validation) are kept apart where they are there. Repeat it for several."
-        ),
-    ],
-    tasks: Annotated[
-        str,
-        typer.Option(
-            "--tasks",
-            "--task",
-            help="Some of knn, linear, sgd, lowshot, retrieval, clustering, robustness, with commas.",
-        ),
-    ] = "knn",
-    label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
-    test_share: Annotated[
-        float, typer.Option(help="Share of each class to test on where there is no test-*.parquet.")
-    ] = 0.2,
-    k: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="knn: neighbours that vote; 10, 20, 100 and 200 by default."),
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="knn: temperature of the vote.")] = 0.07,
-    draws: Annotated[int, typer.Option(min=2, help="lowshot: draws of the labelled images.")] = 5,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="retrieval: column that says what is shown; by default, pictures of a class belong together."
-        ),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="retrieval, with --group: column that tells queries from gallery.")
-    ] = None,
-    query: Annotated[
-        str | None, typer.Option(help="retrieval, with --group: the value of that column for queries.")
-    ] = None,
-    gallery: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="retrieval, with --group: its value for the gallery, several with commas; repeat it for several "
-            "galleries."
-        ),
-    ] = None,
-    ground_truth: Annotated[
-        str | None,
-        typer.Option(
-            help="retrieval: JSON of the revisited Oxford or Paris; DATA is the folder of pictures."
-        ),
-    ] = None,
-    distractors: Annotated[
-        str | None,
-        typer.Option(
-            help="retrieval: folder or Parquet of images that join the gallery and are never right."
-        ),
-    ] = None,
-    scales: Annotated[
-        str,
-        typer.Option(
-            help="retrieval: factors on the encoder's input with commas, such as 1,0.707,0.5, whose features are "
-            "averaged."
-        ),
-    ] = "1",
-    blocks: Annotated[
-        int, typer.Option(min=1, help="sgd: last blocks whose CLS tokens it is taught on.")
-    ] = 4,
-    patches: Annotated[bool, typer.Option(help="sgd: the mean patch token too.")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="sgd: epochs.")] = 100,
-    baselines: Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")] = True,
-    pixels: Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")] = 16,
+    models: Models,
+    data: Data,
+    tasks: Tasks = "knn",
+    label: Label = "label",
+    test_share: TestShare = 0.2,
+    k: K = None,
+    temperature: Temperature = 0.07,
+    draws: Draws = 5,
+    group: Group = None,
+    by: By = None,
+    query: Query = None,
+    gallery: Gallery = None,
+    ground_truth: GroundTruth = None,
+    distractors: Distractors = None,
+    scales: Scales = "1",
+    blocks: Blocks = 4,
+    patches: Patches = False,
+    epochs: Epochs = 100,
+    baselines: Baselines = True,
+    pixels: Pixels = 16,
     threads: Threads = None,
-    keep: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep features in $MEMSSL_CACHE, or ~/.cache/memssl.")
-    ] = True,
-    out: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            help="Folder for results.json, table.md and report.html; a name in .json is that file alone."
-        ),
-    ] = None,
+    keep: Keep = True,
+    out: Out = None,
     column: Column = None,
     as_json: Json = False,
 ):
@@ -115,26 +130,26 @@ def evaluate(
     with errors_in_words(), _named("evaluate"):
         from memssl_keras.evaluate import run
         from memssl_keras.evaluate.cache import FeatureCache
-        from memssl_keras.evaluate.outcome import Settings
+        from memssl_keras.evaluate.outcome import KS, Settings
         from memssl_keras.files import cache_folder
+        from memssl_keras.models import open_embedders
 
-        chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-        embedders = _embedders(models, baselines, pixels, threads)
+        embedders = open_embedders(models, baselines=baselines, pixels=pixels, threads=threads)
         reference = embedders[-len(models)].name
         settings = Settings(
+            ks=tuple(k) if k else KS,
             temperature=temperature,
             draws=draws,
             scales=_numbers("scales", scales),
             blocks=blocks,
             patches=patches,
             epochs=epochs,
-            **({"ks": tuple(k)} if k else {}),
         )
         with progress("steps") as bar:
             evaluated = run.evaluate(
                 embedders,
                 data,
-                chosen,
+                listed(tasks),
                 label=label,
                 column=column,
                 group=group,
@@ -154,7 +169,9 @@ def evaluate(
         else:
             _print(results)
         if out:
-            _write(out, results, evaluated, reference)
+            from memssl_keras.evaluate.report.files import write_report
+
+            write_report(out, results, evaluated, reference)
             if not as_json and out.suffix != ".json":
                 say(f"report in {out / 'report.html'}")
 
@@ -174,20 +191,6 @@ def _named(extra):
         if error.name not in ("sklearn", "scipy", "matplotlib"):
             raise
         raise ValueError(f"this needs {error.name}: pip install 'memssl-keras[{extra}]'") from None
-
-
-def _embedders(models, baselines, size, threads):
-    """The baselines, and then the models; a single one is called the encoder."""
-    from memssl_keras.evaluate.embedders import pixel_embedders
-    from memssl_keras.models import open_embedder, untrained
-
-    embedders = [open_embedder(model, threads) for model in models]
-    if len(embedders) == 1:
-        embedders = [dataclasses.replace(embedders[0], name="the encoder")]
-    if not baselines:
-        return embedders
-    fresh = untrained(models[0], threads)
-    return [*pixel_embedders(size), *([fresh] if fresh else []), *embedders]
 
 
 def _show(entry):
@@ -220,16 +223,3 @@ def _show_summary(results):
     say("\nAll together", style="bold")
     for name in models:
         table(["data", "task", "score", name], [[*where, f"{figures[name]:.2%}"] for *where, figures in rows])
-
-
-def _write(out, results, evaluated, reference):
-    file = out if out.suffix == ".json" else out / "results.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if file == out:
-        return
-    from memssl_keras.evaluate.report.html import write_html
-    from memssl_keras.evaluate.report.summary import write_markdown
-
-    write_markdown(out / "table.md", results)
-    write_html(out / "report.html", evaluated, reference)

@@ -2,50 +2,52 @@
 
 import pathlib
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from memssl_keras.cli.common import SOME_SKIPPED, Model, Split, app, errors_in_words, example
+from memssl_keras.cli.common import SOME_SKIPPED, Model, Split, app, errors_in_words, example, listed
 from memssl_keras.cli.output import console, say, say_error, table
+
+Out = Annotated[pathlib.Path | None, typer.Option(help="Folder to write to; the model's own by default.")]
+Variants = Annotated[
+    str, typer.Option(help="fp32, fp16, int8, int8-static (takes --images), separated by commas, or all.")
+]
+RawPixels = Annotated[
+    bool,
+    typer.Option("--raw-pixels", help="Also files that take any uint8 picture: the preprocessing within."),
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Fix the input to squares of this side: smaller and faster.")
+]
+Images = Annotated[
+    str | None,
+    typer.Option(help="Folder or Parquet of images like those to come: to calibrate, and to check on."),
+]
+Label = Annotated[str | None, typer.Option(help="Label column of that Parquet: k-NN is then checked too.")]
+Ort = Annotated[bool, typer.Option("--ort", help="Also ONNX Runtime's own format, for its mobile builds.")]
+Opset = Annotated[int, typer.Option(help="Version of ONNX's operators.")]
+Web = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Instead, write a static page into this new folder: the model in the browser, searching --images."
+    ),
+]
 
 
 @app.command(epilog=example("memssl export runs/photos --variants all --raw-pixels --images photos/"))
 def export(
     model: Model,
-    out: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder to write to; the model's own by default.")
-    ] = None,
-    variants: Annotated[
-        str, typer.Option(help="fp32, fp16, int8, int8-static (takes --images), separated by commas, or all.")
-    ] = "fp32",
-    raw_pixels: Annotated[
-        bool,
-        typer.Option(
-            "--raw-pixels", help="Also files that take any uint8 picture: the preprocessing within."
-        ),
-    ] = False,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Fix the input to squares of this side: smaller and faster.")
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(help="Folder or Parquet of images like those to come: to calibrate, and to check on."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Label column of that Parquet: k-NN is then checked too.")
-    ] = None,
+    out: Out = None,
+    variants: Variants = "fp32",
+    raw_pixels: RawPixels = False,
+    image_size: ImageSize = None,
+    images: Images = None,
+    label: Label = None,
     split: Split = None,
-    ort: Annotated[
-        bool, typer.Option("--ort", help="Also ONNX Runtime's own format, for its mobile builds.")
-    ] = False,
-    opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
-    web: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            help="Instead, write a static page into this new folder: the model in the browser, searching --images."
-        ),
-    ] = None,
+    ort: Ort = False,
+    opset: Opset = 18,
+    web: Web = None,
 ):
     """Write an encoder as ONNX, every file verified against the Keras model before it is saved.
 
@@ -66,9 +68,14 @@ def export(
         if not out and not folder.is_dir():
             raise ValueError(f"model={model!r} is no folder of yours; --out FOLDER says where to write")
         source = open_source(images, split=split) if images else None
-        settings = {"image_size": image_size, "raw_pixels": raw_pixels, "ort": ort, "opset": opset}
+        settings: dict[str, Any] = {
+            "image_size": image_size,
+            "raw_pixels": raw_pixels,
+            "ort": ort,
+            "opset": opset,
+        }
         settings["labels"] = numbered_labels(source, label) if source and label else None
-        settings["variants"] = "all" if variants == "all" else variants.split(",")
+        settings["variants"] = "all" if variants == "all" else listed(variants)
         try:
             with console.status("tracing and comparing"):
                 written = export_onnx(encoder, folder, images=source, **settings)

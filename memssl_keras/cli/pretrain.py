@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -151,8 +151,8 @@ def pretrain(
             say(f"warning: {line}")
         steps = len(images) // settings.batch_size
         kind = "images of a stream" if streaming else "images"
-        epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
-        say(f"{recipe}: {len(images):,} {kind}, {epochs} of {steps} steps")
+        length = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
+        say(f"{recipe}: {len(images):,} {kind}, {length} of {steps} steps")
         trained = None
         if start:
             from memssl_keras.pretrained import from_pretrained
@@ -164,7 +164,7 @@ def pretrain(
             from memssl_keras.training.callbacks.tensorboard import TensorBoard
 
             observers.append(TensorBoard(out / "tensorboard"))
-        options = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
+        options: dict[str, Any] = {"checkpoint_every": checkpoint_every, "max_unreadable": max_unreadable}
         options |= {"start": trained, "allow_changed": allow_changed, "say": say}
         if main:
             observers.append(progress)
@@ -186,7 +186,7 @@ def pretrain(
             progress.stop()
         distributed.leave()
         if main:
-            write_report(out, judged.test if labelled else None)
+            write_report(out, judged.test if judged else None)
     say(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 

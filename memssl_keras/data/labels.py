@@ -41,7 +41,8 @@ class Labelled:
                 for part, mask in zip((self.train, self.test), kept, strict=True)
                 for row in part.rows[~mask]
             ]
-            note = f"{lost} unreadable images skipped: {', '.join(names[:5])}{', …' * (lost > 5)}"
+            examples = names[:5] + (["…"] if lost > 5 else [])
+            note = f"{lost} unreadable images skipped: {', '.join(examples)}"
             parts = [
                 dataclasses.replace(part, rows=part.rows[mask])
                 for part, mask in zip((self.train, self.test), kept, strict=True)

@@ -1,13 +1,14 @@
 """Anything that holds images → batches of views, reproducible from a seed whatever the number of workers."""
 
+from __future__ import annotations
+
 import functools
 import os
 import pathlib
 import signal
 import time
-import warnings
+from typing import Any
 
-import keras
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -49,7 +50,25 @@ class _Batches(DataLoader):
     """
 
     waited = 0.0  # seconds, over all loaders of the process
-    unreadable = ended = None
+    unreadable: Unreadable | None = None
+    ended: Any = None  # an event of `multiprocessing`: that training has ended
+    order: Order | LoaderViews  # where epoch and start are kept
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Say which epoch is iterated over next: order and views follow from it and the seed, not from the run.
+
+        Args:
+            epoch: Its number, from 0 on.
+            start: Batches at its beginning that are left out.
+        """
+        self.order.epoch, self.order.start = epoch, start
+        # The epochs of a stream need not show the same images: what is seen counts.
+        if isinstance(self.order, StreamOrder) and self.unreadable is not None:
+            self.unreadable.images = (epoch + 1) * len(self.order.stream)
+
+    def news(self) -> str:
+        """What has become unreadable since the last call, in words; empty where nothing has."""
+        return "" if self.unreadable is None else self.unreadable.news()
 
     def end(self):
         """Let the workers go when they are asked to."""
@@ -124,8 +143,11 @@ def view_loader(
     if yields_batches(x):
         x = Batches(x)
     if isinstance(x, DataLoader | Batches):
-        sized = hasattr(x.dataset, "__len__")
-        return _Batches((SizedLoaderViews if sized else LoaderViews)(x, views, seed), batch_size=None)
+        of_loader = SizedLoaderViews if hasattr(x.dataset, "__len__") else LoaderViews
+        data = of_loader(x, views, seed)
+        loader = _Batches(data, batch_size=None)
+        loader.order = data
+        return loader
     images = _as_images(x)
     if len(images) == 0:
         raise ValueError("x holds 0 images: expected as many as batch_size, or more")
@@ -158,7 +180,7 @@ def view_loader(
         worker_init_fn=functools.partial(_start_worker, ended),
         pin_memory=torch.cuda.is_available(),
     )
-    loader.unreadable, loader.ended = unreadable, ended
+    loader.order, loader.unreadable, loader.ended = order, unreadable, ended
     return loader
 
 
@@ -189,35 +211,3 @@ def _as_images(x):
         f"x is a {type(x).__name__}: expected an array (N, H, W, 3) uint8, a list of paths, images or views, "
         f"a datasets.Dataset, a Stream, an ImageSource or a torch DataLoader"
     )
-
-
-class EpochOrder(keras.callbacks.Callback):
-    """Tells the loader which epoch begins, so that order and views follow the epoch and not the run.
-
-    Args:
-        loader: What `view_loader` returned.
-        initial_batch: Batches of the first epoch that were trained on before. They are left out, and the
-            metrics that the model holds when training starts go on.
-    """
-
-    def __init__(self, loader, initial_batch=0):
-        super().__init__()
-        self.loader, self.initial_batch = loader, initial_batch
-
-    def on_train_begin(self, logs=None):
-        variables = [v for metric in self.model.metrics for v in metric.variables]
-        self.carried = [(v, v.numpy().copy()) for v in variables] if self.initial_batch else []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        views = self.loader.dataset
-        source = views if isinstance(views, LoaderViews) else self.loader.batch_sampler
-        source.epoch, source.start = epoch, self.initial_batch
-        if isinstance(source, StreamOrder):  # its epochs need not show the same images: what is seen counts
-            self.loader.unreadable.images = (epoch + 1) * len(source.stream)
-        for variable, value in self.carried:  # Keras has just reset them
-            variable.assign(value)
-        self.initial_batch, self.carried = 0, []
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.loader.unreadable is not None and (news := self.loader.unreadable.news()):
-            warnings.warn(news, stacklevel=2)

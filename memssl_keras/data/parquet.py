@@ -30,7 +30,7 @@ class ImageColumn:
     def __init__(self, files: list[Path], column: str, counts: list[int]):
         self.files, self.column = files, column
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        self._pages = {}
+        self._pages: dict = {}
         self._lock = threading.Lock()
 
     @property
@@ -136,7 +136,8 @@ def path_columns(path, schema) -> list[str]:
     for name in (name for name in texts if name.lower() in _PATH_COLUMNS):
         for batch in pq.ParquetFile(path).iter_batches(16, columns=[name]):
             values = [value for value in batch.column(0).to_pylist() if value]
-            found += [name] * bool(values and (path.parent / values[0]).is_file())
+            if values and (path.parent / values[0]).is_file():
+                found.append(name)
             break
     return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -258,7 +259,7 @@ def open_sources(data, split=None, column=None) -> ImageSource:
         notes.append(f"columns not kept, as there are several paths: {', '.join(columns)}")
     ids = [name for source in sources for name in source.ids]
     if all(source.lists_paths for source in sources):
-        items = [item for source in sources for item in source.items]
+        items: Any = [item for source in sources for item in source.items]
     else:
         items = _Chained(sources)
     return ImageSource(ids, items, listing=listing, notes=notes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +31,12 @@ class Encoder:
     preprocessing: dict | None = None
     gives_tokens = False
     patch_size = 1
+    # What every Keras model has.
+    name: str
+    input_shape: Any
+    output_shape: Any
+    predict_on_batch: Callable[..., Any]
+    _flatten_layers: Callable[..., Any]
 
     @staticmethod
     def wrap(model, preprocessing: dict | None = None) -> Encoder:
@@ -55,6 +63,16 @@ class Encoder:
     def embed_dim(self) -> int:
         """Width D of the embedding."""
         return self.output_shape[-1]
+
+    def describe(self) -> str:
+        """What kind of encoder it is, in words.
+
+        Example:
+            >>> from memssl_keras import ResNet
+            >>> ResNet((1, 1), 8, "cifar").describe()
+            'a ResNet of width 16'
+        """
+        return f"a {type(self).__name__} of width {self.embed_dim}"
 
     @property
     def preprocess(self) -> Preprocessing:

@@ -76,7 +76,8 @@ def resize_positions(positions, source, target):
     static = all(isinstance(t, int) for t in target)
     if static and tuple(target) == tuple(source):
         return positions
-    matrices = (_static_matrices if static else _symbolic_matrices)(tuple(source), tuple(target))
+    matrices_of = _static_matrices if static else _symbolic_matrices
+    matrices = matrices_of(tuple(source), tuple(target))
     if static and getattr(positions, "is_cuda", False):
         matrices = _on_gpu(tuple(source), tuple(target), str(positions.device))
     rows, columns = (ops.cast(ops.convert_to_tensor(m), positions.dtype) for m in matrices)

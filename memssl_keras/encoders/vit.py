@@ -9,6 +9,7 @@ References:
 """
 
 import functools
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -188,7 +189,7 @@ class ViT(Encoder, keras.Model):
         torch.Size([2, 97, 192])
     """
 
-    embed_dim = None  # an argument here, where the base class takes it from the output
+    embed_dim: Any = None  # an argument here, where the base class takes it from the output
     gives_tokens = True
 
     def __init__(
@@ -322,6 +323,12 @@ class ViT(Encoder, keras.Model):
 
     def _own_size(self):
         return self.image_size
+
+    def describe(self) -> str:
+        return (
+            f"a ViT of width {self.embed_dim}, {self.depth} blocks, {self.num_heads} heads, patch {self.patch_size}, "
+            f"for {self.image_size} px"
+        )
 
     def sample_sizes(self):
         native, patch = self.image_size, self.patch_size

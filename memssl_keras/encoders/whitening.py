@@ -72,9 +72,12 @@ class Whitening(layers.Layer):
         if not variances.any():
             raise ValueError("features: all of them are alike; there is nothing to whiten")
         added = shrinkage * variances.mean()
-        rest = variances[self.rank :].mean() if self.rank < len(variances) else 0.0
-        scales, rest = ((x + added) ** (-power / 2) for x in (variances[: self.rank], np.array([rest])))
-        self.set_weights([features.mean(0), axes[:, : self.rank], scales, *([] if self.reduce else [rest])])
+        scales = (variances[: self.rank] + added) ** (-power / 2)
+        weights = [features.mean(0), axes[:, : self.rank], scales]
+        if not self.reduce:
+            others = variances[self.rank :].mean() if self.rank < len(variances) else 0.0
+            weights.append(np.array([(others + added) ** (-power / 2)]))
+        self.set_weights(weights)
 
     def fit_groups(self, features, groups, shrinkage=0.03):
         """Take the directions in which groups differ, by linear discriminant analysis; for reduced features.

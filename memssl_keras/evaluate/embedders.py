@@ -50,11 +50,13 @@ def pixels(images, size, centred=False):
 
 def pixel_embedders(size):
     """Raw pixels at `size` px, and the same less each image's mean."""
-    return [
-        Embedder(f"{words}, {size} px", key, functools.partial(pixels, size=size, centred=centred))
-        for words, centred in (("raw pixels", False), ("pixels less their mean", True))
-        for key in [{"kind": "pixels", "size": size, "centred": centred}]
-    ]
+    return [_of_pixels("raw pixels", size, False), _of_pixels("pixels less their mean", size, True)]
+
+
+def _of_pixels(words, size, centred):
+    settings = {"size": size, "centred": centred}
+    embed = functools.partial(pixels, **settings)
+    return Embedder(f"{words}, {size} px", {"kind": "pixels", **settings}, embed)
 
 
 def last_blocks(embedder, count, patches):

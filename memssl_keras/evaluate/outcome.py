@@ -4,6 +4,8 @@ import dataclasses
 
 from memssl_keras.evaluate.protocols.lowshot import SHOTS
 
+KS = (10, 20, 100, 200)  # neighbours that vote in k-NN
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -24,7 +26,7 @@ class Settings:
         seed: Of everything drawn.
     """
 
-    ks: tuple = (10, 20, 100, 200)
+    ks: tuple = KS
     temperature: float = 0.07
     at: tuple = (1, 5, 10)
     shots: tuple = SHOTS

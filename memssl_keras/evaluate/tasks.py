@@ -82,7 +82,9 @@ def sgd(data, features, settings, track=iter):
             f"{steps:,} steps of SGD are few for features that are not standardised: see linear beside it"
         )
     right = (predicted == data.test_labels).astype(float)
-    what = f"CLS of the last {settings.blocks} blocks" + " and mean patch token" * settings.patches
+    what = f"CLS of the last {settings.blocks} blocks"
+    if settings.patches:
+        what += " and mean patch token"
     return Outcome(
         f"linear classifier by SGD, {settings.epochs} epochs, {what}, no augmentation, rate chosen on a held-out tenth "
         f"of train, {data.protocol}",

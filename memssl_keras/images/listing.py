@@ -90,7 +90,11 @@ def find_images(folder) -> Listing:
         raise ImageError(printable(root), "no such folder")
     if not root.is_dir():
         raise ImageError(printable(root), "is a file; a folder of images was expected")
-    images, others, unread, hidden, seen = [], [], [], [], {os.path.realpath(root)}
+    images: list[Path] = []
+    others: list[Path] = []
+    unread: list[tuple[Path, str]] = []
+    hidden: list[Path] = []
+    seen = {os.path.realpath(root)}
 
     def cannot_be_read(error):
         unread.append((Path(error.filename), error.strerror or type(error).__name__))

@@ -130,7 +130,7 @@ class Preprocessing:
         if self.trim is not None:
             picture = trimmed(picture, self.trim)
         pixels = np.asarray(self._resize_and_crop(picture), np.float32)
-        return (pixels / 255 - np.float32(self.mean)) / np.float32(self.std)
+        return (pixels / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
     def batch(self, images: Iterable, scaled_decoding: bool = True) -> np.ndarray:
         """Preprocess several images into float32 `(N, image_size, image_size, 3)`; see `__call__`."""

@@ -202,7 +202,7 @@ def _bits_used(wide: np.ndarray, name: str) -> int:
             raise ValueError(f"MEMSSL_BIT_DEPTH={chosen!r}: expected a number of bits from 8 to 16")
         return int(chosen)
     top = int(wide.max())
-    bits = 12 if top < 1 << 12 else 14 if top < 1 << 14 else 16
+    bits = next(bits for bits in (12, 14, 16) if top < 1 << bits)
     if top and bits < 16:
         warnings.warn(
             f"{name}: a 16-bit picture whose largest value is {top} is read as one of {bits} bits; "

@@ -10,6 +10,7 @@ no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measur
 
 import dataclasses
 import difflib
+from typing import Any
 
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
 
@@ -134,10 +135,10 @@ def _pixels(size):
 
 
 # Below some 64 px blur leaves nothing to see, and a local view of a twentieth of the area shows nothing.
-_SHARP = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0}
+_SHARP: dict[str, Any] = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0}
 # What every small recipe shares: batch norm in the head keeps embeddings apart from the first step on, where
 # without it they start out alike and similarities to the memory slide into uniform ones.
-_LITTLE = {
+_LITTLE: dict[str, Any] = {
     "batch_norm": True,
     "hidden_dim": 512,
     "memory_size": 4096,

@@ -1,20 +1,30 @@
 """A model with whitened features: the map that a data set determines without labels, and a head that undoes it."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 
+from memssl_keras.encoders import Encoder
+from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.images import ImageError
 from memssl_keras.training.massl import MaSSL
 
-LAYER = "whitening"
-
 
 def whiten(
-    model, images, shrinkage=0.1, rank=256, batch_size=256, pooling_grid=None, power=1.0, reduce=False
-):
+    model: MaSSL,
+    images: Iterable,
+    shrinkage: float = 0.1,
+    rank: int = 256,
+    batch_size: int = 256,
+    pooling_grid: Sequence[int] | None = None,
+    power: float = 1.0,
+    reduce: bool = False,
+) -> MaSSL:
     """The same `MaSSL` with white features: a last layer `Whitening` in its encoders, which its heads undo.
 
     Embeddings, memory and loss stay as they were, up to rounding; what changes is the feature that the encoder gives,
@@ -45,28 +55,50 @@ def whiten(
         Large-Dimensional Covariance Matrices, Journal of Multivariate Analysis 2004, for shrinkage.
     """
     raw = model.encoder.extended(pooling_grid=pooling_grid)
-    settings = {"rank": min(rank, raw.embed_dim)} | ({"reduce": True} if reduce else {})
-    whitened = MaSSL(raw.extended(whitening=settings), **_settings(model))
-    layer = _whitening_of(whitened.encoder)
+    layer = Whitening(min(rank, raw.embed_dim), reduce)
+    layer.build((None, raw.embed_dim))
     layer.fit(raw_features(raw, images, batch_size), shrinkage, power)
-    mean = layer.get_weights()[0]
+    return with_whitening(model, layer, pooling_grid)
+
+
+def with_whitening(model: MaSSL, layer: Whitening, pooling_grid: Sequence[int] | None = None) -> MaSSL:
+    """The same `MaSSL` with a `Whitening` that is fitted already behind its encoders, and heads that undo it.
+
+    Args:
+        model: As `whiten` takes it.
+        layer: Fitted to the features of the model's encoder with that pooling grid.
+        pooling_grid: As `whiten` takes it.
+
+    Returns:
+        A new `MaSSL`, not compiled.
+
+    Raises:
+        ValueError: as `Encoder.extended` does, or where the layer is for features of another width.
+    """
+    mean, settings = layer.get_weights()[0], {"rank": layer.rank}
+    if layer.reduce:
+        settings["reduce"] = True
+    white = model.encoder.extended(pooling_grid=pooling_grid).extended(whitening=settings)
+    whitened = MaSSL(white, **_settings(model))
     for name in ("student", "teacher"):
         before, after = getattr(model, name), getattr(whitened, name)
         weights = before.encoder.extended(pooling_grid=pooling_grid).get_weights()
         after.encoder.set_weights([*weights, *layer.get_weights()])
         kernel, bias, *others = before.head.get_weights()
         # The head was not taught the other stages.
-        kernel = np.pad(kernel, [(0, raw.embed_dim - len(kernel)), (0, 0)])
+        kernel = np.pad(kernel, [(0, len(mean) - len(kernel)), (0, 0)])
         after.head.set_weights([layer.undone(kernel), bias + mean @ kernel, *others])
     whitened.memory.set_weights(model.memory.get_weights())
     return whitened
 
 
-def _whitening_of(encoder):
-    return next(layer for layer in encoder._flatten_layers() if layer.name == LAYER)
+def whitening_of(encoder: Encoder) -> Whitening | None:
+    """The layer that whitens an encoder's features; None where there is none."""
+    layers = encoder._flatten_layers()
+    return next((layer for layer in layers if isinstance(layer, Whitening)), None)
 
 
-def raw_features(encoder, images, batch_size=256):
+def raw_features(encoder: Encoder, images: Iterable, batch_size: int = 256) -> np.ndarray:
     """Features `(N, D)` of images, of the length that the encoder gives them; unreadable images are left out."""
     preprocess, remaining = encoder.preprocess, iter(images)
     parts = [np.zeros((0, encoder.embed_dim), "float32")]

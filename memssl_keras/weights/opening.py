@@ -1,6 +1,6 @@
 """Checkpoints of others as `ViT`s: MaSSL's reference, DINO, iBOT, DINOv2, MSN, MoCo v3, timm and transformers.
 
-Each family has a module with `read(checkpoint, branch)`, which gives a `Converted` or None where the file is not of
+Each family has a module with `read(checkpoint, network)`, which gives a `Converted` or None where the file is not of
 its family. Loading is strict: every missing, unexpected and misshapen weight is named.
 """
 
@@ -22,20 +22,20 @@ _TAKES = {timm: ("config",), transformers: ("config", "preprocessor")}  # of the
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # by which a file that is not there is known
 
 
-def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
+def read_family(checkpoint, network="teacher", source="checkpoint", **files):
     """A checkpoint in this package's terms.
 
     Args:
         checkpoint: What `read_checkpoint` gives.
-        branch: "teacher" or "student", where there are both.
+        network: "teacher" or "student", where there are both.
         source: Its name in messages.
         **files: `config` and `preprocessor`, the JSON files of a repository.
 
     Raises:
         CheckpointError: where it is of no known family, or its family cannot be taken.
     """
-    for content, chosen in unwrapped(checkpoint, branch):
-        if found := _read_as_any(content, "teacher" if chosen else branch, source, files):
+    for content, chosen in unwrapped(checkpoint, network):
+        if found := _read_as_any(content, "teacher" if chosen else network, source, files):
             return found
     raise CheckpointError(
         f"{source}: of no known family; expected a ViT of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or "
@@ -43,16 +43,18 @@ def read_family(checkpoint, branch="teacher", source="checkpoint", **files):
     )
 
 
-def _read_as_any(checkpoint, branch, source, files):
+def _read_as_any(checkpoint, network, source, files):
     """A `Converted` of the first family that a checkpoint is of; None where it is of none."""
     for family in FAMILIES:
         try:
-            found = family.read(checkpoint, branch, **{key: files.get(key) for key in _TAKES.get(family, ())})
+            found = family.read(
+                checkpoint, network, **{key: files.get(key) for key in _TAKES.get(family, ())}
+            )
         except CheckpointError as error:
             raise CheckpointError(f"{source}: {error}") from None
-        if found and found.one_model and branch != "teacher":
+        if found and found.one_model and network != "teacher":
             raise CheckpointError(
-                f"{source}: branch={branch!r}: a {found.family} holds one model; expected 'teacher'"
+                f"{source}: network={network!r}: a {found.family} holds one model; expected 'teacher'"
             )
         if found and "patch_embed.proj.weight" in found.state:
             return found
@@ -87,19 +89,19 @@ def to_encoder(converted, source, num_heads=None):
     return encoder
 
 
-def open_checkpoint(path, branch="teacher", num_heads=None):
+def open_checkpoint(path, network="teacher", num_heads=None):
     """The encoder in a checkpoint file, and the `Converted` that it came from.
 
     Args:
         path: `.safetensors`, or what `torch.save` wrote.
-        branch: "teacher" or "student", where the file holds both.
+        network: "teacher" or "student", where the file holds both.
         num_heads: Attention heads, where neither the family nor the width tells them.
 
     Raises:
         CheckpointError: see `read_checkpoint`, `read_family` and `to_encoder`.
     """
 
-    converted = read_family(read_checkpoint(path), branch, str(path))
+    converted = read_family(read_checkpoint(path), network, str(path))
     return to_encoder(converted, str(path), num_heads), converted
 
 

@@ -39,6 +39,8 @@ COMMANDS = [
     "search",
     "benchmark",
     "convert",
+    "whiten",
+    "memory",
     "push",
     "models",
     "demo",

@@ -19,7 +19,7 @@ from small_models import pictures, same_weights, small_crops, small_massl
 from memssl_keras import Stream
 from memssl_keras.data.columns import Column, labelled
 from memssl_keras.data.huggingface import open_data
-from memssl_keras.data.loader import EpochOrder, view_loader
+from memssl_keras.data.loader import view_loader
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.images.read import read_image
 
@@ -72,8 +72,7 @@ def numbers(stream, count, **place):
 
 def batches(loader, epoch=0, start=0):
     """The first views' first pixels, by batch."""
-    EpochOrder(loader, start).carried = []
-    loader.batch_sampler.epoch, loader.batch_sampler.start = epoch, start
+    loader.set_epoch(epoch, start)
     return [views[0] for (views,) in loader]
 
 

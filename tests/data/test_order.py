@@ -15,7 +15,7 @@ def as_dataset(images):
 
 def batches(x, epoch=1, start=0, **options):
     loader = view_loader(x, views=small_crops(), batch_size=6, seed=2, **options)
-    loader.batch_sampler.epoch, loader.batch_sampler.start = epoch, start
+    loader.set_epoch(epoch, start)
     return [[view.clone() for view in views] for (views,) in loader]
 
 

@@ -21,7 +21,7 @@ def images(count):
 
 def batches(paired, epoch=0, **options):
     loader = view_loader(paired, views=PLAIN, **options)
-    loader.batch_sampler.epoch = epoch
+    loader.set_epoch(epoch)
     return [[view[:, 0, 0, 0].tolist() for view in views] for (views,) in loader]
 
 

@@ -45,7 +45,7 @@ def listed(path):
 
 def views_of(x, epoch=0, **options):
     loader = view_loader(x, views=small_crops(), batch_size=4, max_unreadable=0.5, **options)
-    loader.batch_sampler.epoch = epoch
+    loader.set_epoch(epoch)
     return [torch.cat([view.flatten(1) for view in views], 1) for (views,) in loader], loader.unreadable
 
 

@@ -4,12 +4,12 @@ import functools
 
 import numpy as np
 import pytest
+import views_speed as plain
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy.stats import binomtest, ks_2samp
 from sklearn.datasets import load_sample_image
 
 from memssl_keras import MultiCrop
-from memssl_keras.benchmark import views as plain
 from memssl_keras.data import augmentations as pixels
 from memssl_keras.data.views import sample_crop
 

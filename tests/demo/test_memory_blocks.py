@@ -79,7 +79,7 @@ def test_vectors_are_those_of_the_teacher(folder, images):
 def test_says_so_where_there_is_no_memory_or_a_damaged_one(folder, model, colours, tmp_path, capsys):
     said, shown, more = Inside(load(model, colours)).remember(None)
     assert (
-        "This model does not ship its memory" in said and "memssl convert" in said and not more and not shown
+        "This model does not ship its memory" in said and "memssl memory" in said and not more and not shown
     )
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "memory" / "vectors.safetensors").write_bytes(b"nothing")

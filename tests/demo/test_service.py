@@ -4,6 +4,7 @@ import http.server
 import io
 import json
 import os
+import pathlib
 import re
 import struct
 import subprocess
@@ -15,14 +16,16 @@ import zlib
 
 import pytest
 from demo_page import get, png, save, write_gallery
+from demo_speed import search
 from PIL import Image
 
-from memssl_keras.benchmark.demo import search
 from memssl_keras.demo.gallery import open_gallery
 from memssl_keras.demo.pictures import read_upload
 from memssl_keras.demo.space import requirements, write_space
 from memssl_keras.demo.upkeep import DiskLimit, prune
 from memssl_keras.images.read import ImageError
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(address, name, *data):
@@ -325,8 +328,7 @@ def test_the_benchmark_measures_a_small_run(model, demo_cache):
     output = subprocess.run(
         [
             sys.executable,
-            "-m",
-            "memssl_keras.benchmark",
+            ROOT / "zoo" / "benchmarks",
             "demo",
             "--model",
             str(model),

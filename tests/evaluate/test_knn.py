@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from knn_speed import WAYS, measure
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from small_models import pictures
 
-from memssl_keras.benchmark.knn import WAYS, measure
 from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.protocols import neighbours
 from memssl_keras.evaluate.protocols.knn import knn_accuracy, knn_predict

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from loss_speed import dense_loss
 from rounding import EPSILON, assert_within_rounding
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from memssl_keras import Memory, MemoryConsistency, koleo
-from memssl_keras.benchmark.loss import dense_loss
 from memssl_keras.training.loss import attend
 
 pytestmark = pytest.mark.numeric

@@ -220,10 +220,12 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     data = write_pictures(tmp_path / "waves.parquet", waves(50))
     run_folder, folder = tmp_path / "run", tmp_path / "model"
     model = train(run_folder, data, "resnet")
-    command = ("convert", run_folder, "--white", data, "--memory", data, "--memory-credits", CREDITS)
-    assert "expected another folder than that of the run" in run(*command, "--out", run_folder, code=1)
+    command = ("whiten", run_folder, data)
+    assert "the folder of the run; expected another one" in run(*command, "--out", run_folder, code=1)
     said = run(*command, "--out", folder, "--exports", "fp32")
-    assert "PCA whitening over 50 of 50 pictures" in said
+    assert "a ResNet of width 16, PCA whitening over 50 of 50 pictures" in said
+    ship = ("memory", run_folder, data, "--credits", CREDITS)
+    run(*ship, "--out", folder)
     features = raw_features(from_pretrained(folder), list(waves(50)))
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-3)
     encoder = OnnxEncoder.from_pretrained(folder)
@@ -238,14 +240,14 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
         "PCA whitening was fitted as a last linear layer, over 50 of 50 pictures without labels"
         in (folder / "README.md").read_text()
     )
-    more = ("convert", run_folder, "--white", data, "--out", tmp_path / "all")
+    more = (*command, "--out", tmp_path / "all")
     assert "expected whole numbers with commas, such as 0,3,3" in run(*more, "--pooling-grid", "3;3", code=1)
     assert "expected 2 whole numbers of at least 0, one for each stage" in run(
         *more, "--pooling-grid", "3", code=1
     )
     assert not (tmp_path / "all").exists()
-    memory = ("--memory", data, "--memory-credits", CREDITS, "--half")
-    run(*more, "--pooling-grid", "2,1", "--rank", 5, "--shrinkage", 0.2, *memory)
+    run(*more, "--pooling-grid", "2,1", "--rank", 5, "--shrinkage", 0.2, "--half")
+    run(*ship, "--half", "--out", tmp_path / "all")
     head = onnx.load(tmp_path / "all" / HEAD).graph
     kinds = {tensor.data_type for tensor in head.initializer if np.prod(tensor.dims) >= SMALLEST}
     assert kinds == {onnx.TensorProto.FLOAT16}
@@ -255,11 +257,8 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
         "means over a 1 × 1 grid of the map of stage 2, a 2 × 2 grid of the map of stage 1." in card
         and "shrinkage 0.2, rank 5, power 1.0)" in card
     )
-    for option in (("--pooling-grid", "2,1"), ("--rank", 5), ("--shrinkage", 0.2)):
-        said = run("convert", run_folder, *option, "--out", tmp_path / "no", code=1)
-        assert "--pooling-grid, --rank, --shrinkage, --power and --reduce: expected only with --white" in said
     train(tmp_path / "vit", data)
-    said = run("convert", tmp_path / "vit", "--white", data, "--out", tmp_path / "no", code=1)
+    said = run("whiten", tmp_path / "vit", data, "--out", tmp_path / "no", code=1)
     assert "a ViT cannot be extended; expected a ResNet" in said
     assert not (tmp_path / "no").exists()
 

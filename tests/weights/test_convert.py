@@ -75,12 +75,12 @@ def test_a_massl_checkpoint_is_trained_on(tmp_path):
 
 def test_the_student_is_there_on_request(tmp_path):
     run = Golden(FOLDER / "massl_vit_train.npz")
-    student = convert(GOLDEN, tmp_path, branch="student", num_heads=3)
+    student = convert(GOLDEN, tmp_path, network="student", num_heads=3)
     expected = run["step3/student/backbone.blocks.0.attn.qkv.weight"]
     np.testing.assert_array_equal(state_of(student)["blocks.0.attn.qkv.weight"], expected)
     assert not (tmp_path / "training").exists()
-    with pytest.raises(CheckpointError, match="branch='both': expected 'teacher' or 'student'"):
-        convert(GOLDEN, tmp_path, branch="both", num_heads=3)
+    with pytest.raises(CheckpointError, match="network='both': expected 'teacher' or 'student'"):
+        convert(GOLDEN, tmp_path, network="both", num_heads=3)
 
 
 def test_massl_saves_and_goes_on(tmp_path):
@@ -182,17 +182,17 @@ def test_the_student_of_each_family(tmp_path, wrap):
     content = wrap(state_of(encoder))
     if wrap in (msn, mocov3):  # whose students are zeros here
         torch.save(content, tmp_path / "a.pth")
-        student = from_pretrained(tmp_path / "a.pth", branch="student", num_heads=3)
+        student = from_pretrained(tmp_path / "a.pth", network="student", num_heads=3)
         assert not any(weight.any() for weight in student.get_weights())
     else:
         torch.save({**content, "student": content["teacher"], "teacher": {}}, tmp_path / "a.pth")
-        assert same_weights(from_pretrained(tmp_path / "a.pth", branch="student", num_heads=3), encoder)
+        assert same_weights(from_pretrained(tmp_path / "a.pth", network="student", num_heads=3), encoder)
 
 
 def test_a_student_that_is_not_there_is_named(tmp_path):
     torch.save(state_of(small_vit()), tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="branch='student': a ViT checkpoint holds one model"):
-        from_pretrained(tmp_path / "a.pth", branch="student", num_heads=3)
+    with pytest.raises(CheckpointError, match="network='student': a ViT checkpoint holds one model"):
+        from_pretrained(tmp_path / "a.pth", network="student", num_heads=3)
 
 
 @pytest.mark.parametrize("wrap, interpolation", [(msn, "bilinear"), (mocov3, "bilinear"), (dino, "bicubic")])

@@ -48,10 +48,8 @@ def shipped(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     data = write_pictures(folder / "waves.parquet", IMAGES, [f"Wave {i}" for i in range(50)])
     model = train(folder / "run", data, request.param)
-    said = run(
-        *("convert", folder / "run", "--out", folder / "model", "--exports", "fp32,int8"),
-        *("--memory", data, "--memory-credits", CREDITS),
-    )
+    run("convert", folder / "run", "--out", folder / "model", "--exports", "fp32,int8")
+    said = run("memory", folder / "run", data, "--out", folder / "model", "--credits", CREDITS)
     assert "memory of 64 slots, 64 with pictures: memory/vectors.safetensors 0.00 MB" in said
     return model, folder / "run", data, folder / "model"
 
@@ -131,10 +129,7 @@ def test_is_written_into_the_run_itself(finished, tmp_path):
     source, data = finished
     shutil.copytree(source, tmp_path / "run")
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
-    run(
-        *("convert", tmp_path / "run", "--out", tmp_path / "run", "--memory", data),
-        *("--memory-credits", CREDITS, "--thumbnail", "16"),
-    )
+    run("memory", tmp_path / "run", data, "--credits", CREDITS, "--thumbnail", "16")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
     memory = read_memory(tmp_path / "run")
     assert memory.read(0).shape == (16, 16, 3) and memory.names is None and problem(tmp_path / "run") is None
@@ -189,8 +184,7 @@ def test_other_pictures_are_refused(finished, tmp_path, images, message):
     other = write_pictures(tmp_path / "other.parquet", images)
     with pytest.raises(ValueError, match=message):
         memory_of_run(finished[0], open_source(other))
-    arguments = ("--memory", other, "--memory-credits", CREDITS)
-    said = run("convert", finished[0], "--out", tmp_path / "no", *arguments, code=1)
+    said = run("memory", finished[0], other, "--out", tmp_path / "no", "--credits", CREDITS, code=1)
     assert "error: memory:" in said and not (tmp_path / "no").exists()
 
 
@@ -205,13 +199,14 @@ def test_a_stream_is_refused(finished):
 def test_the_command_says_what_is_wrong(finished, tmp_path):
     source, data = finished
     out = ("--out", tmp_path / "no")
-    assert "--memory-credits: got none; expected whose pictures" in run(
-        "convert", source, *out, "--memory", data, code=1
+    assert "credits: got none; expected whose pictures" in run(
+        "memory", source, data, "--credits", " ", code=1
     )
-    assert "expected only with --memory" in run("convert", source, *out, "--memory-credits", CREDITS, code=1)
-    given = (*out, "--memory", data, "--memory-credits", CREDITS)
     assert "no run.json and model.safetensors; expected the folder of a run" in run(
-        "convert", tmp_path, *given, code=1
+        "memory", tmp_path, data, "--credits", CREDITS, *out, code=1
+    )
+    assert "expected a folder with the run's encoder, as it is or with PCA whitening" in run(
+        "memory", source, data, "--credits", CREDITS, *out, code=1
     )
     assert not (tmp_path / "no").exists()
 

@@ -71,13 +71,17 @@ def small_recipe(memory_size, block_size):
     )
 
 
+def _keep(embeddings):
+    """In place of `Memory.update`: the memory stays as it is."""
+
+
 def one_run(name, method, memory_size, block_size, holds, seed, images, labels):
     """Trains, and returns a row of the table."""
     keras.utils.set_random_seed(seed)
     recipe = small_recipe(memory_size or 4096, block_size or 1024)
     model = build_dino(recipe, seed) if method == "dino" else recipe.build(seed=seed)
     if holds == "frozen noise":
-        model.memory.update = lambda embeddings: None
+        model.memory.update = _keep
     voters, queries = (
         slice(IMAGES, IMAGES + VOTERS),
         slice(IMAGES + VOTERS, IMAGES + VOTERS + QUERIES),

@@ -1,7 +1,7 @@
 """DINO's head and loss in the same harness, so that a comparison is one of methods.
 
-Encoder, views, optimiser, schedules, teacher and observers are `MaSSL`'s; only what stands in the memory's place
-differs: prototypes behind the head, and a centre that is subtracted from the teacher's logits.
+Encoder, views, optimiser, schedules and teacher are those of `SelfDistillation`, as in `MaSSL`; what differs is what
+they are compared by: prototypes behind the head, and a centre that is subtracted from the teacher's logits.
 
 References:
     Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.14294).
@@ -11,11 +11,8 @@ import torch
 from keras import ops
 
 from memssl_keras import AdamW
-from memssl_keras.encoders.base import feature_width
-from memssl_keras.training import distributed
-from memssl_keras.training.branch import Branch
+from memssl_keras.training.distillation import SelfDistillation
 from memssl_keras.training.head import ProjectionHead
-from memssl_keras.training.massl import MaSSL
 
 
 class PrototypeHead(ProjectionHead):
@@ -51,7 +48,7 @@ class CentredConsistency:
         self.student_temperature, self.centre_momentum = student_temperature, centre_momentum
         self.centre = None
 
-    def __call__(self, student, teacher, memory, blocks, teacher_temperature):
+    def __call__(self, student, teacher, teacher_temperature):
         """Mean loss and the teacher's mean entropy; views come one after the other, as in `MemoryConsistency`."""
         images = len(teacher) // 2
         mean = teacher.mean(0)
@@ -63,8 +60,8 @@ class CentredConsistency:
         return loss, torch.special.entr(target).sum(2).mean()
 
 
-class DINO(MaSSL):
-    """`MaSSL` with prototypes and a centre in place of the memory.
+class DINO(SelfDistillation):
+    """Student and teacher as in `MaSSL`, compared by prototypes and a centre.
 
     Args:
         encoder: As `MaSSL` takes it.
@@ -72,25 +69,33 @@ class DINO(MaSSL):
         hidden_dim: Width of the head.
         output_dim: Width in front of the prototypes.
         batch_norm: Put batch norm into the head.
-        **settings: Others of `MaSSL`.
+        student_temperature: By which the student's logits are divided.
+        **settings: Others of `SelfDistillation`.
     """
 
-    def __init__(self, encoder, prototypes=4096, hidden_dim=512, output_dim=256, batch_norm=True, **settings):
-        settings = {
-            k: v for k, v in settings.items() if k not in ("memory_size", "block_size", "memory_storage")
-        }
-        # The memory that comes with it is written and never read.
-        super().__init__(encoder, 1024, 1024, hidden_dim, prototypes, batch_norm, **settings)
+    def __init__(
+        self,
+        encoder,
+        prototypes: int = 4096,
+        hidden_dim: int = 512,
+        output_dim: int = 256,
+        batch_norm: bool = True,
+        student_temperature: float = 0.1,
+        **settings,
+    ):
         head = PrototypeHead(hidden_dim, output_dim, batch_norm, prototypes)
-        head.build((None, feature_width(encoder)))
-        self.student = Branch(encoder, head, name="student")
-        self.teacher = self.student.copy()
-        for name in ("_followed", "_statistics"):  # of the branches that these replace
-            self.__dict__.pop(name, None)
-        self._parallel = distributed.Parallel(self.student)
-        for variable, _ in self._followed:
-            variable.trainable = False
-        self.consistency = CentredConsistency(self.consistency.student_temperature)
+        super().__init__(encoder, head, **settings)
+        self.consistency = CentredConsistency(student_temperature)
+
+    def train_step(self, data):
+        (views,) = data
+        compared = self._compare(views, self._loss)
+        self._update_student(compared.figures["loss"], compared.statistics)
+        self._update_teacher()
+        return self._measure(compared)
+
+    def _loss(self, student, teacher):
+        return self.consistency(student, teacher, self.teacher_temperature)
 
 
 def build_dino(recipe, seed):

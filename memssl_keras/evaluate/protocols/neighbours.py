@@ -5,7 +5,7 @@ import numpy as np
 try:
     import faiss
 except ModuleNotFoundError:  # part of the extra `evaluate`; online k-NN during training does without
-    faiss = None
+    faiss = None  # type: ignore[assignment]
 
 
 def nearest(stored, queries, k, chunk=1024):

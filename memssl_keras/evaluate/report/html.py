@@ -27,10 +27,9 @@ class _Best(str):
 
 def _table(head, rows, kind=""):
     def cells(row, tag):
-        return "".join(
-            f"<{tag}{' class=best' * isinstance(cell, _Best)}>{html.escape(str(cell))}</{tag}>"
-            for cell in row
-        )
+        best = [" class=best" if isinstance(cell, _Best) else "" for cell in row]
+        texts = [html.escape(str(cell)) for cell in row]
+        return "".join(f"<{tag}{mark}>{text}</{tag}>" for mark, text in zip(best, texts, strict=True))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f"<table class='{kind}'><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
@@ -39,7 +38,7 @@ def _table(head, rows, kind=""):
 def _figures(values, words):
     """Cells of a row, the best of several marked."""
     best = max(values) if len(set(values)) > 1 else None
-    return [(_Best if value == best else str)(text) for value, text in zip(values, words, strict=True)]
+    return [_Best(text) if value == best else text for value, text in zip(values, words, strict=True)]
 
 
 def _summary(found):

@@ -1,7 +1,7 @@
 """Checkpoints of DINO and iBOT, as their training writes them.
 
 Beside the backbone there are a head with prototypes, and in iBOT a masked token; neither is part of the encoder.
-iBOT calls layer scale `gamma_1` and `gamma_2`. Files of one branch stand under `state_dict` or bare; bare ones
+iBOT calls layer scale `gamma_1` and `gamma_2`. Files of one network stand under `state_dict` or bare; bare ones
 without head have timm's names and are read by `convert.timm`.
 
 References:
@@ -15,11 +15,11 @@ _HEADS = ("head.", "head2.", "masked_embed")
 _NAMES = ((r"^module\.", ""), (r"\.gamma_([12])$", r".ls\1.gamma"))
 
 
-def read(checkpoint, branch="teacher"):
+def read(checkpoint, network="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
     both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
     if both:
-        state = arrays(pick(checkpoint, branch))
+        state = arrays(pick(checkpoint, network))
     else:
         state = arrays(checkpoint.get("state_dict", checkpoint))
         marks = ("backbone.", "module.backbone.", "head.mlp.", "masked_embed")

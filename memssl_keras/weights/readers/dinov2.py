@@ -12,11 +12,11 @@ from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.readers.family import Converted, arrays, pick, renamed, under, without
 
 
-def read(checkpoint, branch="teacher"):
+def read(checkpoint, network="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
     both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
     if both:
-        state = under(renamed(arrays(pick(checkpoint, branch)), (r"^module\.", "")), "backbone.")
+        state = under(renamed(arrays(pick(checkpoint, network)), (r"^module\.", "")), "backbone.")
     else:
         state = arrays(checkpoint.get("state_dict", checkpoint.get("model", checkpoint)))
     if not {"mask_token", "register_tokens"} & state.keys() or "cls_token" not in state:

@@ -64,16 +64,16 @@ def renamed(state, *rules):
     return state
 
 
-def pick(checkpoint, branch):
-    """`checkpoint[branch]` of a training checkpoint with a student and a teacher."""
-    if branch not in ("teacher", "student"):
-        raise CheckpointError(f"branch={branch!r}: expected 'teacher' or 'student'")
-    if branch not in checkpoint:
+def pick(checkpoint, network):
+    """`checkpoint[network]` of a training checkpoint with a student and a teacher."""
+    if network not in ("teacher", "student"):
+        raise CheckpointError(f"network={network!r}: expected 'teacher' or 'student'")
+    if network not in checkpoint:
         held = [name for name in ("teacher", "student") if name in checkpoint]
         raise CheckpointError(
-            f"branch={branch!r}: the checkpoint holds only {', '.join(held) or 'one model'}"
+            f"network={network!r}: the checkpoint holds only {', '.join(held) or 'one model'}"
         )
-    return checkpoint[branch]
+    return checkpoint[network]
 
 
 def bilinear_at_224(state):

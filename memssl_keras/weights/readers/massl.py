@@ -11,12 +11,12 @@ from memssl_keras.weights.readers.family import Converted, arrays, pick, renamed
 
 
 def _branch(state):
-    """Weights of a branch under `backbone.` and `head.`, without torch's count of batches."""
+    """Weights of a network under `backbone.` and `head.`, without torch's count of batches."""
     state = renamed(arrays(state), (r"^module\.", ""))
     return {name: array for name, array in state.items() if not name.endswith(".num_batches_tracked")}
 
 
-def read(checkpoint, branch="teacher"):
+def read(checkpoint, network="teacher"):
     """A `Converted`, or None where this is no MaSSL checkpoint.
 
     Its `training` holds `student` and `teacher` (`backbone.*`, `head.*`) and `memory` (`vectors` `(K, D)`, `pointer`)
@@ -24,10 +24,10 @@ def read(checkpoint, branch="teacher"):
     """
     if not isinstance(checkpoint.get("memory_bank"), dict):
         return None
-    branches = {name: _branch(pick(checkpoint, name)) for name in ("student", "teacher")}
+    networks = {name: _branch(pick(checkpoint, name)) for name in ("student", "teacher")}
     others = {
         f"{kind}.{name}"
-        for kind, state in branches.items()
+        for kind, state in networks.items()
         for name in state
         if not name.startswith(("backbone.", "head."))
     }
@@ -43,7 +43,7 @@ def read(checkpoint, branch="teacher"):
     }
     return Converted(
         "MaSSL checkpoint",
-        under(branches[pick({n: n for n in branches}, branch)], "backbone."),
+        under(networks[pick({n: n for n in networks}, network)], "backbone."),
         one_model=False,
-        training={**branches, "memory": memory},
+        training={**networks, "memory": memory},
     )

@@ -20,7 +20,7 @@ from memssl_keras.weights.readers.family import (
 _BRANCHES = {"teacher": "momentum_encoder.", "student": "base_encoder."}
 
 
-def read(checkpoint, branch="teacher"):
+def read(checkpoint, network="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
     state = checkpoint.get("state_dict")
     if not isinstance(state, dict):
@@ -29,7 +29,7 @@ def read(checkpoint, branch="teacher"):
     held = {kind: found for kind, prefix in _BRANCHES.items() if (found := under(state, prefix))}
     if not held:
         return None
-    state = without(pick(held, branch), "head.")
+    state = without(pick(held, network), "head.")
     width = state["cls_token"].shape[-1] if "cls_token" in state else None
     heads = 12 if width in (384, 768) else None
     settings = {"num_heads": heads, "preprocessing": bilinear_at_224(state), "one_model": False}

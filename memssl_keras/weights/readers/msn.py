@@ -7,12 +7,12 @@ References:
 from memssl_keras.weights.readers.family import Converted, arrays, bilinear_at_224, pick, renamed, without
 
 
-def read(checkpoint, branch="teacher"):
+def read(checkpoint, network="teacher"):
     """A `Converted`, or None where this is no such checkpoint."""
     names = {"teacher": "target_encoder", "student": "encoder"}
     held = {kind: checkpoint[name] for kind, name in names.items() if isinstance(checkpoint.get(name), dict)}
     if "teacher" not in held:
         return None
-    state = renamed(arrays(pick(held, branch)), (r"^module\.", ""))
+    state = renamed(arrays(pick(held, network)), (r"^module\.", ""))
     state = without(state, "fc.", "pred.")
     return Converted("MSN checkpoint", state, preprocessing=bilinear_at_224(state), one_model=False)

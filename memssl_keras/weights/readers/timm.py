@@ -22,12 +22,12 @@ _PLAIN = {
 }
 
 
-def read(checkpoint, branch="teacher", config=None):
+def read(checkpoint, network="teacher", config=None):
     """A `Converted`, or None where this is no such checkpoint.
 
     Args:
         checkpoint: A state dict, bare or under `state_dict` or `model`.
-        branch: Of no use here: there is one model.
+        network: Of no use here: there is one model.
         config: The `config.json` of a timm repository, if any.
     """
     state = arrays(checkpoint.get("state_dict", checkpoint.get("model", checkpoint)))

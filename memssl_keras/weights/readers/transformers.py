@@ -68,12 +68,12 @@ def _joined(state):
     return state
 
 
-def read(checkpoint, branch="teacher", config=None, preprocessor=None):
+def read(checkpoint, network="teacher", config=None, preprocessor=None):
     """A `Converted`, or None where this is no such checkpoint.
 
     Args:
         checkpoint: A state dict.
-        branch: Of no use here: there is one model.
+        network: Of no use here: there is one model.
         config: The `config.json` of a transformers repository, if any.
         preprocessor: Its `preprocessor_config.json`, if any.
     """

@@ -12,29 +12,29 @@ _PREFIXES = ("_orig_mod.", "module.", "model.", "encoder.", "backbone.", "networ
 _DEPTH = 4
 
 
-def unwrapped(checkpoint: dict, branch: str = "teacher", depth: int = _DEPTH) -> Iterator[tuple[dict, bool]]:
+def unwrapped(checkpoint: dict, network: str = "teacher", depth: int = _DEPTH) -> Iterator[tuple[dict, bool]]:
     """The checkpoint itself and what is left of it without its wrappings, from the outside inwards.
 
     Args:
         checkpoint: A dict, nested as in the file.
-        branch: "teacher" or "student": `teacher.` and `student.` in front of names tell two models apart.
+        network: "teacher" or "student": `teacher.` and `student.` in front of names tell two models apart.
         depth: Wrappings that are taken off at most.
 
     Yields:
-        A dict, and whether the branch was chosen on the way to it.
+        A dict, and whether the network was chosen on the way to it.
     """
     yield checkpoint, False
     if not depth:
         return
     inner = [(checkpoint[name], False) for name in _BOXES if isinstance(checkpoint.get(name), dict)]
     names = [name for name in checkpoint if isinstance(name, str)]
-    for prefix in (f"{branch}.", *_PREFIXES):
+    for prefix in (f"{network}.", *_PREFIXES):
         held = sum(name.startswith(prefix) for name in names)
         # Most of the names, or one of two models side by side.
-        if held and (held > len(names) / 2 or prefix == f"{branch}."):
-            inner.append((under(checkpoint, prefix), prefix == f"{branch}."))
+        if held and (held > len(names) / 2 or prefix == f"{network}."):
+            inner.append((under(checkpoint, prefix), prefix == f"{network}."))
     for content, chosen in inner:
-        for found, deeper in unwrapped(content, branch, depth - 1):
+        for found, deeper in unwrapped(content, network, depth - 1):
             yield found, chosen or deeper
 
 

@@ -5,6 +5,7 @@ so that whatever else the machine does meets all alike, and given as medians.
 """
 
 import csv
+import functools
 import json
 import pathlib
 import statistics
@@ -81,16 +82,19 @@ def _runners(folder, variants, threads):
     encoder = from_pretrained(folder)
 
     def eager(pixels):
+        """The Keras encoder."""
         with torch.no_grad():
             return encoder(torch.from_numpy(pixels).permute(0, 2, 3, 1), training=False).numpy()
 
     runners = {"keras": eager}
     for variant in variants:
         session = OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads)._session
-        runners[variant] = lambda pixels, session=session: session.run(
-            ["pooler_output"], {"pixel_values": pixels}
-        )[0]
+        runners[variant] = functools.partial(_run, session)
     return runners, OnnxEncoder.from_pretrained(folder).preprocessing.image_size
+
+
+def _run(session, pixels):
+    return session.run(["pooler_output"], {"pixel_values": pixels})[0]
 
 
 def _pictures(count, size):

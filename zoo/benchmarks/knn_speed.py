@@ -6,6 +6,7 @@ features themselves are in it.
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+FOLDER = str(pathlib.Path(__file__).parent)
 WAYS = ("faiss", "NumPy")
 KS = (10, 20, 100, 200)
 
@@ -64,7 +66,8 @@ def benchmark_knn(
     table = Table("search by", "s", "peak MiB of the process", "accuracy at k = 20", title=title)
     for way in WAYS:
         arguments = way, train, queries, dim, classes, repeats
-        code = f"import json; from memssl_keras.benchmark.knn import measure; print(json.dumps(measure{arguments!r}))"
+        code = f"import json, sys; sys.path.insert(0, {FOLDER!r}); from knn_speed import measure; "
+        code += f"print(json.dumps(measure{arguments!r}))"
         limits = {
             name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         }

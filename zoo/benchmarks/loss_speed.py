@@ -6,6 +6,7 @@ measurement runs in a process of its own, so that its peak memory is its own.
 """
 
 import json
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+FOLDER = str(pathlib.Path(__file__).parent)
 DENSE = ("dense", "dense, one log-softmax a view")
 DIM, BLOCK, IMAGES, VIEWS, STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 256, 16384, 32, 12, 0.1, 0.07
 
@@ -106,7 +108,7 @@ def measure(kind, size, repeats):
 
 def _measure_apart(kind, size, repeats):
     code = (
-        "import json; from memssl_keras.benchmark.loss import measure; "
+        f"import json, sys; sys.path.insert(0, {FOLDER!r}); from loss_speed import measure; "
         f"print(json.dumps(measure({kind!r}, {size}, {repeats})))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

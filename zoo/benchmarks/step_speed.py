@@ -105,8 +105,7 @@ class _Plain:
         import copy
 
         import torch
-
-        from memssl_keras.benchmark.plain import Head, ViT, groups_of_decay
+        from plain_step import Head, ViT, groups_of_decay
 
         self.recipe = recipe
         self.views = [view.permute(0, 3, 1, 2).contiguous() for view in views]
@@ -122,9 +121,8 @@ class _Plain:
     def parts(self):
         """Seconds of each part."""
         import torch
-
-        from memssl_keras.benchmark.loss import dense_loss
-        from memssl_keras.benchmark.plain import clip_each
+        from loss_speed import dense_loss
+        from plain_step import clip_each
 
         recipe, watch, half = self.recipe, _Stopwatch(), len(self.views[0])
         groups = [torch.cat(self.views[:2])] + ([torch.cat(self.views[2:])] if self.views[2:] else [])

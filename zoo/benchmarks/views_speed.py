@@ -6,6 +6,7 @@ torchvision imports, its own transforms are a third. Seconds are those of the pr
 processes on the machine count little.
 """
 
+import importlib
 import io
 import statistics
 import time
@@ -132,7 +133,7 @@ def torchvision_batches(files, views):
 def _makers():
     makers = {"plain Pillow": plain_batches, "MultiCrop": our_batches}
     try:
-        import torchvision.transforms  # noqa: F401
+        importlib.import_module("torchvision.transforms")
     except (
         Exception
     ):  # not installed, or a wheel without the operators of this torch, which is a RuntimeError

@@ -1,12 +1,11 @@
-"""`python -m memssl_keras.benchmark loss | views | step | knn | demo`."""
+"""`python zoo/benchmarks loss | views | step | knn | demo`."""
 
 import typer
-
-from memssl_keras.benchmark.demo import benchmark_demo
-from memssl_keras.benchmark.knn import benchmark_knn
-from memssl_keras.benchmark.loss import benchmark_loss
-from memssl_keras.benchmark.step import benchmark_step
-from memssl_keras.benchmark.views import benchmark_views
+from demo_speed import benchmark_demo
+from knn_speed import benchmark_knn
+from loss_speed import benchmark_loss
+from step_speed import benchmark_step
+from views_speed import benchmark_views
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.command("loss")(benchmark_loss)

@@ -1,1 +1,0 @@
-"""Benchmarks: each prints ratios that were measured in one run on one machine."""
