@@ -10,7 +10,18 @@ from memssl_keras.zoo.card import write_card
 from memssl_keras.zoo.memory import remove_memory
 
 
-def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), half=False, encoder=None, **hub):
+def convert(
+    source,
+    folder,
+    *,
+    branch="teacher",
+    num_heads=None,
+    image_size=None,
+    exports=(),
+    half=False,
+    encoder=None,
+    **hub,
+):
     """Write a checkpoint or a repository of another library as a folder of ours.
 
     Its card says where it came from; a run of `memssl pretrain` keeps its `run.json` instead. A MaSSL checkpoint's head
@@ -21,6 +32,8 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), hal
         folder: Where to.
         branch: "teacher" or "student", of a training checkpoint.
         num_heads: Attention heads, where nothing tells them.
+        image_size: Side in pixels of the square images that positions are for, where nothing tells the shape of their
+            grid.
         exports: As `save_pretrained` takes them.
         half: Likewise.
         encoder: To be written in place of the one of a run, of which it was made, such as a whitened one.
@@ -35,14 +48,14 @@ def convert(source, folder, *, branch="teacher", num_heads=None, exports=(), hal
     """
     training, path = None, pathlib.Path(source)
     if path.is_file():
-        encoder, converted = open_checkpoint(source, branch, num_heads)
+        encoder, converted = open_checkpoint(source, branch, num_heads, image_size)
         origin = f"{converted.family} {path.name}"
         if converted.training and branch == "teacher":
             training = of_checkpoint(converted.training)
     elif not path.exists() and path.suffix in SUFFIXES:
         raise FileNotFoundError(f"{path}: no such file")
     else:
-        encoder = encoder or from_pretrained(source, num_heads=num_heads, **hub)
+        encoder = encoder or from_pretrained(source, num_heads=num_heads, image_size=image_size, **hub)
         origin = path.name if path.is_dir() else source
     save_pretrained(encoder, folder, exports=exports, half=half)
     if training:

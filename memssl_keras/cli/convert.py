@@ -33,6 +33,12 @@ def convert(
     num_heads: Annotated[
         int | None, typer.Option(min=1, help="Attention heads, where the width does not tell them.")
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side of the square images, where nothing tells the shape of the patch grid."
+        ),
+    ] = None,
     exports: Annotated[str, typer.Option(help="Some of transformers, keras, fp32, with commas.")] = "",
     half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the bytes.")] = False,
     memory: Annotated[
@@ -114,9 +120,15 @@ def convert(
         if found and model:
             found = found._replace(model=model)
         chosen = [name.strip() for name in exports.split(",") if name.strip()]
-        settings = {"branch": branch, "num_heads": num_heads, "exports": chosen, "half": half}
+        settings = {"branch": branch, "num_heads": num_heads, "image_size": image_size, "exports": chosen}
         encoder = run(
-            source, out, **settings, encoder=model and model.encoder, revision=revision, token=token
+            source,
+            out,
+            **settings,
+            half=half,
+            encoder=model and model.encoder,
+            revision=revision,
+            token=token,
         )
         say(f"{out}: {_kind(encoder)}")
         if facts:

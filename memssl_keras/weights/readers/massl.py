@@ -45,5 +45,6 @@ def read(checkpoint, branch="teacher"):
         "MaSSL checkpoint",
         under(branches[pick({n: n for n in branches}, branch)], "backbone."),
         one_model=False,
+        square=True,
         training={**branches, "memory": memory},
     )
