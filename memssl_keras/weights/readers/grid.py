@@ -33,10 +33,10 @@ def differences(patches: np.ndarray) -> dict[int, float]:
     Example:
         >>> import numpy as np
         >>> from memssl_keras.weights.readers.grid import differences
-        >>> rows, columns = np.mgrid[:2, :8].reshape(2, 16)
-        >>> shapes = differences(np.stack([rows * 4, columns], 1))
+        >>> rows, columns = np.mgrid[:4, :16].reshape(2, 64)
+        >>> shapes = differences(np.stack([rows * 3, columns], 1))
         >>> min(shapes, key=shapes.get)
-        8
+        16
     """
     patches = patches - patches.mean(0)
     count, scale = len(patches), 2 * float((patches**2).sum(1).mean())
