@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commands import run
 from PIL import Image
-from small_models import pictures, same_weights, small_crops
+from small_models import pictures, same_weights, small_crops, varied
 
 from memssl_keras import from_pretrained
 from memssl_keras.data.held_out import hold_out
@@ -133,6 +133,30 @@ def test_a_run_that_learnt_nothing_says_so_everywhere(tmp_path, monkeypatch):
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["view_retrieval"]) == verdict["score"]
     assert from_pretrained(tmp_path / "run" / "best").embed_dim == 24
+
+
+@pytest.mark.slow
+def test_a_run_that_starts_from_a_model_is_compared_with_it(tmp_path, monkeypatch):
+    no_learning(monkeypatch)
+    write_pictures(tmp_path / "photos", 24)
+    varied(TINY.build_encoder()).save_pretrained(tmp_path / "model")
+    command = [
+        "pretrain",
+        tmp_path / "photos",
+        "--recipe",
+        "tiny_test",
+        "--workers",
+        0,
+        "--start",
+        tmp_path / "model",
+    ]
+    said = run(*command, "--out", tmp_path / "run")
+    assert f"{tmp_path / 'model'}: " in said and "verdict: the encoder has learnt" not in said
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    start = next(one for one in verdict["references"] if one["kind"] == "start")
+    assert start["score"] == pytest.approx(verdict["score"], abs=0.01) and start["name"] == str(
+        tmp_path / "model"
+    )
 
 
 @pytest.mark.slow
