@@ -91,6 +91,7 @@ def from_pretrained(
     force_download=False,
     network="teacher",
     num_heads=None,
+    image_size=None,
 ):
     """The Keras encoder of a zoo name, a Hub repository, a folder, or a checkpoint file of another library.
 
@@ -108,6 +109,8 @@ def from_pretrained(
         force_download: Fetch again what is cached.
         network: Of a training checkpoint in a file, "teacher" or "student".
         num_heads: Attention heads of a checkpoint in a file, where its width does not tell them.
+        image_size: Side in pixels of the square images that a checkpoint's positions are for, where nothing tells the
+            shape of their grid.
 
     Raises:
         UnknownModel: for what is neither a folder, nor a file, nor a name, nor a repository.
@@ -120,7 +123,7 @@ def from_pretrained(
         128
     """
     if pathlib.Path(name_or_repo_or_folder).is_file():
-        return open_checkpoint(name_or_repo_or_folder, network, num_heads)[0]
+        return open_checkpoint(name_or_repo_or_folder, network, num_heads, image_size)[0]
     folder = find_folder(
         name_or_repo_or_folder,
         _weights_of,
@@ -131,7 +134,7 @@ def from_pretrained(
         force_download=force_download,
     )
     if _is_foreign(folder):
-        return open_repository(folder, num_heads)
+        return open_repository(folder, num_heads, image_size)
     return read_encoder(folder)
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from memssl_keras.data.held_out import hold_out
 from memssl_keras.data.huggingface import Stream
 from memssl_keras.data.loader import view_loader
 from memssl_keras.data.views import MultiCrop
@@ -62,6 +63,8 @@ def memory_of_run(run: str | Path, images) -> RunMemory:
     model, settings, state = model_of_run(run)
     if isinstance(images, Stream):
         raise ValueError("memory: a stream keeps no order that could be replayed; expected the data at rest")
+    if (held := settings.get("held_out")) and held < len(images):
+        images = hold_out(images, held)[0]  # of all pictures, those that it was trained on
     if len(images) != settings["images"]:
         raise ValueError(
             f"memory: got {len(images):,} pictures; {run} was trained on {settings['images']:,}. Expected the same "

@@ -19,6 +19,12 @@ def convert(
     num_heads: Annotated[
         int | None, typer.Option(min=1, help="Attention heads, where the width does not tell them.")
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side of the square images, where nothing tells the shape of the patch grid."
+        ),
+    ] = None,
     exports: Exports = "",
     half: Half = False,
     revision: Revision = None,
@@ -36,6 +42,7 @@ def convert(
             out,
             network=network,
             num_heads=num_heads,
+            image_size=image_size,
             exports=listed(exports),
             half=half,
             revision=revision,

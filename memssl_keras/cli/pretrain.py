@@ -64,6 +64,14 @@ def pretrain(
     label: Annotated[str, typer.Option(help="Label column of that Parquet.")] = "label",
     knn_every: Annotated[int, typer.Option(min=1, help="Epochs between two k-NN measurements.")] = 1,
     knn_k: Annotated[int, typer.Option(min=1, help="Neighbours that vote in it.")] = 20,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Without --labelled: pictures that are not trained on but judge the run at its end; by default a "
+            "tenth, at most 300, of 1,000 and more.",
+        ),
+    ] = None,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints; the end of an epoch makes one too.")
     ] = 500,
@@ -97,10 +105,14 @@ def pretrain(
     The folder gets the encoder, the last three checkpoints, the settings, metrics.csv and at the end report.md. The
     same command resumes a run that was interrupted: a run that was killed ends as if it had not been.
 
+    A run ends with a verdict: whether the encoder is better than the untrained one, plain pixels and its start, by k-NN
+    on --labelled, else by retrieval of pictures by another view of themselves. best/ holds the best epoch's encoder.
+
     On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
     from memssl_keras.data.huggingface import open_data
     from memssl_keras.data.labels import open_classes
+    from memssl_keras.training.judging import judge_of, keep_apart
     from memssl_keras.training.recipes import get_recipe
 
     with errors_in_words():
@@ -122,17 +134,18 @@ def pretrain(
             images_per_epoch=images_per_epoch,
             shuffle_buffer=shuffle_buffer,
         )
+        images, held_out = keep_apart(images, held_out, labelled is not None)
         if group:
             from memssl_keras.data.pairs import Paired
             from memssl_keras.data.sources import column_of, open_source
 
             groups = column_of(open_source(data, split=split, column=column), group)
+            groups = groups if held_out is None else groups[images.rows]
             images = Paired(images, groups, pairs)
         judged = open_classes(labelled, label) if labelled else None
         import torch
 
         from memssl_keras.training import distributed
-        from memssl_keras.training.callbacks.observe import OnlineKNN
         from memssl_keras.training.callbacks.progress import RunProgress
         from memssl_keras.training.callbacks.run import Terminated
         from memssl_keras.training.massl import NonFiniteLoss
@@ -159,7 +172,16 @@ def pretrain(
 
             trained = from_pretrained(start)
         progress = RunProgress(console, say)
-        observers = [OnlineKNN.of(judged, every=knn_every, k=knn_k)] if labelled else []
+        judging = {
+            "k": knn_k,
+            "every": knn_every,
+            "start": trained,
+            "start_name": start,
+            "folder": out,
+            "seed": seed,
+        }
+        judge = judge_of(settings, images, held_out, judged, **judging, say=say)
+        observers = [judge] if judge else []
         if tensorboard and main:
             from memssl_keras.training.callbacks.tensorboard import TensorBoard
 

@@ -152,6 +152,11 @@ def _in_random_order(source):
             f"column={column!r}: a field of a struct in Parquet of {source.items.bytes / 1e9:.1f} GB cannot be read in "
             "random order; expected a column of its own, or streaming"
         )
+    if source.items.places is not None:
+        raise ValueError(
+            f"column={column!r}: lists of pictures in Parquet of {source.items.bytes / 1e9:.1f} GB cannot be read in "
+            "random order; expected a picture in each row"
+        )
     files = [str(file) for file in source.items.files]
     dataset = _load(files[0], "parquet", data_files=files, split="train", columns=[column])
     return Column(dataset, column)

@@ -227,7 +227,7 @@ def open_classes(data, label="label", test_share=0.2, seed=0, column=None):
         labels, how = [part.labels for part in found], ""
     else:
         ((source, values, _),), key = found, data_key(found[0].source)
-        chosen = _stratified(values, test_share, seed)
+        chosen = _stratified(values, test_share, seed, None if source.rows is None else source.rows[rows[0]])
         parts = [Images(source, key, rows[0][mask]) for mask in (~chosen, chosen)]
         labels, how = (
             [values[~chosen], values[chosen]],
@@ -264,8 +264,14 @@ def _checked(data, label, parts, labels, names, how, notes):
     return Labelled(*parts, train_labels, test_labels, list(map(str, classes)), protocol, notes)
 
 
-def _stratified(labels, share, seed):
-    """Mask of the test rows: the nearest whole number of each class, at least one row of it stays for training."""
+def _stratified(labels, share, seed, groups=None):
+    """Mask of the test images: the nearest whole number of each class, at least one of it stays for training.
+
+    Images of one group, such as those of one row of Parquet, stay together: whole groups are counted then.
+    """
+    if groups is not None:
+        _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+        return _stratified(labels[first], share, seed)[inverse]
     rng, chosen = np.random.default_rng(seed), np.zeros(len(labels), bool)
     for value in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == value))

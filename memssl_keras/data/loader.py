@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from memssl_keras.data.batches import Batches, to_uint8, yields_batches
 from memssl_keras.data.columns import Column
+from memssl_keras.data.held_out import Rows
 from memssl_keras.data.huggingface import Stream, is_stream, open_data
 from memssl_keras.data.order import Order, StreamOrder
 from memssl_keras.data.pairs import Paired
@@ -198,7 +199,7 @@ def _as_images(x):
         return open_data(x)
     if isinstance(x, (list, tuple)):
         return list(x)
-    if isinstance(x, (ImageSource, Column, Stream, Paired)):
+    if isinstance(x, (ImageSource, Column, Stream, Paired, Rows)):
         return x
     if is_stream(x):
         raise ValueError(

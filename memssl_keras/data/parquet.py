@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PAGE_BYTES = 32 << 20  # of encoded images that are held of a file at once
@@ -25,10 +26,11 @@ class ImageColumn:
         files: Paths.
         column: Name of the column; a field of a struct as `sample.image`.
         counts: Rows of each file.
+        places: Where a row is a list of pictures, the row of each picture and its place in the list, `(N, 2)`.
     """
 
-    def __init__(self, files: list[Path], column: str, counts: list[int]):
-        self.files, self.column = files, column
+    def __init__(self, files: list[Path], column: str, counts: list[int], places: np.ndarray | None = None):
+        self.files, self.column, self.places = files, column, places
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
         self._pages: dict = {}
         self._lock = threading.Lock()
@@ -40,10 +42,10 @@ class ImageColumn:
         return sum(m.row_group(g).total_byte_size for m in groups for g in range(m.num_row_groups))
 
     def __len__(self):
-        return int(self.starts[-1])
+        return int(self.starts[-1]) if self.places is None else len(self.places)
 
     def __getstate__(self):
-        return {"files": self.files, "column": self.column, "starts": self.starts}
+        return {"files": self.files, "column": self.column, "starts": self.starts, "places": self.places}
 
     def __setstate__(self, state):
         self.__dict__ |= state
@@ -52,6 +54,9 @@ class ImageColumn:
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(index)
+        place = 0
+        if self.places is not None:
+            index, place = map(int, self.places[index])
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         with self._lock:  # threads that read side by side share the page
             if number not in self._pages:
@@ -59,7 +64,7 @@ class ImageColumn:
                     self._pages.pop(next(iter(self._pages)))
                 self._pages[number] = _Pages(self.files[number], self.column)
             value = self._pages[number].row(index - int(self.starts[number]))
-        return _content(value, self.files[number].parent)
+        return _content(value, self.files[number].parent, place)
 
 
 class _Pages:
@@ -89,14 +94,38 @@ class _Pages:
         return self.page[index - self.first].as_py()
 
 
-def _content(value, folder):
+def _content(value, folder, place=0):
     """What `read_image` takes: bytes, or the path of a file beside the Parquet file; no bytes where there is none."""
     if isinstance(value, list):
-        value = value[0] if value else None
+        value = value[place] if value else None
     if isinstance(value, dict):
         data, path = value.get("bytes"), value.get("path")
         return folder / path if data is None and path else data or b""
     return folder / value if isinstance(value, str) else value or b""
+
+
+def list_places(files: list[Path], column: str) -> np.ndarray:
+    """Row and place in its list of every picture of a column of lists, `(N, 2)`; an empty list counts as one place.
+
+    Of a list of structs the paths alone are read, of other lists all that is in them, a page at a time.
+    """
+    lengths = []
+    for path in files:
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+        inner = [
+            file.schema.column(i).path
+            for i in range(len(file.schema))
+            if file.schema.column(i).path.startswith(f"{column}.")
+        ]
+        small = [name for name in inner if name.endswith(".path")]
+        for batch in file.iter_batches(256, columns=small or [column]):
+            values = batch.column(0)
+            for field in column.split(".")[1:] if column not in file.schema_arrow.names else ():
+                values = values.field(field)
+            lengths.append(pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False))
+    counts = np.maximum(np.concatenate(lengths), 1).astype(np.int64)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return np.stack([rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)], 1)
 
 
 def holds_images(kind) -> bool:

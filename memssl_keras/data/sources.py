@@ -32,15 +32,18 @@ class ImageSource:
     """Images in a fixed order: `source[i]` is what `read_image` takes, `source.name(i)` its name.
 
     Args:
-        ids: Names, unique; the path of a file, `FILE#ROW` of a row of Parquet, or `FILE#MEMBER` of a shard.
+        ids: Names, unique; the path of a file, `FILE#ROW` of a row of Parquet, `FILE#ROW#PLACE`
+            where a row is a list, or `FILE#MEMBER` of a shard.
         items: Paths or encoded bytes, in the same order.
         columns: Other columns by name, each of the same length.
         names: Column → names of its whole numbers, where the file says them.
         listing: Of a folder, what else was in it.
         notes: What was not read, in words.
+        rows: Where rows are lists of pictures, the row of each picture, `(N,)`.
     """
 
-    def __init__(self, ids, items, columns=None, names=None, listing=None, notes=()):
+    def __init__(self, ids, items, columns=None, names=None, listing=None, notes=(), rows=None):
+        self.rows = rows
         self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
         self.listing = listing or Listing([])
         self.notes = [note for note in (*notes, self.listing.summary()) if note]
@@ -65,7 +68,13 @@ class ImageSource:
         if isinstance(item, str | Path):
             return file_state(item)
         name = self.ids[index]
-        return file_state(name) or file_state(name.rpartition("#")[0])
+        return next(filter(None, map(file_state, files_behind(name))), "")
+
+
+def files_behind(name: str) -> list[str]:
+    """What may be the file of a name such as `FILE`, `FILE#ROW` or `FILE#ROW#PLACE`: file names may hold # as well."""
+    parts = name.split("#")
+    return ["#".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def files_of(path, suffix, split=None):
@@ -198,12 +207,17 @@ def _open_parquet(files, column, notes=()):
         f"{printable(file)}#{row}" for file, count in zip(files, counts, strict=True) for row in range(count)
     ]
     others = parquet.other_columns(files, schemas, column)
+    places = rows = None
     if parquet.holds_lists(schemas[0], column):
-        notes = [*notes, f"column {column!r} holds lists: the first picture of each is read"]
-    images = parquet.ImageColumn(files, column, counts)
+        places = parquet.list_places(files, column)
+        rows, inner = places.T
+        notes = [*notes, f"column {column!r} holds lists: {len(places):,} pictures of {len(ids):,} rows"]
+        ids = [f"{ids[row]}#{place}" for row, place in zip(rows, inner, strict=True)]
+        others = {name: values.take(rows) for name, values in others.items()}
+    images = parquet.ImageColumn(files, column, counts, places)
     if images.bytes <= HELD_BYTES:
         images = [images[row] for row in range(len(images))]
-    return ImageSource(ids, images, others, parquet.class_names(schemas[0]), notes=notes)
+    return ImageSource(ids, images, others, parquet.class_names(schemas[0]), notes=notes, rows=rows)
 
 
 def _no_choice(path, schema, column):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from memssl_keras.data.sources import open_source
+from memssl_keras.data.sources import files_behind, open_source
 from memssl_keras.embedding.run import BASE, MODEL, REVISION
 from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.files import path_of
@@ -54,8 +54,8 @@ class Embeddings:
     def locate(self, name: str) -> str:
         """A name in the index, or of its model, as a path that leads there from this process."""
         path = Path(self.base, name)
-        file = str(path).rpartition("#")[0] or str(path)
-        return str(path) if not Path(name).is_absolute() and os.path.exists(file) else name
+        there = any(map(os.path.exists, files_behind(str(path))))
+        return str(path) if not Path(name).is_absolute() and there else name
 
 
 def read_embeddings(path) -> Embeddings:
@@ -107,9 +107,9 @@ def nearest(stored: Embeddings, queries: np.ndarray, k: int) -> list[list[tuple[
 
 
 def open_image(name: str) -> Image.Image:
-    """The picture behind a name in a Parquet of embeddings: a file, or `FILE#ROW` of Parquet or a shard."""
-    file, _, row = name.rpartition("#")
-    if file and not path_of(name).exists():
+    """The picture behind a name in a Parquet of embeddings: a file, or `FILE#ROW` of Parquet or a shard, or a place."""
+    file = next((file for file in files_behind(name) if path_of(file).exists()), name)
+    if file != name:
         source = open_source(file)
         return Image.fromarray(read_image(source[source.ids.index(name)]))
     return Image.fromarray(read_image(path_of(name)))

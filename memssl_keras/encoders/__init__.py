@@ -5,6 +5,7 @@ Importing this package registers every class that stands in a saved config.
 
 from memssl_keras.encoders.base import Encoder, WrappedEncoder
 from memssl_keras.encoders.layers import Convolution, DropPath, GridPooling2D, Linear, MapNorm
+from memssl_keras.encoders.preprocessing import PreprocessingLayer
 from memssl_keras.encoders.resnet import ResNet
 from memssl_keras.encoders.vit import ViT
 from memssl_keras.encoders.whitening import Whitening
@@ -16,6 +17,7 @@ __all__ = [
     "GridPooling2D",
     "Linear",
     "MapNorm",
+    "PreprocessingLayer",
     "ResNet",
     "ViT",
     "Whitening",

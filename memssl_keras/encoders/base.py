@@ -13,6 +13,7 @@ from keras import ops
 from PIL import Image
 
 import memssl_keras
+from memssl_keras.encoders.preprocessing import PreprocessingLayer
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.images.preprocess import Preprocessing
 
@@ -84,6 +85,16 @@ class Encoder:
             return Preprocessing.from_dict(self.preprocessing)
         size = self._own_size() or 224
         return Preprocessing(image_size=size, resize_size=round(size * 256 / 224) if size >= 128 else size)
+
+    def preprocessing_layer(self) -> PreprocessingLayer:
+        """The same as a Keras layer without weights, to be put in front of the encoder; see `PreprocessingLayer`.
+
+        It takes batches `(B, H, W, 3)` of any size, uint8 or floats of 0 … 255.
+
+        Raises:
+            ValueError: where the encoder's preprocessing cuts margins away.
+        """
+        return PreprocessingLayer(self.preprocess)
 
     def _own_size(self):
         """Side of the square images that the encoder is made for; None where it does not say."""

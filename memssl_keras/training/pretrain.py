@@ -7,6 +7,7 @@ import pathlib
 import keras
 import torch
 
+from memssl_keras.data.held_out import Rows
 from memssl_keras.data.pairs import Paired
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
@@ -25,7 +26,9 @@ def _settings(recipe, images, seed):
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
     del plain["purpose"]  # words, which may be said better
     pairs = {"pairs": images.settings} if isinstance(images, Paired) else {}
-    return {**plain, "images": len(images), "seed": seed, **pairs}
+    source = images.images if isinstance(images, Paired) else images
+    held_out = {"held_out": source.held_out} if isinstance(source, Rows) else {}
+    return {**plain, "images": len(images), "seed": seed, **pairs, **held_out}
 
 
 def warnings_before(recipe, images: int) -> list[str]:

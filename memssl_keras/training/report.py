@@ -16,6 +16,7 @@ FIGURES = {
     "agreement": "Cosine of student and teacher across the global views",
     "memory_nearest": "Cosine of a vector in memory to its nearest neighbour there",
     "knn": "Online k-NN accuracy",
+    "view_retrieval": "Retrieval of pictures by another view of themselves, recall@1",
 }
 
 
@@ -74,6 +75,8 @@ def write_report(folder, held_out=None, queries=6, neighbours=8):
         f"{settings['images']:,} images, {len(metrics['epoch'])} epochs.",
         "",
     ]
+    if (verdict := folder / "verdict.json").exists():
+        lines += verdict_table(json.loads(verdict.read_text(encoding="utf-8")))
     if (unreadable := folder / "unreadable.csv").exists():
         with unreadable.open(encoding="utf-8", newline="") as file:
             count = len(list(csv.DictReader(file)))
@@ -102,6 +105,25 @@ def write_report(folder, held_out=None, queries=6, neighbours=8):
     ]
     lines += ["</details>", ""]
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def verdict_table(verdict):
+    """Lines of Markdown: what `verdict.json` says, and its figures."""
+    best = verdict["best"]
+    lines = [
+        f"**Verdict: {verdict['words']}.**",
+        "",
+        f"| {verdict['measure']} | | encoder's lead |",
+        "|---|---|---|",
+    ]
+    lines.append(f"| the encoder | {verdict['score']:.1%} | |")
+    for one in verdict["references"]:
+        low, high = (100 * end for end in one["interval"])
+        lead = f"{100 * one['difference']:+.1f} points (95 % interval {low:+.1f} … {high:+.1f})"
+        lines.append(f"| {one['name']} | {one['score']:.1%} | {lead} |")
+    if best:
+        lines.append(f"| its best epoch, {best['epoch']}, in `best/` | {best['score']:.1%} | |")
+    return [*lines, ""]
 
 
 def draw_neighbours(folder, images, path, queries, neighbours, limit=2000):

@@ -2,30 +2,41 @@
 
 import zlib
 
+import numpy as np
+from keras import ops
+
+from memssl_keras.encoders.whitening import Whitening
+
 
 def fingerprint(encoder):
     """What identifies an encoder's weights in the record of a run: its name and a checksum."""
     checksum = 0
-    for layer in encoder.layers:
-        for weight in layer.get_weights():
-            checksum = zlib.crc32(weight.tobytes(), checksum)
+    for part in [layer.get_weights() for layer in encoder.layers] + [_own(encoder).values()]:
+        for weight in part:
+            checksum = zlib.crc32(np.asarray(weight).tobytes(), checksum)
     return {"name": encoder.name, "crc32": checksum}
 
 
-def start_from(encoder, source):
-    """Copy the weights of every layer of `encoder` from the layer of the same name in `source`.
+def _own(encoder):
+    """Name → array of the weights that are in no layer of the encoder: the tokens and positions of a ViT."""
+    inside = {id(weight) for layer in encoder.layers for weight in layer.weights}
+    return {w.name: ops.convert_to_numpy(w.value) for w in encoder.weights if id(w) not in inside}
 
-    Layers that `source` has besides, such as PCA whitening or poolings of earlier stages, are left where they are.
+
+def start_from(encoder, source):
+    """Copy every weight of `encoder` from the layer of the same name in `source`, and from `source` itself.
+
+    PCA whitening and poolings of earlier stages that `source` has besides are left where they are.
 
     Args:
-        encoder: A functional Keras model, such as a `ResNet`.
+        encoder: A `ResNet`, a `ViT` or a functional Keras model.
         source: Another one, of the same widths.
 
     Returns:
         `encoder`.
 
     Raises:
-        ValueError: naming the layer that is missing or has other shapes.
+        ValueError: naming the layer or weight that is missing or has other shapes.
 
     Example:
         >>> from memssl_keras import ResNet
@@ -34,6 +45,13 @@ def start_from(encoder, source):
         >>> encoder = start_from(ResNet(**small), ResNet(**small, pooling_grid=2))
     """
     there = {layer.name: layer.get_weights() for layer in source.layers}
+    names = {layer.name for layer in encoder.layers}
+    more = [one for one in source.layers if one.weights and one.name not in names]
+    if more := [one.name for one in more if not isinstance(one, Whitening)]:
+        raise ValueError(
+            f"start={source.name!r}: it has {', '.join(more[:3])}, which the recipe's encoder has not; expected the "
+            "same architecture"
+        )
     for layer in encoder.layers:
         shapes = [tuple(weight.shape) for weight in layer.get_weights()]
         found = [tuple(weight.shape) for weight in there.get(layer.name, [])]
@@ -44,4 +62,14 @@ def start_from(encoder, source):
             )
         if shapes:
             layer.set_weights(there[layer.name])
+    ours, theirs = _own(encoder), _own(source)
+    for name, array in ours.items():
+        if name not in theirs or theirs[name].shape != array.shape:
+            found = theirs[name].shape if name in theirs else "none"
+            raise ValueError(
+                f"start={source.name!r}: its {name} is {found}; expected {array.shape}, as the recipe's encoder has it"
+            )
+    for weight in encoder.weights:
+        if weight.name in ours and not any(weight is w for layer in encoder.layers for w in layer.weights):
+            weight.assign(theirs[weight.name])
     return encoder

@@ -61,7 +61,7 @@ def _read_as_any(checkpoint, network, source, files):
     return None
 
 
-def to_encoder(converted, source, num_heads=None):
+def to_encoder(converted, source, num_heads=None, image_size=None):
     """A `ViT` with a family's weights, positions at the size that its preprocessing gives.
 
     Raises:
@@ -69,7 +69,7 @@ def to_encoder(converted, source, num_heads=None):
     """
 
     try:
-        settings = architecture(converted, num_heads)
+        settings = architecture(converted, num_heads, image_size)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     preprocessing, state = converted.preprocessing, dict(converted.state)
@@ -89,23 +89,25 @@ def to_encoder(converted, source, num_heads=None):
     return encoder
 
 
-def open_checkpoint(path, network="teacher", num_heads=None):
+def open_checkpoint(path, network="teacher", num_heads=None, image_size=None):
     """The encoder in a checkpoint file, and the `Converted` that it came from.
 
     Args:
         path: `.safetensors`, or what `torch.save` wrote.
         network: "teacher" or "student", where the file holds both.
         num_heads: Attention heads, where neither the family nor the width tells them.
+        image_size: Side in pixels of the square images that positions are for, where nothing tells the shape of their
+            grid.
 
     Raises:
         CheckpointError: see `read_checkpoint`, `read_family` and `to_encoder`.
     """
 
     converted = read_family(read_checkpoint(path), network, str(path))
-    return to_encoder(converted, str(path), num_heads), converted
+    return to_encoder(converted, str(path), num_heads, image_size), converted
 
 
-def open_repository(folder, num_heads=None):
+def open_repository(folder, num_heads=None, image_size=None):
     """The encoder in a folder that timm or transformers wrote, preprocessing included.
 
     Raises:
@@ -123,7 +125,7 @@ def open_repository(folder, num_heads=None):
         raise FileNotFoundError(f"{folder}: expected model.safetensors or pytorch_model.bin")
     path = folder / names[0]
     converted = read_family(read_checkpoint(path), source=str(path), **files)
-    return to_encoder(converted, str(path), num_heads)
+    return to_encoder(converted, str(path), num_heads, image_size)
 
 
 def _json(path):

@@ -99,6 +99,10 @@ def test_every_command_is_tested_here():
 def test_a_run_leaves_its_files(trained):
     files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
     assert {path for path in files if not path.startswith("checkpoints/")} == {
+        "best/config.json",
+        "best/model.safetensors",
+        "best/preprocessor_config.json",
+        "best/score.json",
         "config.json",
         "curves.png",
         "metrics.csv",
@@ -108,6 +112,7 @@ def test_a_run_leaves_its_files(trained):
         "preprocessor_config.json",
         "report.md",
         "run.json",
+        "verdict.json",
     }
     assert sum(path.endswith("model.keras") for path in files) == 2  # one an epoch
     assert json.loads((trained / "run.json").read_text())["images"] == 9

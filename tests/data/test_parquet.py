@@ -42,9 +42,71 @@ def test_forms_of_an_image_column(tmp_path):
     for name, table in forms.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
         same(open_source(tmp_path / f"{name}.parquet"), images)
-        notes = [] if name != "lists" else ["column 'images' holds lists: the first picture of each is read"]
+        notes = [] if name != "lists" else ["column 'images' holds lists: 3 pictures of 3 rows"]
         assert open_source(tmp_path / f"{name}.parquet").notes == notes
     same(open_source(tmp_path / "nested.parquet", column="sample.image"), images)
+
+
+def lists_of(images):
+    """Rows of two pictures, none, one and three."""
+    rows = [images[:2], [], images[2:3], images[3:6]]
+    return [[{"bytes": png(image), "path": f"{i}.png"} for i, image in enumerate(row)] for row in rows]
+
+
+@pytest.mark.parametrize("form", ["structs", "bytes", "nested", "null"])
+def test_every_picture_of_a_list_is_read(tmp_path, form):
+    images, rows = pictures(6), lists_of(pictures(6))
+    if form == "bytes":
+        rows = [[one["bytes"] for one in row] for row in rows]
+    rows[1] = None if form == "null" else rows[1]
+    columns = {"sample": [{"images": row} for row in rows]} if form == "nested" else {"images": rows}
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table({**columns, "label": ["a", "b", "a", "c"]}), path, row_group_size=3)
+    source = open_source(path)
+    assert [name.removeprefix(str(path)) for name in source.ids] == [
+        "#0#0",
+        "#0#1",
+        "#1#0",
+        "#2#0",
+        "#3#0",
+        "#3#1",
+        "#3#2",
+    ]
+    assert source.columns["label"].to_pylist() == ["a", "a", "b", "a", "c", "c", "c"]
+    found = [source[i] for i in range(len(source)) if source[i]]
+    assert len(found) == 6 and source[2] == b""  # a row without pictures is one that cannot be read
+    for ours, theirs in zip(found, images, strict=True):
+        np.testing.assert_array_equal(read_image(ours), theirs)
+    assert "holds lists: 7 pictures of 4 rows" in source.notes[0]
+    assert source.state(0) == source.state(3) != ""
+
+
+def test_lists_that_memory_does_not_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr("memssl_keras.data.sources.HELD_BYTES", 0)
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table({"images": lists_of(pictures(6))}), path, row_group_size=1)
+    source = open_source(path)
+    assert not isinstance(source.items, list) and len(source) == 7
+    np.testing.assert_array_equal(read_image(source[6]), pictures(6)[5])
+    np.testing.assert_array_equal(read_image(source[0]), pictures(6)[0])
+    with pytest.raises(
+        ValueError, match="column='images': lists of pictures .* cannot be read in random order"
+    ):
+        open_data(path)
+
+
+def test_pictures_of_a_row_are_never_on_both_sides_of_a_split(tmp_path):
+    from memssl_keras.data.labels import open_classes
+
+    images = pictures(40)
+    rows = [[{"bytes": png(image), "path": None} for image in images[i : i + 4]] for i in range(0, 40, 4)]
+    pq.write_table(pa.table({"images": rows, "label": ["a", "b"] * 5}), tmp_path / "lists.parquet")
+    found = open_classes(tmp_path / "lists.parquet", test_share=0.4)
+    sides = [
+        {part.source.name(int(row)).split("#")[1] for row in part.rows} for part in (found.train, found.test)
+    ]
+    assert not sides[0] & sides[1] and len(found.train) + len(found.test) == 40 and len(found.test) == 16
+    assert any("40 pictures of 10 rows" in note for note in found.notes)
 
 
 def test_a_column_of_paths(tmp_path):

@@ -204,3 +204,27 @@ def test_a_sheet_shows_queries_and_neighbours(tmp_path, folder):
     draw_sheet(stored, queries, nearest(stored, np.eye(5)[:2], 3), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[1] > sheet.shape[0] > 2 * 96 and sheet.std() > 20
+
+
+def test_pictures_of_lists_and_names_with_a_hash_are_found_again(tmp_path, encoder, monkeypatch):
+    shown = pictures(3)
+
+    def png(image):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    (tmp_path / "odd#1").mkdir()
+    pq.write_table(
+        pa.table({"images": [[png(shown[0])], [png(shown[1]), png(shown[2])]]}),
+        tmp_path / "odd#1" / "l.parquet",
+    )
+    (tmp_path / "odd#1" / "a#2.png").write_bytes(png(shown[0]))
+    monkeypatch.chdir(tmp_path)
+    write_embeddings(encoder, open_source("odd#1/l.parquet"), "index.parquet", "patches", 2)
+    stored = read_embeddings("index.parquet")
+    assert stored.images == ["odd#1/l.parquet#0#0", "odd#1/l.parquet#1#0", "odd#1/l.parquet#1#1"]
+    monkeypatch.chdir("/")
+    for name, image in zip(stored.images, shown, strict=True):
+        np.testing.assert_array_equal(np.asarray(open_image(stored.locate(name))), image)
+    np.testing.assert_array_equal(np.asarray(open_image(str(tmp_path / "odd#1" / "a#2.png"))), shown[0])

@@ -58,6 +58,13 @@ def pictures(count=8, size=40, seed=0):
     return np.stack([np.asarray(picture) for picture in smooth])
 
 
+def position_waves(rows, columns, width=24):
+    """Positions of patches `(rows · columns, width)`: sines and cosines of both axes, as MAE and MoCo v3 have them."""
+    rates = 1 / 100 ** (np.arange(width // 4) / (width // 4))
+    places = np.mgrid[:rows, :columns].reshape(2, -1, 1)
+    return np.concatenate([part(axis * rates) for axis in places for part in (np.sin, np.cos)], 1)
+
+
 def varied(encoder, seed=0):
     """The encoder, with weights that are large enough to tell one from another by what comes out."""
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_models import pictures
+from small_models import pictures, same_weights, small_vit, varied
 
 from memssl_keras import ResNet, get_recipe
 from memssl_keras.data.pairs import Paired
@@ -37,6 +37,20 @@ def test_other_widths_are_refused_by_name():
         ValueError, match=r"start='resnet': its layer stem has \[\(3, 3, 3, 8\)\] weights; expected"
     ):
         start_from(ResNet(**SMALL), ResNet(**{**SMALL, "width": 8}))
+
+
+def test_tokens_and_positions_of_a_vit_are_weights_too():
+    source = varied(small_vit(register_tokens=2))
+    encoder = start_from(small_vit(register_tokens=2), source)
+    assert same_weights(encoder, source)
+    moved = small_vit(register_tokens=2)
+    moved.set_weights(source.get_weights())
+    moved.pos_embed.assign(moved.pos_embed + 1)
+    assert fingerprint(moved)["crc32"] != fingerprint(source)["crc32"]
+    with pytest.raises(ValueError, match=r"its pos_embed is \(1, 17, 24\); expected \(1, 65, 24\)"):
+        start_from(small_vit(image_size=64), small_vit())
+    with pytest.raises(ValueError, match="it has block_2, block_3, which the recipe's encoder has not"):
+        start_from(small_vit(), small_vit(depth=4))
 
 
 def test_the_run_begins_there_and_its_record_says_so(tmp_path):

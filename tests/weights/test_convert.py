@@ -148,8 +148,6 @@ FAMILIES = [
     (dinov2_training, {"layer_scale": 0.1, "register_tokens": 4}),
     (msn, {}),
     (mocov3, {}),
-    (lambda state: state, {}),
-    (lambda state: {"model": state | {"head.weight": torch.ones(5, 24), "head.bias": torch.ones(5)}}, {}),
 ]
 
 
@@ -161,19 +159,26 @@ def test_a_checkpoint_of_each_family_is_read(tmp_path, wrap, settings):
     assert same_weights(encoder, twin)
 
 
+@pytest.mark.parametrize("head", [{}, {"head.weight": torch.ones(5, 24), "head.bias": torch.ones(5)}])
+def test_a_bare_state_dict_is_read(tmp_path, head):
+    encoder = varied(small_vit())
+    torch.save({"model": state_of(encoder) | head}, tmp_path / "checkpoint.pth")
+    assert same_weights(from_pretrained(tmp_path / "checkpoint.pth", num_heads=3, image_size=32), encoder)
+
+
 def test_heads_that_shapes_do_not_tell(tmp_path):
     wide = ViT(embed_dim=384, depth=1, num_heads=12, patch_size=16, image_size=32)
     torch.save(mocov3(state_of(wide)), tmp_path / "moco.pth")
     torch.save(state_of(wide), tmp_path / "plain.pth")
     assert from_pretrained(tmp_path / "moco.pth").num_heads == 12  # MoCo v3's small ViT
     torch.save(state_of(wide), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert same_weights(from_pretrained(tmp_path / "old.pth", num_heads=12), wide)
-    assert from_pretrained(tmp_path / "plain.pth").num_heads == 6
+    assert same_weights(from_pretrained(tmp_path / "old.pth", num_heads=12, image_size=32), wide)
+    assert from_pretrained(tmp_path / "plain.pth", image_size=32).num_heads == 6
     torch.save(state_of(small_vit()), tmp_path / "small.pth")
     with pytest.raises(CheckpointError, match="width 24 is none of 192, 384, 768, 1024; pass num_heads"):
-        from_pretrained(tmp_path / "small.pth")
+        from_pretrained(tmp_path / "small.pth", image_size=32)
     with pytest.raises(CheckpointError, match="num_heads=5: expected a divisor of the width, 24"):
-        from_pretrained(tmp_path / "small.pth", num_heads=5)
+        from_pretrained(tmp_path / "small.pth", num_heads=5, image_size=32)
 
 
 @pytest.mark.parametrize("wrap", [dino, dinov2_training, msn, mocov3])
@@ -223,7 +228,7 @@ def test_missing_unexpected_and_misshapen_weights_are_all_named(tmp_path, wrap):
     state |= {"blocks.0.attn.scale": torch.ones(3), "norm.weight": torch.ones(7)}
     torch.save(wrap(state), tmp_path / "odd.pth")
     with pytest.raises(CheckpointError) as error:
-        from_pretrained(tmp_path / "odd.pth", num_heads=3)
+        from_pretrained(tmp_path / "odd.pth", num_heads=3, image_size=32)
     for words in (
         "odd.pth",
         "missing blocks.1.norm2.bias",
@@ -543,7 +548,7 @@ def test_wrappings_of_tools_are_taken_off(tmp_path, wrap):
     vit = varied(small_vit())
     state = {name: torch.from_numpy(array) for name, array in to_state(encoder_names(vit)).items()}
     torch.save(wrap(state), tmp_path / "a.pth")
-    assert same_weights(from_pretrained(tmp_path / "a.pth", num_heads=vit.num_heads), vit)
+    assert same_weights(from_pretrained(tmp_path / "a.pth", num_heads=vit.num_heads, image_size=32), vit)
 
 
 def test_what_is_in_an_unknown_file_is_named_with_what_it_lies_in(tmp_path):
@@ -557,5 +562,5 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     state["norm.bias"][3] = float("nan")
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"norm.bias holds NaN or infinity, as 1 of \d+ weights do"):
-        convert(tmp_path / "a.pth", tmp_path / "out", num_heads=3)
+        convert(tmp_path / "a.pth", tmp_path / "out", num_heads=3, image_size=32)
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ References:
 from memssl_keras.weights.readers.family import Converted, arrays, pick, renamed, under, without
 
 _HEADS = ("head.", "head2.", "masked_embed")
+_MARKS = ("head.mlp.", "head2.", "masked_embed")
 _NAMES = ((r"^module\.", ""), (r"\.gamma_([12])$", r".ls\1.gamma"))
 
 
@@ -25,9 +26,11 @@ def read(checkpoint, network="teacher"):
         marks = ("backbone.", "module.backbone.", "head.mlp.", "masked_embed")
         if not any(name.startswith(marks) for name in state):
             return None
+    # A head is a mark of their own training, which takes square images alone.
+    square = both or any(name.removeprefix("module.").startswith(_MARKS) for name in state)
     state = without(renamed(state, *_NAMES), *_HEADS)
     if any(name.startswith(("dino_head.", "ibot_head.")) for name in state) or "backbone.mask_token" in state:
         return None  # DINOv2
     inside = under(state, "backbone.")
     state = without(state, "backbone.") | without(inside, *_HEADS)
-    return Converted("DINO or iBOT checkpoint", state, one_model=not both)
+    return Converted("DINO or iBOT checkpoint", state, one_model=not both, square=square)

@@ -21,10 +21,16 @@ def read(checkpoint, network="teacher"):
         state = arrays(checkpoint.get("state_dict", checkpoint.get("model", checkpoint)))
     if not {"mask_token", "register_tokens"} & state.keys() or "cls_token" not in state:
         return None
+    square = both or "mask_token" in state  # its training takes no other images
     state = renamed(without(state, "mask_token"), (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."))
     registers = "register_tokens" in state
     preprocessing = Preprocessing(224, 256) if state["pos_embed"].shape[1] > 257 else None
     positions = "antialias" if registers else "dino"
     return Converted(
-        "DINOv2 checkpoint", state, preprocessing=preprocessing, positions=positions, one_model=not both
+        "DINOv2 checkpoint",
+        state,
+        preprocessing=preprocessing,
+        positions=positions,
+        one_model=not both,
+        square=square,
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import CheckpointError
+from memssl_keras.weights.readers.grid import grid_side
 
 # Heads of the published widths of ViTs; shapes do not tell their number.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
@@ -26,6 +27,7 @@ class Converted:
         preprocessing: Its authors' `Preprocessing`; None stands for that of `preprocessing_of`.
         positions: How the family resizes positions, "dino", "torch" or "antialias"; see `positions.resize`.
         one_model: Whether there is no student beside a teacher to choose from.
+        square: Whether its images are known to be square, see `grid`.
         training: What continued pretraining needs: `student`, `teacher` and `memory`, see `convert.massl`.
     """
 
@@ -36,6 +38,7 @@ class Converted:
     preprocessing: object = None
     positions: str = "dino"
     one_model: bool = True
+    square: bool = False
     training: dict | None = None
 
 
@@ -85,11 +88,12 @@ def bilinear_at_224(state):
     return Preprocessing(224, 256, "bilinear") if side == 224 else None
 
 
-def architecture(converted, num_heads=None):
+def architecture(converted, num_heads=None, image_size=None):
     """`ViT`'s arguments, from the shapes of a backbone's weights.
 
     Raises:
-        CheckpointError: where a weight that tells a size is missing, or the number of heads is not known.
+        CheckpointError: where a weight that tells a size is missing, or the number of heads or the shape of the grid is
+            not known.
     """
     state = converted.state
     telling = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
@@ -105,7 +109,7 @@ def architecture(converted, num_heads=None):
                 f"{converted.family}: {name} has shape {state[name].shape}, expected {rank} axes"
             )
     width, patch = state["patch_embed.proj.weight"].shape[0], state["patch_embed.proj.weight"].shape[-1]
-    side = math.isqrt(max(state["pos_embed"].shape[1] - 1, 1))
+    side = grid_side(state["pos_embed"], patch, converted.square, image_size)
     blocks = [int(found[1]) for name in state if (found := _BLOCK.match(name))]
     heads = num_heads or converted.num_heads or HEADS.get(width)
     if not heads:

@@ -45,5 +45,6 @@ def read(checkpoint, network="teacher"):
         "MaSSL checkpoint",
         under(networks[pick({n: n for n in networks}, network)], "backbone."),
         one_model=False,
+        square=True,
         training={**networks, "memory": memory},
     )

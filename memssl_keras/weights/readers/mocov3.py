@@ -32,5 +32,10 @@ def read(checkpoint, network="teacher"):
     state = without(pick(held, network), "head.")
     width = state["cls_token"].shape[-1] if "cls_token" in state else None
     heads = 12 if width in (384, 768) else None
-    settings = {"num_heads": heads, "preprocessing": bilinear_at_224(state), "one_model": False}
+    settings = {
+        "num_heads": heads,
+        "preprocessing": bilinear_at_224(state),
+        "one_model": False,
+        "square": True,
+    }
     return Converted("MoCo v3 checkpoint", state, **settings)

@@ -15,4 +15,6 @@ def read(checkpoint, network="teacher"):
         return None
     state = renamed(arrays(pick(held, network)), (r"^module\.", ""))
     state = without(state, "fc.", "pred.")
-    return Converted("MSN checkpoint", state, preprocessing=bilinear_at_224(state), one_model=False)
+    return Converted(
+        "MSN checkpoint", state, preprocessing=bilinear_at_224(state), one_model=False, square=True
+    )

@@ -51,7 +51,10 @@ def read(checkpoint, network="teacher", config=None):
             raise CheckpointError(f"{family}: {key}={arguments[key]!r}; expected {accepted[0]!r}")
     width = state["patch_embed.proj.weight"].shape[0]
     heads = arguments.get("num_heads") or HEADS.get(width)
-    return Converted(family, state, num_heads=heads, preprocessing=_preprocessing(config, family))
+    settings = {"num_heads": heads, "preprocessing": _preprocessing(config, family)}
+    return Converted(
+        family, state, **settings, square=_is_square(state, arguments, settings["preprocessing"])
+    )
 
 
 def _with_class_position(state):
@@ -71,6 +74,20 @@ def _with_class_position(state):
     if registers is not None:
         state["register_tokens"] = registers
     return state
+
+
+def _is_square(state, arguments, preprocessing):
+    """Whether a repository's configuration tells that the positions are those of square images.
+
+    `input_size` is what the model was published with: one that was made with another `img_size` has it still.
+    """
+    size = arguments.get("img_size") or preprocessing.image_size
+    if isinstance(size, (list, tuple)):
+        if len(set(size)) > 1:
+            raise CheckpointError(f"config.json: img_size={size!r}; expected square images")
+        size = size[0]
+    patches = (size // state["patch_embed.proj.weight"].shape[-1]) ** 2
+    return "pos_embed" in state and state["pos_embed"].shape[1] == 1 + patches
 
 
 def _preprocessing(config, family):

@@ -101,8 +101,18 @@ def read(checkpoint, network="teacher", config=None, preprocessor=None):
             "layer_norm_eps", 1e-6 if str(kind).startswith(("dinov2", "vit_msn")) else 1e-12
         ),
         preprocessing=_preprocessing(preprocessor, config),
+        square=_is_square(config),
         positions="antialias" if kind == "dinov2_with_registers" else "torch",
     )
+
+
+def _is_square(config):
+    """Whether a repository's configuration says that its images and patches are square."""
+    for key in ("image_size", "patch_size"):
+        size = config.get(key)
+        if isinstance(size, (list, tuple)) and len(set(size)) > 1:
+            raise CheckpointError(f"config.json: {key}={size!r}; expected a square")
+    return bool(config)
 
 
 def _preprocessing(settings, config):
