@@ -1,9 +1,9 @@
-"""From a run of `resnet12_icons` to the folder of `massl_resnet12.icons`.
+"""From a run of `resnet14_icons` to the folder of `massl_resnet14.icons`.
 
     python zoo/experiments/icons_ship.py RUN .data/icons/train.parquet OUT
 
 takes the teacher's encoder of the last checkpoint, features of the last two stages, and fits a last linear layer that
-keeps 160 directions: those in which names differ, among pictures of the same name drawn by several training sets, each
+keeps 384 directions: those in which names differ, among pictures of the same name drawn by several training sets, each
 once as it is and once as on a screen, in other colours, small, through JPEG. Names are weak labels. No set that is held
 out is read.
 """
@@ -58,9 +58,9 @@ def main():
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("train", type=pathlib.Path, help="The Parquet file that it was trained on.")
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--pictures", type=int, default=8_000)
-    parser.add_argument("--rank", type=int, default=160)
-    parser.add_argument("--shrinkage", type=float, default=0.03)
+    parser.add_argument("--pictures", type=int, default=14_000)
+    parser.add_argument("--rank", type=int, default=384)
+    parser.add_argument("--shrinkage", type=float, default=0.1)
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows, rng = (

@@ -1,0 +1,52 @@
+"""From a run of `gpu_train.py` to the folder of a model: weights in float16, for a ResNet fewer features by PCA.
+
+    python zoo/experiments/gpu_ship.py RUN DATA OUT [--rank 256 --power 0.25 --shrinkage 1.0]
+
+fits the last linear layer on 10,000 of the pictures in DATA, without labels.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import numpy as np
+import torch
+
+from memssl_keras import from_pretrained, save_pretrained
+from memssl_keras.data.huggingface import open_data
+from memssl_keras.training.whiten import raw_features
+
+PICTURES = 10_000
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("data", help="The pictures that it was trained on.")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--rank", type=int, help="Axes that are kept; all features by default.")
+    parser.add_argument("--power", type=float, default=0.25, help="Of whitening along them, 0 for none.")
+    parser.add_argument("--shrinkage", type=float, default=1.0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    encoder = from_pretrained(args.run)
+    if args.rank:
+        images = open_data(args.data)
+        rows = np.random.default_rng(0).permutation(len(images))[:PICTURES]
+        reduced = encoder.extended(whitening={"rank": args.rank, "reduce": True})
+        layer = reduced.get_layer("whitening")
+        layer.fit(raw_features(encoder, (images[int(row)] for row in rows)), args.shrinkage, args.power)
+        encoder = reduced
+    save_pretrained(encoder, args.out, half=True)
+    for name in ("run.json", "metrics.csv"):
+        shutil.copy(args.run / name, args.out / name)
+    print(f"{args.out}: {encoder.count_params():,} parameters, {encoder.embed_dim} numbers a picture")
+
+
+if __name__ == "__main__":
+    main()
