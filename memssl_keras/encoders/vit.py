@@ -125,6 +125,9 @@ class Block(layers.Layer):
             layer.build(input_shape)
         self.fc2.build((*input_shape[:-1], int(self.dim * self.mlp_ratio)))
 
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
     def call(self, x, training=None):
         return self._residuals(x, self.attn(self.norm1(x)), training)
 
