@@ -58,7 +58,8 @@ class Gallery:
 
     def take(self, rows) -> Gallery:
         """The images of `rows` alone."""
-        source = ImageSource([self.source.ids[row] for row in rows], [self.source[row] for row in rows])
+        ids, items = ([part[row] for row in rows] for part in (self.source.ids, self.source))
+        source = ImageSource(ids, items, notes=self.source.notes)
         columns = {label: (values, places[rows]) for label, (values, places) in self.columns.items()}
         return Gallery(source, [self.names[row] for row in rows], columns)
 

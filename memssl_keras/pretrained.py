@@ -1,12 +1,17 @@
 """A model by its name, and an encoder to a folder in every form that is asked for."""
 
+from __future__ import annotations
+
 import json
+import os
 import pathlib
+from collections.abc import Iterable
 
 from safetensors.numpy import save
 
 from memssl_keras.encoders import Encoder
 from memssl_keras.files import replace_file, write_bytes
+from memssl_keras.images import Preprocessing
 from memssl_keras.weights import layout
 from memssl_keras.weights.folder import halved, read_encoder, write_encoder
 from memssl_keras.weights.layout import WEIGHTS
@@ -16,7 +21,14 @@ from memssl_keras.weights.torch_names import encoder_names, to_state
 from memssl_keras.zoo.hub import find_folder
 
 
-def save_pretrained(encoder, folder, *, preprocessing=None, exports=(), half=False):
+def save_pretrained(
+    encoder,
+    folder: str | os.PathLike,
+    *,
+    preprocessing: Preprocessing | None = None,
+    exports: str | Iterable[str] = (),
+    half: bool = False,
+) -> None:
     """Write a folder that `from_pretrained` reads, and timm; with `exports` also others.
 
     `config.json`, `preprocessor_config.json` and `model.safetensors` are always written. A ViT's positions are
@@ -82,17 +94,17 @@ def write_exports(encoder, folder, exports, preprocessing=None, half=False):
 
 
 def from_pretrained(
-    name_or_repo_or_folder,
+    name_or_repo_or_folder: str | os.PathLike,
     *,
-    revision=None,
-    cache_dir=None,
-    local_files_only=False,
-    token=None,
-    force_download=False,
-    network="teacher",
-    num_heads=None,
-    image_size=None,
-):
+    revision: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    network: str = "teacher",
+    num_heads: int | None = None,
+    image_size: int | None = None,
+) -> Encoder:
     """The Keras encoder of a zoo name, a Hub repository, a folder, or a checkpoint file of another library.
 
     Of a repository only `config.json` and the weights are fetched, into the Hub's cache; a second call touches no

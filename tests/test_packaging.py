@@ -155,3 +155,24 @@ def test_what_is_missing_names_its_remedy(monkeypatch, missing, name, words):
     monkeypatch.setattr(memssl_keras.importlib, "import_module", fail)
     with pytest.raises(ImportError, match=re.escape(words)):
         getattr(memssl_keras, name)
+
+
+def test_public_names_tell_their_types():
+    """What editors show of the names that people type first; `from_pretrained` gives an encoder and no `Any`."""
+    import inspect
+    import typing
+
+    from memssl_keras import Encoder, MultiCrop, ResNet, ViT, from_pretrained, get_recipe, save_pretrained
+
+    for function in (
+        ViT.__init__,
+        ResNet.__init__,
+        MultiCrop.__init__,
+        from_pretrained,
+        save_pretrained,
+        get_recipe,
+    ):
+        free = [p.name for p in inspect.signature(function).parameters.values() if p.annotation is p.empty]
+        assert set(free) <= {"self", "kwargs", "dtype", "encoder"}, function
+    assert typing.get_type_hints(from_pretrained)["return"] is Encoder
+    assert typing.get_type_hints(ViT.__init__)["layer_scale"] == float | None

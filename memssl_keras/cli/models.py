@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from memssl_keras.cli.card_text import narrow_tables
 from memssl_keras.cli.common import Json, app, errors_in_words, example
 from memssl_keras.cli.output import console, say, say_json, table
 
@@ -45,7 +46,7 @@ def _show_card(name, as_json):
     if as_json:
         say_json(facts(name))
     elif console.is_terminal:
-        console.print(Markdown(card(name)))
+        console.print(Markdown(narrow_tables(card(name), console.width)))
     else:
         for line in card(name).splitlines():
             say(line)

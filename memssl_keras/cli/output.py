@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.text import Text
+
+from memssl_keras.files import printable
 
 console = Console()
 errors = Console(stderr=True)
@@ -17,7 +20,8 @@ FIRST_LINE, EVERY = 10.0, 30.0  # seconds after which a plain line of progress c
 
 def say(*words, to: Console | None = None, style: str = "") -> None:
     """Print one line as it is: nothing in it is markup, and nothing breaks it."""
-    (to or console).print(Text(" ".join(map(str, words)), style=style), soft_wrap=True, highlight=False)
+    text = Text(printable(" ".join(map(str, words))), style=style)
+    (to or console).print(text, soft_wrap=True, highlight=False)
 
 
 def say_error(*words, style: str = "") -> None:
@@ -27,12 +31,15 @@ def say_error(*words, style: str = "") -> None:
 
 def say_json(content) -> None:
     """Print JSON on one line, for `--json`."""
-    console.file.write(json.dumps(content, ensure_ascii=False) + "\n")
+    text = json.dumps(content, ensure_ascii=False)
+    # Bytes of names that are not UTF-8, as `printable` has them, with JSON's own backslash.
+    text = re.sub("[\udc80-\udcff]", lambda byte: rf"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+    console.file.write(text + "\n")
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable], title: str = "") -> None:
     """Print a table: at a terminal with lines that fold, in a pipe with tabs between the cells."""
-    columns, rows = list(columns), [[str(cell) for cell in row] for row in rows]
+    columns, rows = list(columns), [[printable(str(cell)) for cell in row] for row in rows]
     if title:
         say(title, style="bold")
     if not console.is_terminal:

@@ -92,7 +92,7 @@ def pretrain(
     max_unreadable: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of the images that may be unreadable; see unreadable.csv."),
-    ] = 0.001,
+    ] = 0.05,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Curves for TensorBoard too, in the run's folder.")
     ] = False,

@@ -1,9 +1,14 @@
 """What the `datasets` library reads, as images: WebDataset shards, data sets on the Hub by name, and streams."""
 
+import atexit
 import itertools
+import os
 import pathlib
 import re
+import shutil
 import tarfile
+import tempfile
+import warnings
 
 from memssl_keras.data.columns import Column, content_of, undecoded
 from memssl_keras.data.parquet import ImageColumn
@@ -174,12 +179,33 @@ def _of_files(paths):
     return datasets.Dataset.from_dict({"image": paths}, features).to_iterable_dataset(min(len(paths), 64))
 
 
+def _scratch(cache):
+    """A folder that is removed at the end, where the cache of data sets cannot be written; None where it can."""
+    try:
+        pathlib.Path(cache).mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):
+            return None
+        reason = "not writable"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    scratch = tempfile.mkdtemp(prefix="memssl-datasets-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    warnings.warn(
+        f"{cache}: data sets are not kept there ({reason}); this one is prepared in {scratch} until the end. "
+        "HF_DATASETS_CACHE names another place",
+        stacklevel=3,
+    )
+    return scratch
+
+
 def _load(data, *arguments, **options):
     import datasets
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # five retries in five lines before the error that says it all
+    if not options.get("streaming") and (scratch := _scratch(datasets.config.HF_DATASETS_CACHE)):
+        options["cache_dir"] = scratch
     try:
         return datasets.load_dataset(*arguments, **options)
     except (datasets.exceptions.DatasetsError, tarfile.TarError, OSError, ValueError, RuntimeError) as error:

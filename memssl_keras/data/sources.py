@@ -263,7 +263,7 @@ def open_sources(data, split=None, column=None) -> ImageSource:
         return open_source(data[0], split, column)
     sources = [open_source(path, split, column) for path in data]
     listings = [source.listing for source in sources]
-    kinds = ("others", "unread", "hidden")
+    kinds = ("others", "unread", "hidden", "hidden_files")
     listing = Listing(
         [], *(list(chain.from_iterable(getattr(one, kind) for one in listings)) for kind in kinds)
     )

@@ -4,7 +4,10 @@ References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
 """
 
+from __future__ import annotations
+
 import operator
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -122,16 +125,16 @@ class ResNet(Encoder, keras.Model):
 
     def __init__(
         self,
-        blocks=(2, 2, 2, 2),
-        width=64,
-        stem="imagenet",
-        pooling_grid=1,
-        whitening=None,
-        preprocessing=None,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        width: int = 64,
+        stem: str = "imagenet",
+        pooling_grid: int | Sequence[int] = 1,
+        whitening: dict | None = None,
+        preprocessing: dict | None = None,
         dtype="float32",
-        name="resnet",
-        trainable=True,
-    ):
+        name: str = "resnet",
+        trainable: bool = True,
+    ) -> None:
         if stem not in STEMS:
             raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar', 'half' or 'quarter'")
         if not blocks or min(*blocks, width) < 1:

@@ -8,6 +8,8 @@ References:
     Darcet et al., Vision Transformers Need Registers, ICLR 2024 (arXiv 2309.16588).
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any
 
@@ -126,6 +128,9 @@ class Block(layers.Layer):
             layer.build(input_shape)
         self.fc2.build((*input_shape[:-1], int(self.dim * self.mlp_ratio)))
 
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
     def call(self, x, training=None):
         return self._residuals(x, self.attn(self.norm1(x)), training)
 
@@ -194,20 +199,20 @@ class ViT(Encoder, keras.Model):
 
     def __init__(
         self,
-        embed_dim=384,
-        depth=12,
-        num_heads=6,
-        patch_size=16,
-        image_size=224,
-        mlp_ratio=4.0,
-        drop_path=0.0,
-        layer_scale=None,
-        register_tokens=0,
-        qkv_bias=True,
-        norm_epsilon=1e-6,
-        preprocessing=None,
+        embed_dim: int = 384,
+        depth: int = 12,
+        num_heads: int = 6,
+        patch_size: int = 16,
+        image_size: int = 224,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+        register_tokens: int = 0,
+        qkv_bias: bool = True,
+        norm_epsilon: float = 1e-6,
+        preprocessing: dict | None = None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         counts = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "patch_size": patch_size}
         for name, value in counts.items():
@@ -246,7 +251,7 @@ class ViT(Encoder, keras.Model):
         self.build((None, image_size, image_size, 3))
 
     @classmethod
-    def from_size(cls, size, **kwargs):
+    def from_size(cls, size: str, **kwargs) -> ViT:
         """An encoder of a published size: "tiny", "small", "base" or "large" (5.5, 22, 86, 303 M parameters)."""
         if size not in SIZES:
             raise ValueError(f"size={size!r}: expected one of {', '.join(SIZES)}")

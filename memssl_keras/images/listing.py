@@ -47,12 +47,14 @@ class Listing:
         others: Files that are no pictures by their suffix, or, where they have none, by their content.
         unread: (folder, reason) of folders that could not be read.
         hidden: Hidden and system folders, which are not looked into.
+        hidden_files: Hidden and system files, which are not opened.
     """
 
     images: list[Path]
     others: list[Path] = field(default_factory=list)
     unread: list[tuple[Path, str]] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
+    hidden_files: list[Path] = field(default_factory=list)
 
     def summary(self) -> str:
         """What was not read, in words; empty where everything was.
@@ -63,7 +65,10 @@ class Listing:
             >>> Listing([], others=[Path("notes.txt")]).summary()
             '1 other file not read'
         """
-        counted = [(len(self.others), "other file"), (len(self.unread) + len(self.hidden), "folder")]
+        counted = [
+            (len(self.others) + len(self.hidden_files), "other file"),
+            (len(self.unread) + len(self.hidden), "folder"),
+        ]
         parts = [f"{count:,} {what}{'s' if count > 1 else ''}" for count, what in counted if count]
         return f"{', '.join(parts)} not read" if parts else ""
 
@@ -73,6 +78,7 @@ class Listing:
             [f"{printable(path)}: no picture" for path in self.others]
             + [f"{printable(path)}: cannot be read ({reason})" for path, reason in self.unread]
             + [f"{printable(path)}: hidden or a system's folder" for path in self.hidden]
+            + [f"{printable(path)}: hidden or a system's file" for path in self.hidden_files]
         )
 
 
@@ -94,6 +100,7 @@ def find_images(folder) -> Listing:
     others: list[Path] = []
     unread: list[tuple[Path, str]] = []
     hidden: list[Path] = []
+    hidden_files: list[Path] = []
     seen = {os.path.realpath(root)}
 
     def cannot_be_read(error):
@@ -108,11 +115,12 @@ def find_images(folder) -> Listing:
                 folders.remove(name)
             seen.add(target)
         for name in files:
-            if name.startswith(".") or name.lower() in _SYSTEM_FILES:
-                continue
             path = Path(place, name)
+            if name.startswith(".") or name.lower() in _SYSTEM_FILES:
+                hidden_files.append(path)
+                continue
             (images if _is_picture(path) else others).append(path)
-    return Listing(sorted(images), sorted(others), sorted(unread), sorted(hidden))
+    return Listing(sorted(images), sorted(others), sorted(unread), sorted(hidden), sorted(hidden_files))
 
 
 def list_images(folder) -> list[Path]:

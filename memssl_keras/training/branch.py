@@ -18,7 +18,15 @@ class Branch(keras.Model):
     def __init__(self, encoder, head, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.head = encoder, head
-        self.built = True
+        self.build((None, None, None, 3))
+
+    def build(self, input_shape):
+        self.built = True  # as its parts are
+
+    @property
+    def output_shape(self):
+        """Of the embeddings, for `summary`."""
+        return (None, self.head.output_dim)
 
     def call(self, views, training=None):
         groups = [

@@ -63,7 +63,15 @@ class Memory(layers.Layer):
         )
         self.pointer = self._counter("pointer")
         self.written = self._counter("written")
+        self.build((size, dim))
+
+    def build(self, input_shape):
         self.built = True
+
+    @property
+    def output_shape(self):
+        """Of the vectors, for `summary`."""
+        return (self.size, self.dim)
 
     def _counter(self, name):
         return self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False, name=name)

@@ -90,7 +90,7 @@ def pretrain(
     seed=0,
     workers=0,
     checkpoint_every=500,
-    max_unreadable=0.001,
+    max_unreadable=0.05,
     allow_changed=False,
     callbacks=(),
     say=print,

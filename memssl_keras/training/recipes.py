@@ -362,12 +362,12 @@ RECIPES = {
 }
 
 
-def list_recipes():
+def list_recipes() -> list[str]:
     """Names of all recipes."""
     return list(RECIPES)
 
 
-def get_recipe(name):
+def get_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:

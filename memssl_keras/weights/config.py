@@ -83,15 +83,19 @@ def find_onnx(folder, variant: str) -> Path:
         True
     """
     folder = Path(folder)
-    held = sorted(file.name for file in (folder / "onnx").glob("*.onnx"))
-    holds = f"{folder / 'onnx'} holds {', '.join(held) or 'no ONNX file'}"
-    try:
-        path = folder / "onnx" / onnx_file(variant)
-    except ValueError as error:
-        raise ValueError(f"{error}; {holds}") from None
+    path, held = folder / "onnx" / onnx_file(variant), [name for name in VARIANTS if has_onnx(folder, name)]
     if path.is_file():
         return path
-    raise FileNotFoundError(f"{path}: no such file; {holds}; export_onnx(encoder, folder) writes it")
+    others = sorted(file.name for file in path.parent.glob("*.onnx"))
+    raise FileNotFoundError(
+        f"variant={variant!r}: {folder.name} has {', '.join(held or others) or 'no ONNX file'}; memssl export writes "
+        f"others (memssl export MODEL --variants {variant} --out FOLDER, in Python export_onnx)"
+    )
+
+
+def has_onnx(folder, variant: str) -> bool:
+    """Whether a folder holds the ONNX file of a variant."""
+    return (Path(folder) / "onnx" / VARIANTS[variant]).is_file()
 
 
 def onnx_file(variant: str) -> str:
@@ -106,6 +110,5 @@ def onnx_file(variant: str) -> str:
         'model_quantized.onnx'
     """
     if variant not in VARIANTS:
-        names = ", ".join(f"{name!r} ({file})" for name, file in VARIANTS.items())
-        raise ValueError(f"variant: got {variant!r}; expected {names}")
+        raise ValueError(f"variant={variant!r}: there is no such variant; expected {', '.join(VARIANTS)}")
     return VARIANTS[variant]

@@ -367,7 +367,7 @@ def test_a_run_for_other_hardware_or_more_pictures_is_warned_of():
             ["evaluate", "{trained}", "--data", "{photos}", "--tasks", "sing"],
             "tasks: got sing; expected some of knn",
         ),
-        (["evaluate", "{trained}@int3", "--data", "{photos}"], "variant: got 'int3'"),
+        (["evaluate", "{trained}@int3", "--data", "{photos}"], "variant='int3': there is no such variant"),
     ],
 )
 def test_errors_are_one_line(arguments, words, photos, trained, tmp_path):

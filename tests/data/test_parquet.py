@@ -238,3 +238,15 @@ def test_several_paths_are_not_held_in_memory(tmp_path, monkeypatch):
     assert all(before) and before[0] == before[1] != before[3]
     pq.write_table(pa.table({"image": [png(p) for p in images[::-1]]}), tmp_path / "a.parquet")
     assert source.state(0) != before[0] and source.state(4) == before[4]
+
+
+def test_a_cache_that_cannot_be_written_stops_no_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("memssl_keras.data.sources.HELD_BYTES", 0)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
+    (tmp_path / "file").write_text("no folder")
+    pq.write_table(pa.table({"image": [png(image) for image in pictures(4)]}), tmp_path / "large.parquet")
+    with pytest.warns(
+        UserWarning, match="data sets are not kept there .*HF_DATASETS_CACHE names another place"
+    ):
+        images = open_data(tmp_path / "large.parquet")
+    same(images, pictures(4))

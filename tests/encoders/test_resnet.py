@@ -183,3 +183,43 @@ def test_cells_have_the_same_borders_in_bfloat16():
     maps = np.random.default_rng(0).uniform(size=(1, 300, 7, 4)).astype("float32")
     pooled = [np.asarray(GridPooling2D(3, dtype=kind)(maps).float()) for kind in ("float32", "bfloat16")]
     np.testing.assert_allclose(pooled[1], pooled[0], rtol=0.02)
+
+
+NARROW = """
+import sys
+import numpy as np, torch
+from memssl_keras.encoders import Convolution
+
+torch.set_num_threads(int(sys.argv[1]))
+rng = np.random.default_rng(0)
+for width in (4, 6, 12):
+    layer = Convolution(2 * width, 1, strides=2)
+    layer.build((None, None, None, width))
+    for _ in range(20):
+        x = rng.normal(size=(8, 12, 12, width)).astype("float32")
+        layer(torch.from_numpy(x)).pow(2).sum().backward()
+        gradient, kernel = layer.kernel.value.grad.numpy(), layer.kernel.numpy()[0, 0].astype(float)
+        pixels = x[:, ::2, ::2].reshape(-1, width).astype(float)
+        np.testing.assert_allclose(gradient[0, 0], 2 * pixels.T @ (pixels @ kernel), rtol=1e-3, atol=1e-2)
+        layer.kernel.value.grad = None
+print("right")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
+def test_narrow_shortcuts_have_right_gradients_on_every_processor(instructions, threads):
+    import os
+    import subprocess
+    import sys
+
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}
+    done = subprocess.run(
+        [sys.executable, "-c", NARROW, str(threads)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and done.stdout.strip() == "right", (done.returncode, done.stderr[-500:])

@@ -58,7 +58,9 @@ def test_hidden_and_system_folders_are_no_data(tmp_path):
     (tmp_path / ".hidden.png").write_bytes(png())
     (tmp_path / "Thumbs.db").write_bytes(b"x")
     assert names(tmp_path) == ["kept/a.png"]
-    assert find_images(tmp_path).summary() == "3 folders not read"
+    listing = find_images(tmp_path)
+    assert listing.summary() == "2 other files, 3 folders not read"
+    assert f"{tmp_path / '.hidden.png'}: hidden or a system's file" in listing.details()
 
 
 def test_a_folder_that_cannot_be_read_is_counted(tmp_path, monkeypatch):

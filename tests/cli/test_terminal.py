@@ -1,0 +1,71 @@
+"""What is said at a terminal of 80 columns, in completion, and where a variant is missing."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from commands import run
+from small_models import small_cnn, small_massl, small_vit
+
+from memssl_keras import Encoder
+from memssl_keras.cli.card_text import narrow_tables
+from memssl_keras.zoo.card import card
+from memssl_keras.zoo.registry import list_models
+
+WIDE = "| model | " + " | ".join(f"{n} each, logistic" for n in range(9)) + " |"
+
+
+def test_wide_tables_are_continued_below_with_every_head_whole():
+    table = "\n".join([WIDE, "|" + "---|" * 10, "| glyphs | " + " | ".join(map(str, range(9))) + " |"])
+    narrow = narrow_tables(f"Before\n\n{table}\n\nAfter", 80)
+    assert narrow.startswith("Before\n\n| model |") and narrow.endswith("\n\nAfter")
+    assert all(f"| {n} each, logistic |" in narrow for n in range(9))
+    assert (
+        max(map(len, narrow.splitlines())) <= 80
+        and narrow.count("| model |") == narrow.count("| glyphs |") > 2
+    )
+    assert narrow_tables("| a | b |\n|---|---|\n| 1 | 2 |", 80) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_cards_at_80_columns_lose_no_head(name):
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(Markdown(narrow_tables(card(name), console.width)))
+    tables = [line for line in card(name).splitlines() if re.match(r"\|\s*---", line)]
+    assert tables and "…" not in capture.get()
+
+
+def test_completion_knows_commands_and_options(tmp_path):
+    def complete(words):
+        asked = {
+            "_MEMSSL_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        environment = {**os.environ, **asked}
+        code = "from memssl_keras.cli import app; app(prog_name='memssl')"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert complete("memssl p") == ["pretrain", "push"]
+    assert "--recipe" in complete("memssl pretrain --rec")
+
+
+def test_a_missing_variant_is_named_by_its_model_and_not_by_a_path(tmp_path):
+    said = run(
+        "embed", tmp_path, "--model", "massl_resnet12.cifar10", "--variant", "fp16", "--out", "x", code=1
+    )
+    assert "variant='fp16': massl_resnet12.cifar10 has fp32, int8; memssl export" in said and "/" not in said
+
+
+@pytest.mark.parametrize("model", [small_vit, small_massl, lambda: Encoder.wrap(small_cnn())])
+def test_summaries_know_every_shape(model):
+    lines = []
+    model().summary(print_fn=lambda line, **_: lines.append(line))
+    assert lines and "?" not in "\n".join(lines)
