@@ -2,8 +2,7 @@
 
     python zoo/experiments/icons_ship.py RUN .data/icons/train.parquet OUT
 
-takes the teacher's encoder of the last checkpoint, features of the last two stages, and fits a last linear layer that
-keeps 384 directions: those in which names differ, among pictures of the same name drawn by several training sets, each
+takes the teacher's encoder and fits a last linear layer that keeps 256 directions: those in which names differ, among pictures of the same name drawn by several training sets, each
 once as it is and once as on a screen, in other colours, small, through JPEG. Names are weak labels. No set that is held
 out is read.
 """
@@ -59,7 +58,7 @@ def main():
     parser.add_argument("train", type=pathlib.Path, help="The Parquet file that it was trained on.")
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--pictures", type=int, default=14_000)
-    parser.add_argument("--rank", type=int, default=384)
+    parser.add_argument("--rank", type=int, default=256)
     parser.add_argument("--shrinkage", type=float, default=0.1)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -68,10 +67,9 @@ def main():
         np.random.default_rng(0),
     )
     pictures, names = chosen(rows, args.pictures)
-    trained = from_pretrained(args.run)
-    raw = trained.extended(pooling_grid=(0, 3, 3))
+    raw = from_pretrained(args.run)
     features = [raw_features(raw, pictures), raw_features(raw, (shown(png, rng) for png in pictures))]
-    encoder = trained.extended(pooling_grid=(0, 3, 3), whitening={"rank": args.rank, "reduce": True})
+    encoder = raw.extended(whitening={"rank": args.rank, "reduce": True})
     layer = encoder.get_layer("whitening")
     layer.fit_groups(np.concatenate(features), names * 2, args.shrinkage)
     encoder.set_weights([*raw.get_weights(), *layer.get_weights()])
