@@ -1,18 +1,28 @@
 """A pretraining run in a folder: settings, metrics, checkpoints, and resuming after an interruption."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import torch
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.pairs import Paired
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
 from memssl_keras.training.start import fingerprint, start_from
+
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
+    from memssl_keras.training.massl import MaSSL
+    from memssl_keras.training.recipes import Recipe
 
 RUN = "run.json"
 
@@ -28,7 +38,7 @@ def _settings(recipe, images, seed):
     return {**plain, "images": len(images), "seed": seed, **pairs}
 
 
-def warnings_before(recipe, images: int) -> list[str]:
+def warnings_before(recipe: Recipe, images: int) -> list[str]:
     """What should give pause before a run starts, in words: settings that the number of images does not bear."""
     found, steps = [], images // recipe.batch_size
     if recipe.memory_size > images:
@@ -79,19 +89,19 @@ def _restore(checkpoint, path, model, changes):
 
 
 def pretrain(
-    recipe,
-    images,
-    folder,
+    recipe: Recipe,
+    images: Any,
+    folder: PathLike,
     *,
-    start=None,
-    seed=0,
-    workers=0,
-    checkpoint_every=500,
-    max_unreadable=0.001,
-    allow_changed=False,
-    callbacks=(),
-    say=print,
-):
+    start: Encoder | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    checkpoint_every: int = 500,
+    max_unreadable: float = 0.001,
+    allow_changed: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    say: Callable[[str], object] = print,
+) -> MaSSL:
     """Train a recipe's encoder on images, writing into a folder.
 
     A folder that holds an unfinished run with the same settings is resumed at its last checkpoint. On a

@@ -1,9 +1,15 @@
 """A new run that starts from the weights of a trained encoder."""
 
+from __future__ import annotations
+
 import zlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
 
 
-def fingerprint(encoder):
+def fingerprint(encoder: Encoder) -> dict[str, Any]:
     """What identifies an encoder's weights in the record of a run: its name and a checksum."""
     checksum = 0
     for layer in encoder.layers:
@@ -12,7 +18,7 @@ def fingerprint(encoder):
     return {"name": encoder.name, "crc32": checksum}
 
 
-def start_from(encoder, source):
+def start_from(encoder: Encoder, source: Encoder) -> Encoder:
     """Copy the weights of every layer of `encoder` from the layer of the same name in `source`.
 
     Layers that `source` has besides, such as PCA whitening or poolings of earlier stages, are left where they are.

@@ -135,6 +135,7 @@ def test_a_kernel_undoes_it(rank):
     np.testing.assert_allclose(undone, (features - features.mean(0)) @ kernel, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
@@ -159,6 +160,7 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
         whiten(white, images)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize("cells, rank", [((2, 2), 256), ([0, 2], 20), ((3, 2), 10)])
 def test_features_of_all_stages(cells, rank, tmp_path):
@@ -214,6 +216,7 @@ def test_what_cannot_be_whitened():
         fitted(np.zeros((5, 3), "float32"), 2, 0.1)
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     """The command: features are white, and the head that is shipped still leads to the memory's vectors."""
     monkeypatch.setenv("COLUMNS", "300")
@@ -263,6 +266,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_white_features_survive_int8(tmp_path):
     """The map stays in float32, in one copy; what is quantised are the convolutions."""
     model = trained()
