@@ -88,6 +88,23 @@ def _restore(checkpoint, path, model, changes):
         ) from error
 
 
+def _resume(checkpoint, newest, model, schedules, recipe, images, changes, say):
+    """Load a checkpoint into the model; epoch and step within it at which training resumes."""
+    state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))
+    steps = images // recipe.batch_size
+    # With another number of steps per epoch, the place within the epoch is kept as a share of it.
+    epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
+    schedules.offset = epoch * steps + batch - state["step"]
+    where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
+    if epoch >= recipe.epochs:
+        where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
+    say(where + "".join(f"; {c}" for c in changes))
+    differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
+    if differs:
+        say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+    return epoch, batch
+
+
 def pretrain(
     recipe: Recipe,
     images: Any,
@@ -182,18 +199,7 @@ def _pretrain(
     model, schedules = recipe.build(encoder, seed=seed), recipe.schedules()
     epoch = batch = 0
     if newest:
-        state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))
-        steps = len(images) // recipe.batch_size
-        # With another number of steps per epoch, the place within the epoch is kept as a share of it.
-        epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
-        schedules.offset = epoch * steps + batch - state["step"]
-        where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
-        if epoch >= recipe.epochs:
-            where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
-        say(where + "".join(f"; {c}" for c in changes))
-        differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
-        if differs:
-            say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+        epoch, batch = _resume(checkpoint, newest, model, schedules, recipe, len(images), changes, say)
     checkpoint.start_at(epoch, batch)
     folder.mkdir(parents=True, exist_ok=True)  # where the others list what they could not read
     observers = [MemoryHealth(), *callbacks]

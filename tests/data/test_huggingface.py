@@ -214,6 +214,7 @@ for options in ({"data": "owner/nothing"}, {"data": "nothing"}, {"data": "owner/
 """
 
 
+@pytest.mark.slow
 def test_a_name_is_a_data_set_of_the_hub(tmp_path):
     """The real client, offline, with one data set in its cache."""
     as_dataset(6).to_parquet(tmp_path / "train.parquet")

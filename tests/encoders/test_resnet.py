@@ -21,6 +21,7 @@ PIXELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("quarter", 5), ("imagenet", 5)])
 def test_it_is_the_published_eighteen_layers(stem, halvings):
     encoder = ResNet(stem=stem)

@@ -90,6 +90,7 @@ def test_whitening_by_degrees(power):
         layer.fit(features, 0.1, 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_a_model_with_reduced_features_is_saved_and_opened(tmp_path):
     model, images = trained(), pictures(24)
@@ -185,6 +186,7 @@ def test_features_of_all_stages(cells, rank, tmp_path):
     np.testing.assert_allclose(again, raw_features(white.encoder, images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_stages_cannot_be_taken():
     model = trained()
     for cells in (2, (2,), (1, 3), (-1, 2), (1.0, 2)):
@@ -203,6 +205,7 @@ def test_what_stages_cannot_be_taken():
             encoder.extended(pooling_grid=(1, 2))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_whitened():
     vit = ViT(embed_dim=24, depth=1, num_heads=2, patch_size=8, image_size=32)
     with pytest.raises(ValueError, match="a ViT cannot be extended; expected a ResNet"):
