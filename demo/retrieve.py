@@ -39,7 +39,8 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
         buttons=[],
         elem_id=elem_id,
     )
-    image.preprocess = _path_of  # type: ignore[method-assign]  # `read_upload` reads more than the component and says what is wrong
+    # `read_upload` reads more than the component and says what is wrong.
+    image.preprocess = _path_of  # type: ignore[method-assign]
     return image
 
 

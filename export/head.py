@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import torch
 
+from memssl_keras.annotations import PathLike
+from memssl_keras.export.bounds import ParityError
 from memssl_keras.export.pack import packed
 from memssl_keras.export.trace import to_graph
-from memssl_keras.export.verify import ParityError, open_session
+from memssl_keras.export.verify import open_session
 from memssl_keras.files import replace_file
 from memssl_keras.weights.folder import halved
+
+if TYPE_CHECKING:
+    import keras
 
 TOLERANCE = 1e-5  # largest difference to the Keras head; the vectors are of unit length
 
@@ -24,7 +31,7 @@ class _Head(torch.nn.Module):
         return self.head(feature, training=False)
 
 
-def export_head(head, path, width: int, half=False) -> float:
+def export_head(head: keras.layers.Layer, path: PathLike, width: int, half: bool = False) -> float:
     """Write a head as one ONNX file: `feature` `(N, width)` float32 → unit vectors `embedding` `(N, D)`, N dynamic.
 
     Batch norm is that of inference, and everything is computed in float32, whatever the head was trained in. The file

@@ -6,21 +6,25 @@ import dataclasses
 import json
 import pathlib
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.encoders import Encoder
 from memssl_keras.export import verify
+from memssl_keras.export.bounds import ParityError, Verification, check
 from memssl_keras.export.calibration import dead_leaves
 from memssl_keras.export.pack import packed
 from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
 from memssl_keras.export.raw_pixels import with_raw_pixels
 from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.export.trace import OPSETS, trace
-from memssl_keras.export.verify import ParityError, Verification
 from memssl_keras.files import replace_file
 from memssl_keras.images import ImageError
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.images.read import open_picture
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS, read_config
 from memssl_keras.weights.folder import write_config
@@ -31,19 +35,19 @@ __all__ = ["ParityError", "Verification", "export_onnx"]
 
 
 def export_onnx(
-    encoder,
-    folder,
+    encoder: Encoder,
+    folder: PathLike,
     *,
-    variants=("fp32",),
-    image_size=None,
-    raw_pixels=False,
-    ort=False,
-    images=None,
-    labels=None,
-    preprocessing=None,
-    tolerance=None,
-    opset=OPSETS[0],
-):
+    variants: str | Sequence[str] = ("fp32",),
+    image_size: int | None = None,
+    raw_pixels: bool = False,
+    ort: bool = False,
+    images: Any = None,
+    labels: Sequence | None = None,
+    preprocessing: Preprocessing | None = None,
+    tolerance: float | None = None,
+    opset: int = OPSETS[0],
+) -> dict[str, Verification]:
     """Write an encoder into `folder/onnx/`, and `folder/config.json`.
 
     `model.onnx` takes `pixel_values` `(N, 3, H, W)` float32 and gives `last_hidden_state` `(N, T, D)` and
@@ -231,7 +235,7 @@ class _Job:
             )
         measured = self._on_images(path, raw) if self.images else {}
         found = dataclasses.replace(found, file=name, images=measured)
-        verify.check(found, self.tolerance if variant == "fp32" else None)
+        check(found, self.tolerance if variant == "fp32" else None)
         self.written[name] = found
 
     def _on_images(self, path, raw):

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 SMALLEST = 1024  # numbers; of fewer, what is saved is not worth a node
 
 
-def packed(model):
+def packed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same `ModelProto` with every large float32 weight that float16 holds exactly stored so, and cast back.
 
     Those are the weights of an encoder that was saved in float16. A runtime that optimises graphs casts them once, when

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from memssl_keras.export.trace import clean
@@ -23,7 +25,7 @@ _POSITIONS = ["Abs", "Clip", "Floor", "Less", "LessOrEqual", "Range", "Reciproca
 MOST_CALIBRATION_IMAGES = 256
 
 
-def to_float16(model):
+def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights and most arithmetic in float16; inputs, outputs, norms and softmax in float32."""
     from onnxruntime.transformers import float16
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -42,7 +44,7 @@ def _operators(model):
     return ["MatMul", "Gemm"] + (["Conv"] if is_convolutional(model) else [])
 
 
-def is_convolutional(model) -> bool:
+def is_convolutional(model: onnx.ModelProto) -> bool:
     """Whether a graph's work is in convolutions, and not in matrix products behind a single one."""
     return sum(node.op_type == "Conv" for node in model.graph.node) > 1
 
@@ -52,7 +54,9 @@ def _stem(path):
     return [node.name for node in onnx.load(path).graph.node if node.op_type == "Conv"][:1]
 
 
-def to_int8(model, batches=None):
+def to_int8(
+    model: onnx.ModelProto, batches: Callable[[], Iterable[np.ndarray]] | None = None
+) -> onnx.ModelProto:
     """The fastest graph in int8 that processors run: matrix products dynamic, convolutions static.
 
     Quantising the activations of convolutions as they come takes longer than the float32 convolution itself; with
@@ -69,6 +73,8 @@ def to_int8(model, batches=None):
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     if is_convolutional(model):
+        if batches is None:
+            raise ValueError("batches: got None; expected a function, for a graph with convolutions")
         return to_static_int8(model, batches())
     return _quantised(
         model,
@@ -85,7 +91,7 @@ def to_int8(model, batches=None):
     )
 
 
-def to_static_int8(model, batches):
+def to_static_int8(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> onnx.ModelProto:
     """Weights in int8 per output channel, activations in uint8, their ranges taken from images.
 
     Args:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import onnx
 from onnx import compose, parser
 
+from memssl_keras.images.preprocess import Preprocessing
+
 # One axis: `n` pixels become `m`, of which `size` from `left` on are kept. Row j weighs the pixels around
 # (left + j + 0.5) · n / m, over a filter that is wider where the picture shrinks.
 _AXIS = """
@@ -106,7 +108,7 @@ unit (float[batch, {width}] pooler_output) => (float[batch, {width}] embedding)
 """
 
 
-def preprocessing_graph(preprocessing, opset=18, ir=10):
+def preprocessing_graph(preprocessing: Preprocessing, opset: int = 18, ir: int = 10) -> onnx.ModelProto:
     """The graph of a `Preprocessing`: `image` `(N, H, W, 3)` uint8 → `pixel_values` `(N, 3, S, S)` float32."""
     if preprocessing.trim is not None:
         raise ValueError(
@@ -142,7 +144,7 @@ def preprocessing_graph(preprocessing, opset=18, ir=10):
     )
 
 
-def with_raw_pixels(model, preprocessing):
+def with_raw_pixels(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
     """An encoder's graph with its preprocessing in front and normalisation behind.
 
     Args:

@@ -6,16 +6,17 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 from PIL import Image
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.images import ImageError, list_images
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.config import find_onnx, onnx_file, read_config
@@ -68,14 +69,14 @@ class OnnxEncoder:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_folder,
+        name_or_folder: PathLike,
         *,
         variant: str = "fp32",
         threads: int | None = None,
-        providers=("cpu",),
+        providers: Sequence[str] = ("cpu",),
         preload: bool = False,
         scaled_decoding: bool = True,
-        **hub,
+        **hub: Any,
     ) -> OnnxEncoder:
         """Load an exported encoder. Of a model on the Hub, only `config.json` and the ONNX file are fetched.
 
@@ -123,7 +124,7 @@ class OnnxEncoder:
         content = self.file.read_bytes() + repr(self.preprocessing).encode()
         return hashlib.sha256(content).hexdigest()
 
-    def embed(self, images, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
+    def embed(self, images: Any, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
         """Embed images into unit vectors: their cosine similarity is their dot product.
 
         Args:
@@ -153,7 +154,7 @@ class OnnxEncoder:
             parts.append(batch.vectors)
         return np.concatenate(parts)
 
-    def stream(self, images, batch_size: int = 32) -> Iterator[EmbeddedBatch]:
+    def stream(self, images: Iterable, batch_size: int = 32) -> Iterator[EmbeddedBatch]:
         """Embed any number of images in bounded memory; unreadable ones are reported, not raised.
 
         Args:
@@ -200,7 +201,7 @@ class OnnxEncoder:
         nothing = np.empty((0, self.embed_dim), np.float32)
         return EmbeddedBatch(indices, self.embed_pixels(np.stack(pixels)) if pixels else nothing, failures)
 
-    def features(self, image) -> np.ndarray:
+    def features(self, image: Any) -> np.ndarray:
         """The feature `(1, D)` float32 of one image as the encoder gives it, not of unit length: a head's input.
 
         Args:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from memssl_keras.encoders.base import Encoder
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSETS = (18, 19, 20, 21)
 
@@ -27,27 +32,29 @@ class _ChannelsFirst(torch.nn.Module):
         return tokens, tokens[:, 0]
 
 
-def channels_first(encoder, tokens=None):
+def channels_first(encoder: Encoder, tokens: bool | None = None) -> torch.nn.Module:
     """The encoder as a torch module on `(B, 3, H, W)`; `tokens` are given where it is a `ViT`, unless refused."""
     return _ChannelsFirst(encoder, encoder.gives_tokens if tokens is None else tokens).eval()
 
 
-def device_of(module):
+def device_of(module: torch.nn.Module) -> torch.device:
     """Where a module's weights are; the processor for one without any."""
     return next((weight.device for weight in module.parameters()), torch.device("cpu"))
 
 
-def outputs_of(module):
+def outputs_of(module: torch.nn.Module) -> list[str]:
     """Names of what `channels_first` gives, in order."""
     return ["last_hidden_state", "pooler_output"] if module.tokens else ["pooler_output"]
 
 
-def sizes_of(encoder, image_size=None):
+def sizes_of(encoder: Encoder, image_size: int | None = None) -> list[tuple[int, int]]:
     """Image sizes to compare at: the fixed one, or the encoder's own choice."""
     return [(image_size, image_size)] if image_size else encoder.sample_sizes()
 
 
-def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
+def trace(
+    encoder: Encoder, *, image_size: int | None = None, tokens: bool | None = None, opset: int = OPSETS[0]
+) -> onnx.ModelProto:
     """The encoder as a `ModelProto`: `pixel_values` `(N, 3, H, W)` float32 → `pooler_output` `(N, D)`.
 
     A `ViT` gives `last_hidden_state` `(N, T, D)` as well, unless `tokens=False`.
@@ -80,7 +87,14 @@ def trace(encoder, *, image_size=None, tokens=None, opset=OPSETS[0]):
         ) from error
 
 
-def to_graph(module, sample, dims, name, outputs, opset=OPSETS[0]):
+def to_graph(
+    module: torch.nn.Module,
+    sample: torch.Tensor,
+    dims: dict[int, Any],
+    name: str,
+    outputs: Sequence[str],
+    opset: int = OPSETS[0],
+) -> onnx.ModelProto:
     """A torch module of one tensor as a `ModelProto`; `dims` are the dynamic dimensions of its input `name`."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -96,6 +110,8 @@ def to_graph(module, sample, dims, name, outputs, opset=OPSETS[0]):
             external_data=False,
             verbose=False,
         )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
     return clean(program.model_proto)
 
 
@@ -107,7 +123,7 @@ def _reason(error):
     return lines[0] if lines else type(error).__name__
 
 
-def clean(model):
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     """Strip doc strings and metadata: they name files of the machine that traced."""
     model.doc_string = ""
     del model.metadata_props[:]

@@ -4,85 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.encoders.base import Encoder
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.evaluate.protocols.neighbours import nearest
+from memssl_keras.export.bounds import Verification
 from memssl_keras.export.trace import channels_first, device_of, outputs_of, sizes_of
 from memssl_keras.images import read_image
+from memssl_keras.images.preprocess import Preprocessing
 
-# Variant → (largest difference, lowest mean cosine); int8's difference to float32 is large where it does no harm.
-TOLERANCES = {
-    "fp32": (1e-4, 0.9999),
-    "fp16": (5e-3, 0.999),
-    "int8": (None, 0.99),
-    "int8-static": (None, 0.99),
-}
+if TYPE_CHECKING:
+    import onnx
+
 BATCHES = (1, 3)
-MOST_POINTS_LOST = 0.5
-FEW = 2  # images that may be lost all the same: of some hundred images, one is more than half a point
 
 
-class ParityError(ArithmeticError):
-    """An exported graph does not give what the Keras encoder gives; `written` are the files that do."""
-
-    def __init__(self, message, written=()):
-        super().__init__(message)
-        self.written = dict(written)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """How a file compares with the float32 Keras encoder; `verify.json` beside it holds the same.
-
-    Attributes:
-        file: Its name.
-        variant: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
-        bytes: Its size.
-        sha256: Of its content.
-        largest_difference: Over all outputs and inputs, as a share of the largest value where that is above 1.
-        mean_cosine: Mean cosine similarity of the embeddings.
-        lowest_cosine: The lowest of one image.
-        inputs: The shapes `(N, H, W)` that were compared.
-        images: What was measured on the user's images, see `on_images`; empty without any.
-        raw_pixels: Whether it takes raw pixels; the difference is then one of unit vectors, whose resizing may round
-            a value the other way, and the cosine alone counts.
-        speedup: Of int8, how many times as fast as float32 it was on one thread of this machine; None for others.
-    """
-
-    file: str
-    variant: str
-    bytes: int
-    sha256: str
-    largest_difference: float
-    mean_cosine: float
-    lowest_cosine: float
-    inputs: list
-    images: dict = field(default_factory=dict)
-    raw_pixels: bool = False
-    speedup: float | None = None
-
-    def to_dict(self):
-        """Plain JSON values, with the versions of what was run."""
-        versions = {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__.split("+")[0]}
-        return {**asdict(self), "versions": versions}
-
-
-def open_session(path):
+def open_session(path: PathLike) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the processor, without its warnings."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def speedup(path, float32, encoder, image_size=None, rounds=5):
+def speedup(
+    path: PathLike, float32: onnx.ModelProto, encoder: Encoder, image_size: int | None = None, rounds: int = 5
+) -> float:
     """How many times as fast as the float32 graph a file is: best of some calls each, in turn, on one thread.
 
     Args:
@@ -108,7 +63,7 @@ def speedup(path, float32, encoder, image_size=None, rounds=5):
     return best[0] / max(best[1], 1e-9)
 
 
-def example_inputs(encoder, image_size=None):
+def example_inputs(encoder: Encoder, image_size: int | None = None) -> Iterator[np.ndarray]:
     """Normalised arrays `(N, 3, H, W)`: smooth pictures and noise, at several batch and image sizes."""
     rng, sizes = np.random.default_rng(0), sizes_of(encoder, image_size)
     for height, width in sizes:
@@ -120,13 +75,15 @@ def example_inputs(encoder, image_size=None):
     yield noise
 
 
-def cosines(ours, theirs):
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Cosine similarity of each row of two arrays `(N, D)`."""
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     return (ours * theirs).sum(1) / np.maximum(norms, 1e-12)
 
 
-def compare(path, encoder, variant="fp32", image_size=None):
+def compare(
+    path: PathLike, encoder: Encoder, variant: str = "fp32", image_size: int | None = None
+) -> Verification:
     """Run a file beside its Keras encoder.
 
     Args:
@@ -170,12 +127,14 @@ def _verification(path, variant, difference, similar, inputs, raw_pixels=False):
     )
 
 
-def embed_raw_pixels(session, image):
+def embed_raw_pixels(session: onnxruntime.InferenceSession, image: Any) -> np.ndarray:
     """Unit vector `(1, D)` of one image through a graph that takes raw pixels."""
     return session.run(["embedding"], {"image": read_image(image)[None]})[0]
 
 
-def compare_raw_pixels(path, encoder, preprocessing, variant="fp32"):
+def compare_raw_pixels(
+    path: PathLike, encoder: Encoder, preprocessing: Preprocessing, variant: str = "fp32"
+) -> Verification:
     """Run a raw-pixels file beside `embed` on smooth pictures of 16 to 1200 px and several aspect ratios."""
     rng, pictures = np.random.default_rng(0), []
     for height, width in (
@@ -198,7 +157,7 @@ def compare_raw_pixels(path, encoder, preprocessing, variant="fp32"):
     return _verification(path, variant, np.abs(ours - expected).max(), similar, shapes, raw_pixels=True)
 
 
-def on_images(vectors, reference, labels=None):
+def on_images(vectors: np.ndarray, reference: np.ndarray, labels: Sequence | None = None) -> dict[str, Any]:
     """What a variant does to the user's own images.
 
     Args:
@@ -232,37 +191,3 @@ def _knn(vectors, labels):
     return knn_accuracy(
         vectors[voters], labels[voters], vectors[asked], labels[asked], k=min(20, len(voters))
     )
-
-
-def problem(verification, tolerance=None):
-    """In what a file differs more than its variant may, in words; None where it does not.
-
-    Args:
-        verification: A `Verification`.
-        tolerance: Largest difference, in place of the variant's.
-    """
-    difference, cosine = TOLERANCES[verification.variant]
-    difference = difference if tolerance is None else tolerance
-    v, images = verification, verification.images
-    if difference is not None and not v.raw_pixels and not v.largest_difference <= difference:
-        return f"differs from the Keras encoder by {v.largest_difference:.1e}, more than {difference:.0e}"
-    if not v.mean_cosine >= cosine:
-        return f"has a mean cosine of {v.mean_cosine:.4f} to the Keras encoder, below {cosine}"
-    if not images:
-        return None
-    count = images["images"]
-    most = max(MOST_POINTS_LOST / 100, FEW / count)
-    if images["recall@1"] < 1 - most:
-        return f"finds {images['recall@1']:.2%} of {count} images again, fewer than {1 - most:.2%}"
-    asked = max(count // 2, 1)
-    most = max(MOST_POINTS_LOST / 100, FEW / asked)
-    lost = images.get("reference_knn", 0) - images.get("knn", 0)
-    if lost > most:
-        return f"loses {100 * lost:.2f} points of k-NN on {asked} images, more than {100 * most:.2f}"
-    return None
-
-
-def check(verification, tolerance=None):
-    """Raises ParityError where there is a `problem`."""
-    if found := problem(verification, tolerance):
-        raise ParityError(f"{verification.file} ({verification.variant}) {found}; it was not written")

@@ -10,14 +10,20 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.export import verify
 from memssl_keras.images import ImageError, read_image, thumbnail
 from memssl_keras.weights.config import RAW_PIXELS
 from memssl_keras.zoo.hub import find_folder
+
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
 
 PAGE = pathlib.Path(__file__).parent / "page"
 RUNTIME = "onnxruntime-web@1.30.0"  # the version that the page was tested with
@@ -27,8 +33,16 @@ MOST_IMAGES = 20_000
 
 
 def export_web(
-    model, folder, images, *, names=None, title=None, variant="fp32", runtime=None, open_encoder=None
-):
+    model: PathLike,
+    folder: PathLike,
+    images: Any,
+    *,
+    names: Sequence[str] | None = None,
+    title: str | None = None,
+    variant: str = "fp32",
+    runtime: PathLike | None = None,
+    open_encoder: Callable[[str], Encoder] | None = None,
+) -> int:
     """Write a page, the model, ONNX Runtime for browsers, and a gallery embedded with that model.
 
     Any server of static files shows it, such as `python -m http.server -d FOLDER`; a browser does not load

@@ -6,8 +6,8 @@ device can use `OnnxEncoder` with numpy, Pillow and onnxruntime alone.
 
 import importlib
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` for it takes 10 ms
 if TYPE_CHECKING:  # what editors and type checkers see of the table below
     from memssl_keras.data.huggingface import Stream
     from memssl_keras.data.views import MultiCrop

@@ -3,7 +3,7 @@
 import sys
 
 
-def main():
+def main() -> None:
     """Run the command line, or say what to install for it."""
     try:
         from memssl_keras.cli import app

@@ -4,6 +4,8 @@ Start and peak memory are those of a new process for each; latency and throughpu
 so that whatever else the machine does meets all alike, and given as medians.
 """
 
+from __future__ import annotations
+
 import csv
 import functools
 import json
@@ -13,8 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from memssl_keras.annotations import PathLike
 
 BATCHES = (1, 8, 32)
 CALLS = 3  # counted of one runner in a row
@@ -125,7 +132,9 @@ def _in_turns(runners, pixels, rounds):
     return {name: statistics.median(seconds[CALLS:]) for name, seconds in taken.items()}
 
 
-def measure(folder, variants, threads=None, rounds=20, starts=3):
+def measure(
+    folder: PathLike, variants: Sequence[str], threads: int | None = None, rounds: int = 20, starts: int = 3
+) -> list[dict[str, Any]]:
     """Rows of the benchmark, as dictionaries with the keys of `COLUMNS`: Keras first, then the variants."""
     from memssl_keras.weights.config import find_onnx
 
@@ -157,7 +166,7 @@ def measure(folder, variants, threads=None, rounds=20, starts=3):
     return rows
 
 
-def exported(model, variants):
+def exported(model: str, variants: Sequence[str] | None) -> tuple[Path, list[str], Any]:
     """A folder with Keras weights and those variants: the model's own, or one made for the purpose.
 
     Args:
@@ -189,7 +198,7 @@ def exported(model, variants):
     return made, variants, scratch
 
 
-def write_csv(rows, path):
+def write_csv(rows: Sequence[dict[str, Any]], path: PathLike) -> None:
     """The rows as a CSV file."""
     with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -197,7 +206,7 @@ def write_csv(rows, path):
         writer.writerows(rows)
 
 
-def draw(rows, path, title):
+def draw(rows: Sequence[dict[str, Any]], path: PathLike, title: str) -> None:
     """The rows as bars: latency, throughput, size and memory."""
     import matplotlib
 

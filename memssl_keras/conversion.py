@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def convert(
 
 def whiten_run(
     run: str | pathlib.Path,
-    images,
+    images: Any,
     folder: str | pathlib.Path,
     *,
     rank: int = 256,

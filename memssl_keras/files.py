@@ -11,9 +11,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from memssl_keras.annotations import PathLike
 
 
-def replace_file(path, write: Callable[[Path], object]) -> None:
+def replace_file(path: PathLike, write: Callable[[Path], object]) -> None:
     """Call `write(temporary path)` and move the result to `path`: the old file or the whole new one is there.
 
     Args:
@@ -38,12 +41,12 @@ def replace_file(path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path, content: bytes) -> None:
+def write_bytes(path: PathLike, content: bytes) -> None:
     """Write a file whole or not at all."""
     replace_file(path, lambda part: part.write_bytes(content))
 
 
-def write_json(path, content) -> None:
+def write_json(path: PathLike, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -65,7 +68,7 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memssl" / kind
 
 
-def printable(path) -> str:
+def printable(path: PathLike) -> str:
     r"""A path as text that can be printed and stored: bytes that are not UTF-8 appear as `\xe9`.
 
     Example:
@@ -91,7 +94,7 @@ class Locked(ValueError):
 
 
 @contextlib.contextmanager
-def lock(path) -> Iterator[None]:
+def lock(path: PathLike) -> Iterator[None]:
     """Hold `path` as a lock file with owner and time; one that a dead process of this machine left is taken over.
 
     Raises:

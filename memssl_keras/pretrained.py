@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from safetensors.numpy import save
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.encoders import Encoder
 from memssl_keras.files import replace_file, write_bytes
-from memssl_keras.images import Preprocessing
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights import layout
-from memssl_keras.weights.folder import halved, read_encoder, write_encoder
+from memssl_keras.weights.folder import halved, names_of, read_encoder, write_encoder
 from memssl_keras.weights.layout import WEIGHTS
 from memssl_keras.weights.opening import open_checkpoint, open_repository
 from memssl_keras.weights.readers.transformers import write as transformers_state
-from memssl_keras.weights.torch_names import encoder_names, to_state
+from memssl_keras.weights.torch_names import to_state
 from memssl_keras.zoo.hub import find_folder
+
+if TYPE_CHECKING:
+    import keras
 
 
 def save_pretrained(
-    encoder,
-    folder: str | os.PathLike,
+    encoder: keras.Model,
+    folder: PathLike,
     *,
     preprocessing: Preprocessing | None = None,
-    exports: str | Iterable[str] = (),
+    exports: str | Sequence[str] = (),
     half: bool = False,
 ) -> None:
     """Write a folder that `from_pretrained` reads, and timm; with `exports` also others.
@@ -75,16 +79,20 @@ def _check_transformers(encoder):
         )
 
 
-def write_exports(encoder, folder, exports, preprocessing=None, half=False):
+def write_exports(
+    encoder: Encoder,
+    folder: PathLike,
+    exports: Sequence[str],
+    preprocessing: Preprocessing | None = None,
+    half: bool = False,
+) -> None:
     """Write some of the `exports` of `save_pretrained` into the folder of a saved encoder."""
     folder = pathlib.Path(folder)
     if "keras" in exports:
         replace_file(folder / layout.KERAS_MODEL, lambda path: encoder.save(path, overwrite=True))
     if "transformers" in exports:
         _check_transformers(encoder)
-        state = transformers_state(
-            to_state(encoder_names(encoder)), layout.model_type_of(encoder.get_config())
-        )
+        state = transformers_state(to_state(names_of(encoder)), layout.model_type_of(encoder.get_config()))
         content = save(halved(state) if half else state, metadata={"format": "pt"})
         write_bytes(folder / layout.TRANSFORMERS_WEIGHTS, content)
     if variants := [name for name in exports if name not in ("keras", "transformers")]:
@@ -94,10 +102,10 @@ def write_exports(encoder, folder, exports, preprocessing=None, half=False):
 
 
 def from_pretrained(
-    name_or_repo_or_folder: str | os.PathLike,
+    name_or_repo_or_folder: PathLike,
     *,
     revision: str | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: PathLike | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
     force_download: bool = False,

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # - `weights.layout` and `weights.config` say what a folder holds without Keras, for the runtime.
 # - `embedding` runs exported encoders, so it stands above `export`.
 ORDER = [
+    "annotations",
     "files",
     "images",
     "weights.layout",
@@ -125,3 +126,41 @@ def test_neither_keras_nor_torch_is_loaded(statement):
     code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[]"
+
+
+# Whose public functions are annotated whole; a folder is added once it is.
+ANNOTATED = [
+    "encoders",
+    "weights",
+    "images",
+    "export",
+    "embedding",
+    "zoo",
+    "files",
+    "pretrained",
+    "conversion",
+]
+
+
+def bare_functions(name):
+    """Public functions and methods of a module that lack an annotation."""
+    found = []
+
+    def visit(body, within=""):
+        for node in body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                visit(node.body, f"{node.name}.")
+            elif isinstance(node, ast.FunctionDef) and (node.name == "__init__" or node.name[0] != "_"):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                arguments = [one for one in given if one.arg not in ("self", "cls")]
+                whole = node.returns is not None or node.name == "__init__"
+                if not whole or any(one.annotation is None for one in arguments):
+                    found.append(f"{name}.{within}{node.name}")
+
+    visit(ast.parse(MODULES[name].read_text(encoding="utf-8")).body)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.split(".")[0] in ANNOTATED))
+def test_public_functions_are_annotated(name):
+    assert bare_functions(name) == []

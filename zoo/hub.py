@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.files import sha256
 from memssl_keras.zoo.registry import HUB, UnknownModel, resolve, suggestion
 
@@ -23,11 +24,11 @@ class HubError(OSError):
 
 
 def find_folder(
-    model,
+    model: PathLike,
     needed: Callable[[dict], Sequence[tuple[str, ...]]],
     *,
     revision: str | None = None,
-    cache_dir=None,
+    cache_dir: PathLike | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
     force_download: bool = False,

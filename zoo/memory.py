@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.sources import ImageSource, open_source
 from memssl_keras.files import replace_file, sha256
 from memssl_keras.images.read import read_image
@@ -68,7 +70,17 @@ class ShippedMemory:
         return read_image(self.source[slot])
 
 
-def write_memory(folder, vectors, *, indices, pictures, block_size, temperature, credits, names=None):
+def write_memory(
+    folder: PathLike,
+    vectors: np.ndarray,
+    *,
+    indices: Sequence[int],
+    pictures: Sequence[bytes | None],
+    block_size: int,
+    temperature: float,
+    credits: str,
+    names: Sequence[str | None] | None = None,
+) -> None:
     """Write vectors and pictures into the folder of a model that holds `model.safetensors` and `onnx/head.onnx`.
 
     Args:
@@ -108,7 +120,7 @@ def write_memory(folder, vectors, *, indices, pictures, block_size, temperature,
     replace_file(folder / VECTORS, lambda path: path.write_bytes(content))
 
 
-def read_memory(folder) -> ShippedMemory | None:
+def read_memory(folder: PathLike) -> ShippedMemory | None:
     """The memory of a model's folder; None where it ships none.
 
     Raises:
@@ -188,13 +200,13 @@ def _read_vectors(path):
     return vectors / lengths, about
 
 
-def remove_memory(folder):
+def remove_memory(folder: PathLike) -> None:
     """Take the memory out of a folder, such as one whose weights are replaced."""
     for part in (*PARTS, LICENCES):
         (Path(folder) / part).unlink(missing_ok=True)
 
 
-def problem(folder) -> str | None:
+def problem(folder: PathLike) -> str | None:
     """What is wrong with the memory of a folder, in words; None where nothing is, or where it ships none.
 
     Beside what `read_memory` says: whether it is one of these weights and of this head.

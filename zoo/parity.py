@@ -9,7 +9,9 @@ import keras
 import numpy as np
 from PIL import Image
 
-from memssl_keras.export.verify import ParityError, compare, compare_raw_pixels, open_session, problem
+from memssl_keras.annotations import PathLike
+from memssl_keras.export.bounds import ParityError, problem
+from memssl_keras.export.verify import compare, compare_raw_pixels, open_session
 from memssl_keras.weights.checkpoint import read_checkpoint
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
 from memssl_keras.weights.folder import read_encoder
@@ -20,7 +22,7 @@ from memssl_keras.zoo import memory
 TOLERANCE = 1e-4  # largest difference of a CLS embedding from one library to another
 
 
-def check_parity(folder) -> dict[str, float]:
+def check_parity(folder: PathLike) -> dict[str, float]:
     """Compare every file of a folder with `model.safetensors`.
 
     Files for Keras and transformers are compared on three smooth random pictures, ONNX files as `export_onnx` does it,

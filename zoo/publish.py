@@ -7,7 +7,9 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.files import sha256
 from memssl_keras.pretrained import save_pretrained, write_exports
 from memssl_keras.weights.folder import read_encoder
@@ -37,14 +39,14 @@ _ALWAYS = {"transformers": TRANSFORMERS_WEIGHTS, "keras": KERAS_MODEL, "fp32": "
 
 
 def push_to_hub(
-    model,
+    model: Any,
     repo_id: str,
     *,
     private: bool | None = None,
     token: str | bool | None = None,
     revision: str | None = None,
     commit_message: str = "Upload model",
-    **facts,
+    **facts: Any,
 ) -> str:
     """Publish a folder or an encoder as a repository that every library of `zoo.layout` reads.
 
@@ -132,7 +134,9 @@ def upload(
     return commit.oid
 
 
-def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
+def stage(
+    model: Any, folder: PathLike, repo_id: str, facts: dict[str, str] | None = None
+) -> dict[str, float]:
     """Put everything that is published into `folder`; returns what `check_parity` does.
 
     Raises:
@@ -162,7 +166,7 @@ def stage(model, folder, repo_id: str, facts=None) -> dict[str, float]:
     return differences
 
 
-def zoo_entry(folder, repo_id: str, revision: str) -> dict:
+def zoo_entry(folder: PathLike, repo_id: str, revision: str) -> dict:
     """The entry of `models.json` that pins a published folder.
 
     Args:

@@ -13,6 +13,8 @@ import json
 import math
 from pathlib import Path
 
+from memssl_keras.annotations import PathLike
+
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -127,7 +129,7 @@ def facts(name: str) -> dict:
     return folder_facts(resolve(name)) | {"where": "bundled"}
 
 
-def folder_facts(folder) -> dict:
+def folder_facts(folder: PathLike) -> dict:
     """`facts` of a model's folder, from its files."""
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

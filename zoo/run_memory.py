@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ class RunMemory(NamedTuple):
     slots: np.ndarray  # int64 (K,): places in the images, -1 for random starts
 
 
-def memory_of_run(run: str | Path, images) -> RunMemory:
+def memory_of_run(run: str | Path, images: Any) -> RunMemory:
     """Find out which pictures the memory of a run is of, and make sure that they are these.
 
     The views of its last step are made once more, and what the teacher makes of them is compared with what lies in

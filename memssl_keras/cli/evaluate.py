@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -129,9 +129,7 @@ def evaluate(
     """
     with errors_in_words(), _named("evaluate"):
         from memssl_keras.evaluate import run
-        from memssl_keras.evaluate.cache import FeatureCache
         from memssl_keras.evaluate.outcome import KS, Settings
-        from memssl_keras.files import cache_folder
         from memssl_keras.models import open_embedders
 
         embedders = open_embedders(models, baselines=baselines, pixels=pixels, threads=threads)
@@ -145,6 +143,8 @@ def evaluate(
             patches=patches,
             epochs=epochs,
         )
+        retrieval: dict[str, Any] = {"group": group, "by": by, "query": query, "galleries": gallery or []}
+        retrieval |= {"ground_truth": ground_truth, "distractors": distractors}
         with progress("steps") as bar:
             evaluated = run.evaluate(
                 embedders,
@@ -152,28 +152,34 @@ def evaluate(
                 listed(tasks),
                 label=label,
                 column=column,
-                group=group,
-                by=by,
-                query=query,
-                galleries=gallery or [],
-                ground_truth=ground_truth,
-                distractors=distractors,
+                **retrieval,
                 test_share=test_share,
                 settings=settings,
-                cache=FeatureCache(cache_folder("features") if keep else None),
+                cache=_cache(keep),
                 track=bar.track,
             )
-        results = run.results(evaluated, reference)
-        if as_json:
-            say_json(results)
-        else:
-            _print(results)
-        if out:
-            from memssl_keras.evaluate.report.files import write_report
+        _report(run.results(evaluated, reference), evaluated, reference, out, as_json)
 
-            write_report(out, results, evaluated, reference)
-            if not as_json and out.suffix != ".json":
-                say(f"report in {out / 'report.html'}")
+
+def _cache(keep):
+    from memssl_keras.evaluate.cache import FeatureCache
+    from memssl_keras.files import cache_folder
+
+    return FeatureCache(cache_folder("features") if keep else None)
+
+
+def _report(results, evaluated, reference, out, as_json):
+    if as_json:
+        say_json(results)
+    else:
+        _print(results)
+    if not out:
+        return
+    from memssl_keras.evaluate.report.files import write_report
+
+    write_report(out, results, evaluated, reference)
+    if not as_json and out.suffix != ".json":
+        say(f"report in {out / 'report.html'}")
 
 
 def _print(results):

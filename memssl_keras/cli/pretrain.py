@@ -116,7 +116,7 @@ def pretrain(
     from memssl_keras.training.recipes import get_recipe
 
     with errors_in_words():
-        given = {
+        given: dict[str, Any] = {
             "epochs": epochs,
             "batch_size": batch_size,
             "accumulate": accumulate,

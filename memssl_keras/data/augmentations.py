@@ -9,6 +9,8 @@ References:
         blur that Pillow has.
 """
 
+from __future__ import annotations
+
 import functools
 import itertools
 import math
@@ -18,12 +20,12 @@ import cv2
 import numpy as np
 
 
-def uniform(rng, low, high):
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """A uniform draw, several times as fast as `rng.uniform`."""
     return low + (high - low) * rng.random()
 
 
-def resize(image, size):
+def resize(image: np.ndarray, size: int) -> np.ndarray:
     """`image` `(h, w, 3)` uint8 as `(size, size, 3)`: Pillow's antialiased bicubic filter."""
     import torch  # here, so that recipes can be read without it
 
@@ -61,7 +63,14 @@ def _hue(image, turn):
 _ORDERS = tuple(itertools.permutations(range(4)))
 
 
-def color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1):
+def color_jitter(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.2,
+    hue: float = 0.1,
+) -> np.ndarray:
     """Brightness, contrast, saturation and hue, each by a random factor, in random order; uint8 in and out."""
     steps = (
         (_brightness, 1 - brightness, 1 + brightness),
@@ -90,7 +99,7 @@ def _blur_kernel(sigma):
     return kernel / kernel.sum()
 
 
-def gaussian_blur(image, sigma):
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Pillow's Gaussian blur of `(h, w, 3)` or `(h, w)` uint8; `sigma` in pixels, to hundredths.
 
     That is three box filters, whose ends have a weight that makes the variance `sigma`² in all. Pillow runs them
@@ -101,6 +110,6 @@ def gaussian_blur(image, sigma):
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
-def solarize(image):
+def solarize(image: np.ndarray) -> np.ndarray:
     """Invert every value from 128 on; uint8 in and out."""
     return cv2.min(image, cv2.bitwise_not(image))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ class Batches:
         batches: A `keras.utils.PyDataset`, a `tf.data.Dataset`, a grain data set, or an iterator.
     """
 
-    def __init__(self, batches):
+    def __init__(self, batches: Any):
         self.batches = batches
         self.dataset = self if hasattr(batches, "__len__") else None
 
@@ -31,13 +32,13 @@ class Batches:
             yield to_uint8(np.asarray(row[0] if isinstance(row, tuple | list) else row))
 
 
-def yields_batches(x) -> bool:
+def yields_batches(x: Any) -> bool:
     """Whether `x` is of one of the kinds that `Batches` takes."""
     kinds = (keras.utils.PyDataset, collections.abc.Iterator)
     return isinstance(x, kinds) or hasattr(x, "as_numpy_iterator") or type(x).__module__.startswith("grain")
 
 
-def to_uint8(images):
+def to_uint8(images: np.ndarray) -> np.ndarray:
     """Images as uint8; floats may be on the scale 0 … 1 or 0 … 255.
 
     Raises:

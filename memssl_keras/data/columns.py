@@ -1,6 +1,12 @@
 """Image columns of `datasets.Dataset`, as sequences of what `read_image` takes."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+
+from memssl_keras.annotations import PathLike
 
 
 def _image_column(features, column=None):
@@ -32,7 +38,7 @@ def _image_column(features, column=None):
     )
 
 
-def undecoded(dataset, column):
+def undecoded(dataset: Any, column: str | None) -> Any:
     """That column, undecoded, and its shard: `read_image` turns, flattens and reports the file in its own way."""
     import datasets
 
@@ -41,7 +47,7 @@ def undecoded(dataset, column):
     return column, dataset.select_columns(kept).cast_column(column, datasets.Image(decode=False))
 
 
-def content_of(value):
+def content_of(value: Any) -> Any:
     """What `read_image` takes; no bytes, which it reports as empty, where a row holds no image."""
     value = value or {}
     return value.get("bytes") or value.get("path") or b""
@@ -67,7 +73,7 @@ class Column:
         (1, 'picture')
     """
 
-    def __init__(self, dataset, column=None):
+    def __init__(self, dataset: Any, column: str | None = None):
         self.column, self.dataset = undecoded(dataset, column)
 
     def __len__(self):
@@ -76,13 +82,13 @@ class Column:
     def __getitem__(self, index):
         return content_of(self.dataset[index][self.column])
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         """A name of that image: its row, with its file where it has one."""
         path = (self.dataset[index][self.column] or {}).get("path")
         return f"{path} (row {index})" if path else f"row {index}"
 
 
-def labelled(dataset, label=None):
+def labelled(dataset: Any, label: str | None = None) -> Any:
     """The images of a `datasets.Dataset` and their integer labels `(N,)`.
 
     Args:
@@ -104,7 +110,7 @@ def labelled(dataset, label=None):
     return images, np.asarray(dataset[label or found[0]][:])
 
 
-def load_saved(path, split=None):
+def load_saved(path: PathLike, split: str | None = None) -> Any:
     """The `datasets.Dataset` in a folder that `save_to_disk` wrote.
 
     Raises:

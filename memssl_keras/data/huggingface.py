@@ -1,5 +1,7 @@
 """What the `datasets` library reads, as images: WebDataset shards, data sets on the Hub by name, and streams."""
 
+from __future__ import annotations
+
 import atexit
 import itertools
 import os
@@ -9,7 +11,10 @@ import shutil
 import tarfile
 import tempfile
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.columns import Column, content_of, undecoded
 from memssl_keras.data.parquet import ImageColumn
 from memssl_keras.data.sources import files_of, open_source
@@ -50,7 +55,14 @@ class Stream:
         (3, [0, 1, 2, 3, 4])
     """
 
-    def __init__(self, dataset, images_per_epoch, *, column=None, shuffle_buffer=5000):
+    def __init__(
+        self,
+        dataset: Any,
+        images_per_epoch: int | None,
+        *,
+        column: str | None = None,
+        shuffle_buffer: int = 5000,
+    ):
         if not is_stream(dataset):
             raise ValueError(f"dataset is a {type(dataset).__name__}: expected a datasets.IterableDataset")
         for name, value in (("images_per_epoch", images_per_epoch), ("shuffle_buffer", shuffle_buffer)):
@@ -62,7 +74,7 @@ class Stream:
     def __len__(self):
         return self.images_per_epoch
 
-    def read(self, epoch, seed=0, rank=0, world_size=1):
+    def read(self, epoch: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[tuple]:
         """Endlessly the (index, name, encoded image) of one process in one epoch; no index comes twice in an epoch."""
         from datasets.distributed import split_dataset_by_node
 
@@ -94,12 +106,20 @@ def _fetched(content):
     return content
 
 
-def is_stream(data):
+def is_stream(data: Any) -> bool:
     """Whether that is a `datasets.IterableDataset`."""
     return hasattr(data, "set_epoch") and hasattr(data, "cast_column") and not hasattr(data, "__len__")
 
 
-def open_data(data, *, split=None, column=None, streaming=False, images_per_epoch=None, shuffle_buffer=5000):
+def open_data(
+    data: PathLike,
+    *,
+    split: str | None = None,
+    column: str | None = None,
+    streaming: bool = False,
+    images_per_epoch: int | None = None,
+    shuffle_buffer: int = 5000,
+) -> Any:
     """Open images to pretrain on, wherever they are; labels are not looked at.
 
     Args:

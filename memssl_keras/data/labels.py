@@ -1,12 +1,15 @@
 """Labelled images: which train, which test, and what is wrong with them. The one reader of labels."""
 
+from __future__ import annotations
+
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import data_key
 from memssl_keras.data.sequences import Images, overlap
 from memssl_keras.data.sources import files_of, open_source, split_folder
@@ -53,7 +56,7 @@ class Labelled:
         return self
 
 
-def name_of(source, row):
+def name_of(source: Any, row: int) -> str:
     """What an image of a source is called."""
     return source.name(row) if hasattr(source, "name") else f"image {row}"
 
@@ -198,7 +201,9 @@ def class_folders(source, folder):
     return [path[0] for path in parts]
 
 
-def open_classes(data, label="label", test_share=0.2, seed=0, column=None):
+def open_classes(
+    data: PathLike, label: str = "label", test_share: float = 0.2, seed: int = 0, column: str | None = None
+) -> Labelled:
     """Open images with labels, split into training and test images by the data or else here.
 
     Args:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.batches import Batches, to_uint8, yields_batches
 from memssl_keras.data.columns import Column
 from memssl_keras.data.held_out import Rows
@@ -43,7 +44,7 @@ def _collate(samples):
     return (views, reasons) if reasons else (views,)
 
 
-class _Batches(DataLoader):
+class ViewLoader(DataLoader):
     """A `DataLoader` that starts when its first batch is asked for, and notes what its workers could not read.
 
     Keras asks for the iterator of an epoch at the end of the one before, which is too early to know its order.
@@ -71,7 +72,7 @@ class _Batches(DataLoader):
         """What has become unreadable since the last call, in words; empty where nothing has."""
         return "" if self.unreadable is None else self.unreadable.news()
 
-    def end(self):
+    def end(self) -> None:
         """Let the workers go when they are asked to."""
         if self.ended:
             self.ended.set()
@@ -79,16 +80,16 @@ class _Batches(DataLoader):
     def __iter__(self):
         start = time.perf_counter()
         for views, *reasons in super().__iter__():
-            _Batches.waited += time.perf_counter() - start
+            ViewLoader.waited += time.perf_counter() - start
             if reasons:
                 self.unreadable.note(*reasons, complete=views is not None)
             yield (views,)
             start = time.perf_counter()
 
 
-def seconds_waited():
+def seconds_waited() -> float:
     """Seconds that this process has waited for batches of `view_loader` so far; the difference of two calls counts."""
-    return _Batches.waited
+    return ViewLoader.waited
 
 
 def _start_worker(ended, _):
@@ -108,17 +109,17 @@ def _start_worker(ended, _):
 
 
 def view_loader(
-    x,
+    x: Any,
     *,
-    views=None,
-    batch_size=64,
-    workers=0,
-    seed=0,
-    rank=0,
-    world_size=1,
-    max_unreadable=0.001,
-    unreadable_csv=None,
-):
+    views: MultiCrop | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    max_unreadable: float = 0.001,
+    unreadable_csv: PathLike | None = None,
+) -> ViewLoader:
     """A torch `DataLoader` whose batches are views; see `MaSSL.fit` for what `x` may be.
 
     Order and views of an image follow from `seed`, the epoch and the image's place alone.
@@ -145,9 +146,9 @@ def view_loader(
         x = Batches(x)
     if isinstance(x, DataLoader | Batches):
         of_loader = SizedLoaderViews if hasattr(x.dataset, "__len__") else LoaderViews
-        data = of_loader(x, views, seed)
-        loader = _Batches(data, batch_size=None)
-        loader.order = data
+        made = of_loader(x, views, seed)
+        loader = ViewLoader(made, batch_size=None)
+        loader.order = made
         return loader
     images = _as_images(x)
     if len(images) == 0:
@@ -165,6 +166,8 @@ def view_loader(
         unreadable_csv = unreadable_csv.with_stem(f"{unreadable_csv.stem}-{rank}")
     unreadable = Unreadable(max_unreadable, length, unreadable_csv)
     place = (batch_size, seed, rank, world_size)
+    data: Any
+    order: Order
     if isinstance(images, Stream):
         data, order = ViewsOfStream(length, views, seed), StreamOrder(images, *place)
     else:
@@ -172,7 +175,7 @@ def view_loader(
         data = ReadyViews(images) if ready else of_images(images, views, seed, unreadable.limit)
         order = Order(length, *place)
     ended = torch.multiprocessing.Event()
-    loader = _Batches(
+    loader = ViewLoader(
         data,
         batch_sampler=order,
         collate_fn=_collate,

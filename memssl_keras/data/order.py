@@ -1,18 +1,21 @@
 """Which image comes when: orders that seed and epoch alone decide, whatever the number of workers and processes."""
 
+from __future__ import annotations
+
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
 
 
-def image_generator(seed, epoch, index):
+def image_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The generator of one image in one epoch: counter-based, so that it needs no history."""
     return np.random.Generator(np.random.Philox(key=[seed, (epoch << 40) + index]))
 
 
-def epoch_order(length, seed, epoch):
+def epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
     """The order `(length,)` in which an epoch shows the images of a data set; its remainder of a batch is left out."""
     return image_generator(seed, epoch, (1 << 40) - 1).permutation(length)
 
@@ -23,7 +26,7 @@ class Order(Sampler):
     The parts of all processes, one after the other, are the batch of a single process.
     """
 
-    def __init__(self, length, batch_size, seed, rank=0, world_size=1):
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = self.start = 0
@@ -45,7 +48,7 @@ class StreamOrder(Order):
     So neither order nor views depend on the number of workers, nor on how the data is cut into files.
     """
 
-    def __init__(self, stream, *place):
+    def __init__(self, stream: Any, *place: int):
         super().__init__(len(stream), *place)
         self.stream = stream
 

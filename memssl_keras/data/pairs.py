@@ -1,6 +1,10 @@
 """Views of one thing from several pictures: images that come in groups."""
 
+from __future__ import annotations
+
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +35,7 @@ class Paired:
         [2, None, 0]
     """
 
-    def __init__(self, images, groups, probability=0.5):
+    def __init__(self, images: Any, groups: Sequence, probability: float = 0.5):
         if len(groups) != len(images):
             raise ValueError(f"groups: got {len(groups)} for {len(images)} images; expected one for each")
         if not 0 <= probability <= 1:
@@ -47,7 +51,7 @@ class Paired:
         self._checksum = zlib.crc32("\0".join(names).encode())
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """What decides the pairs, for the record of a run."""
         return {
             "probability": self.probability,
@@ -61,13 +65,13 @@ class Paired:
     def __getitem__(self, index):
         return self.images[index]
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         """What an image is called in the list of unreadable ones."""
         if hasattr(self.images, "name"):
             return self.images.name(index)
         return self.images.ids[index] if hasattr(self.images, "ids") else f"image {index}"
 
-    def partner(self, index, rng):
+    def partner(self, index: int, rng: np.random.Generator) -> int | None:
         """The index of another image of the group, uniformly drawn; `None` where there is none or it is not drawn."""
         first, end = self._starts[self._group[index] : self._group[index] + 2]
         others = int(end - first) - 1

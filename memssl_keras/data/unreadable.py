@@ -1,8 +1,11 @@
 """Images that could not be read: counted, listed, and too many of them an error."""
 
+from __future__ import annotations
+
 import csv
 import pathlib
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.files import replace_file
 
 
@@ -10,7 +13,7 @@ class TooManyUnreadable(ValueError):
     """More images cannot be read than may be."""
 
 
-def tolerated(share, images):
+def tolerated(share: float, images: int) -> int:
     """How many of `images` may be unreadable: that share of them, at least one unless the share is 0, never all."""
     return min(max(int(share * images), 1 if share else 0), images - 1)
 
@@ -38,11 +41,12 @@ class Unreadable:
         (1, 1000)
     """
 
-    def __init__(self, share=0.001, images=1, path=None):
+    def __init__(self, share: float = 0.001, images: int = 1, path: PathLike | None = None):
         if not 0 <= share <= 1:
             raise ValueError(f"max_unreadable={share}: expected a share of the images, 0 … 1")
-        self.share, self.images, self.path = share, images, path and pathlib.Path(path)
-        self.reasons = {}
+        self.share, self.images = share, images
+        self.path = pathlib.Path(path) if path else None
+        self.reasons: dict[str, str] = {}
         if self.path and self.path.exists():
             with self.path.open(encoding="utf-8", newline="") as file:
                 self.reasons = {row["name"]: row["reason"] for row in csv.DictReader(file)}
@@ -52,11 +56,11 @@ class Unreadable:
         return len(self.reasons)
 
     @property
-    def limit(self):
+    def limit(self) -> int:
         """How many there may be."""
         return tolerated(self.share, self.images)
 
-    def note(self, reasons, complete=True):
+    def note(self, reasons: dict[str, str], complete: bool = True) -> None:
         """Count images; the list is on disk when this returns.
 
         Args:
@@ -78,7 +82,7 @@ class Unreadable:
         if not complete:
             self._stop(f"images that cannot be read: {len(self)}, and none that could take their place")
 
-    def news(self):
+    def news(self) -> str:
         """A line on the images that were added since this was last asked; empty where there are none."""
         added, self.told = list(self.reasons.items())[self.told :], len(self)
         if not added:

@@ -1,27 +1,33 @@
 """From the place of an image to its views, whatever holds the images."""
 
+from __future__ import annotations
+
 import functools
 import itertools
 import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from memssl_keras.data.order import image_generator
-from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD
+from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
 from memssl_keras.images import ImageError
 from memssl_keras.images.jpeg import read_fast
 
 
-def normalise(view, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+def normalise(
+    view: torch.Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> torch.Tensor:
     """uint8 tensor `(…, W, 3)` → float32 with a mean and standard deviation per channel; floats pass unchanged."""
     if view.dtype != torch.uint8:
         return view.float()
     # Whole rows of pixels as one dimension: broadcast over the 3 channels alone, this takes 15 times as long.
-    mean, std = (torch.tensor(tuple(c), device=view.device).repeat(view.shape[-2]) for c in (mean, std))
+    means, stds = (torch.tensor(tuple(c), device=view.device).repeat(view.shape[-2]) for c in (mean, std))
     rows = view.float().flatten(-2)
-    return torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows).view(view.shape)
+    return torch.addcmul(-means / stds, rows, 1 / (255 * stds), out=rows).view(view.shape)
 
 
 def _first_readable(images, most, make):
@@ -50,7 +56,7 @@ class ViewsOfImages(Dataset):
     views whatever the number of workers and processes.
     """
 
-    def __init__(self, images, views, seed, most):
+    def __init__(self, images: Any, views: MultiCrop, seed: int, most: int):
         self.images, self.views, self.seed, self.most = images, views, seed, most
 
     def __len__(self):
@@ -64,7 +70,7 @@ class ViewsOfImages(Dataset):
             images, self.most, lambda image: self.views(image, image_generator(self.seed, epoch, index))
         )
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         """What an image is called in the list of unreadable ones."""
         if hasattr(self.images, "name"):
             return self.images.name(index)
@@ -100,7 +106,7 @@ class ViewsOfPairs(ViewsOfImages):
 class ViewsOfStream(Dataset):
     """The same for a batch of a stream, where the next readable image of the batch is the replacement."""
 
-    def __init__(self, length, views, seed):
+    def __init__(self, length: int, views: MultiCrop, seed: int):
         self.length, self.views, self.seed = length, views, seed
 
     def __len__(self):  # without it, Keras takes the number of steps for unknown
@@ -120,7 +126,7 @@ class ViewsOfStream(Dataset):
 class ReadyViews(Dataset):
     """(epoch, index) → the V ready views of one image."""
 
-    def __init__(self, views):
+    def __init__(self, views: Sequence):
         self.views = views
 
     def __len__(self):
@@ -133,7 +139,7 @@ class ReadyViews(Dataset):
 class LoaderViews(IterableDataset):
     """Another loader's batches as views: made here where it yields images, passed on where it yields views."""
 
-    def __init__(self, loader, views, seed):
+    def __init__(self, loader: Any, views: MultiCrop, seed: int):
         self.loader, self.views, self.seed = loader, views, seed
         self.epoch = self.start = 0
 
@@ -170,6 +176,6 @@ class SizedLoaderViews(LoaderViews):
         return len(self.loader)
 
 
-def stack_views(samples):
+def stack_views(samples: Iterable[Sequence[np.ndarray]]) -> list[torch.Tensor]:
     """Views of B images → V tensors `(B, h, w, 3)`."""
     return [torch.from_numpy(np.stack(view)) for view in zip(*samples, strict=True)]

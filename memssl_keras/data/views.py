@@ -9,6 +9,8 @@ References:
     Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486), for the settings.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 
@@ -22,7 +24,13 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def sample_crop(height, width, scale, rng, ratio=(3 / 4, 4 / 3)):
+def sample_crop(
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[int, int, int, int]:
     """A random crop `(left, top, width, height)` in whole pixels: area share uniform in `scale`, aspect log-uniform.
 
     After ten draws that do not fit, the largest central crop within the aspect range is taken.
@@ -146,7 +154,7 @@ class MultiCrop:
                 )
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number V of views."""
         return 2 + self.local_views
 

@@ -4,9 +4,13 @@ Ray Data hands out chunks of an `EmbeddingRun`; each actor opens the images and 
 chunks' files. An actor that dies is replaced and its chunk given out again.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +22,7 @@ from memssl_keras.export.runtime import OnnxEncoder
 class Embedder:
     """An actor: opens the data and the model, and writes chunks of a run."""
 
-    def __init__(self, data, model, run, batch_size):
+    def __init__(self, data: dict[str, Any], model: dict[str, Any], run: dict[str, Any], batch_size: int):
         self.encoder = OnnxEncoder.from_pretrained(**model)
         self.run = EmbeddingRun(open_sources(**data), embed_dim=self.encoder.embed_dim, **run)
         self.batch_size = batch_size
@@ -31,8 +35,16 @@ class Embedder:
 
 
 def embed_with_ray(
-    data, model, run, *, batch_size=32, actors=2, address=None, embed_dim, advance=lambda count: None
-):
+    data: dict[str, Any],
+    model: dict[str, Any],
+    run: dict[str, Any],
+    *,
+    batch_size: int = 32,
+    actors: int = 2,
+    address: str | None = None,
+    embed_dim: int,
+    advance: Callable[[int], object] = lambda count: None,
+) -> list:
     """Embed a source into a Parquet file as `write_embeddings` does: the same rows, in the same order.
 
     Args:

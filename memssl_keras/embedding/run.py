@@ -11,13 +11,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from memssl_keras.annotations import PathLike
+from memssl_keras.data.sources import ImageSource
 from memssl_keras.files import lock, replace_file
 from memssl_keras.images import ImageError
 
@@ -43,7 +47,15 @@ class EmbeddingRun:
             `.parquet`.
     """
 
-    def __init__(self, source, path, model: str, embed_dim: int, revision: str = "", chunk: int = 1024):
+    def __init__(
+        self,
+        source: ImageSource,
+        path: PathLike,
+        model: str,
+        embed_dim: int,
+        revision: str = "",
+        chunk: int = 1024,
+    ):
         self.source, self.path, self.chunk = source, Path(path), chunk
         if self.path.is_dir():
             raise ValueError(f"out={str(path)!r} is a folder; expected the Parquet file to write")
@@ -66,7 +78,7 @@ class EmbeddingRun:
     def __len__(self):
         return -(-len(self.source) // self.chunk)
 
-    def lock(self):
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the file while it is written; see `memssl_keras.files.lock`."""
         return lock(self.path.with_name(f".{self.path.name}.lock"))
 
@@ -98,11 +110,17 @@ class EmbeddingRun:
         self.folder.mkdir(exist_ok=True)
         return [number for number in range(len(self)) if not self.is_done(number)]
 
-    def done(self, todo) -> int:
+    def done(self, todo: Sequence[int]) -> int:
         """Images of the chunks that are not in `todo`."""
         return len(self.source) - sum(map(self.size, todo))
 
-    def write(self, number: int, encoder, batch_size: int = 32, advance=lambda count: None) -> None:
+    def write(
+        self,
+        number: int,
+        encoder: Any,
+        batch_size: int = 32,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> None:
         """Embed a chunk and put its file in place, whole."""
         start, key = number * self.chunk, self.key(number)
         images = (self.source[start + i] for i in range(self.size(number)))
@@ -155,9 +173,9 @@ class EmbeddingRun:
 
 
 def write_embeddings(
-    encoder,
-    source,
-    path,
+    encoder: Any,
+    source: ImageSource,
+    path: PathLike,
     model: str,
     batch_size: int = 32,
     advance: Callable[[int], object] = lambda count: None,
@@ -194,7 +212,7 @@ def write_embeddings(
         return run.join()
 
 
-def write_unreadable(path, failures) -> Path:
+def write_unreadable(path: PathLike, failures: Sequence[tuple[int, ImageError]]) -> Path:
     """List skipped images in `NAME.unreadable.csv` beside the file; without any, a list that is there goes."""
     listed = Path(path).with_suffix(".unreadable.csv")
     if not failures:

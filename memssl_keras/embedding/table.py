@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.sources import files_behind, open_source
 from memssl_keras.embedding.run import BASE, MODEL, REVISION
 from memssl_keras.export.runtime import OnnxEncoder
@@ -41,7 +44,7 @@ class Embeddings:
     base: str = "."
     path: str = ""
 
-    def check_revision(self, encoder, name: str) -> None:
+    def check_revision(self, encoder: Any, name: str) -> None:
         """Raise ValueError unless the encoder is the very one that made these vectors."""
         found = encoder.revision()
         if found != self.revision:
@@ -58,7 +61,7 @@ class Embeddings:
         return str(path) if not Path(name).is_absolute() and there else name
 
 
-def read_embeddings(path) -> Embeddings:
+def read_embeddings(path: PathLike) -> Embeddings:
     """Read a file that `memssl embed` wrote, or the folder of files that `memssl embed --watch` adds to.
 
     Raises:
@@ -115,7 +118,7 @@ def open_image(name: str) -> Image.Image:
     return Image.fromarray(read_image(path_of(name)))
 
 
-def draw_sheet(stored: Embeddings, queries, found, path) -> None:
+def draw_sheet(stored: Embeddings, queries: Sequence, found: Sequence, path: PathLike) -> None:
     """Draw every query and its neighbours in the index, as `nearest` found them, into a PNG."""
     rows = [
         (
@@ -127,7 +130,7 @@ def draw_sheet(stored: Embeddings, queries, found, path) -> None:
     draw_rows(rows, path)
 
 
-def open_index_model(stored: Embeddings, model: str | None = None):
+def open_index_model(stored: Embeddings, model: str | None = None) -> Any:
     """The `OnnxEncoder` that made an index.
 
     Args:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import file_state
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.embedding.run import write_embeddings
@@ -31,9 +33,9 @@ def _there(folder):
 
 
 def watch(
-    encoder,
-    folder,
-    out,
+    encoder: Any,
+    folder: PathLike,
+    out: PathLike,
     model: str,
     *,
     batch_size: int = 32,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras import ops
 from PIL import Image
 
 import memssl_keras
+from memssl_keras.annotations import PathLike, Shape, Tensor
 from memssl_keras.encoders.preprocessing import PreprocessingLayer
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.images.preprocess import Preprocessing
@@ -37,10 +38,14 @@ class Encoder:
     input_shape: Any
     output_shape: Any
     predict_on_batch: Callable[..., Any]
+    weights: list[Any]
+    layers: list[Any]
+    get_config: Callable[..., dict[str, Any]]
+    save: Callable[..., None]
     _flatten_layers: Callable[..., Any]
 
     @staticmethod
-    def wrap(model, preprocessing: dict | None = None) -> Encoder:
+    def wrap(model: keras.Model, preprocessing: dict | None = None) -> Encoder:
         """Any built Keras model that maps `(B, H, W, 3)` to `(B, D)` as an `Encoder`; an `Encoder` as it is.
 
         Args:
@@ -100,7 +105,9 @@ class Encoder:
         """Side of the square images that the encoder is made for; None where it does not say."""
         return self.input_shape[1]
 
-    def embed(self, images, batch_size: int = 32, preprocessing: Preprocessing | None = None) -> np.ndarray:
+    def embed(
+        self, images: Iterable, batch_size: int = 32, preprocessing: Preprocessing | None = None
+    ) -> np.ndarray:
         """Unit vectors `(N, D)` float32 of images, preprocessed as the encoder's configuration says.
 
         Args:
@@ -124,7 +131,7 @@ class Encoder:
 
     # What stands above encoders is found by its public name, so that no module here imports upwards.
 
-    def save_pretrained(self, folder, **options) -> None:
+    def save_pretrained(self, folder: PathLike, **options: Any) -> None:
         """Write `config.json`, `model.safetensors` and more into `folder`; see `memssl_keras.save_pretrained`."""
         memssl_keras.save_pretrained(self, folder, **options)
 
@@ -132,7 +139,7 @@ class Encoder:
         """Publish the encoder with a model card; see `memssl_keras.push_to_hub`."""
         return memssl_keras.push_to_hub(self, repo_id, **options)
 
-    def extended(self, whitening: dict | None = None, pooling_grid=None) -> Encoder:
+    def extended(self, whitening: dict | None = None, pooling_grid: Sequence[int] | None = None) -> Encoder:
         """A copy with the same weights and other features.
 
         Args:
@@ -170,7 +177,7 @@ class Encoder:
             raise ValueError(f"image_size={image_size}: this encoder takes {only[0]} × {only[1]} px alone")
 
 
-def feature_width(model) -> int:
+def feature_width(model: keras.Model) -> int:
     """Width D of the features that a Keras model gives.
 
     Raises:
@@ -197,7 +204,7 @@ class WrappedEncoder(Encoder, keras.Model):
         ValueError: where the model is not built or gives something else.
     """
 
-    def __init__(self, model, preprocessing=None, **kwargs):
+    def __init__(self, model: keras.Model, preprocessing: dict | None = None, **kwargs: Any):
         super().__init__(**{"name": model.name, **kwargs})
         feature_width(model)
         self.model = model
@@ -205,20 +212,20 @@ class WrappedEncoder(Encoder, keras.Model):
         self.built = True
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         return self.model.input_shape
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Shape:
         return self.model.output_shape
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.embed_dim)
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         return self.model(images, training=training)
 
-    def extended(self, whitening=None, pooling_grid=None):
+    def extended(self, whitening: dict | None = None, pooling_grid: Sequence[int] | None = None) -> Encoder:
         if not hasattr(self.model, "operations") or pooling_grid is not None:
             return super().extended(whitening, pooling_grid)
         if any(isinstance(layer, Whitening) for layer in self.model.layers):
@@ -230,7 +237,7 @@ class WrappedEncoder(Encoder, keras.Model):
             copy = keras.Model(copy.input, whitened, name=copy.name)
         return WrappedEncoder(copy, self.preprocessing)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             "model": keras.saving.serialize_keras_object(self.model),
             "preprocessing": self.preprocessing,
@@ -238,6 +245,6 @@ class WrappedEncoder(Encoder, keras.Model):
         return {"name": self.name, "trainable": self.trainable, **config}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> WrappedEncoder:
         model = keras.saving.deserialize_keras_object(config["model"])
         return cls(**(config | {"model": model}))

@@ -1,23 +1,29 @@
 """What encoder and head are made of, each some passes over memory shorter than Keras's own."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import layers, ops
+
+from memssl_keras.annotations import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class Linear(layers.Dense):
     """`Dense` with truncated-normal weights; on torch the bias is added within the matrix product."""
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any):
         kwargs.setdefault("kernel_initializer", keras.initializers.TruncatedNormal(stddev=0.02))
         super().__init__(units, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if self.activation is not keras.activations.linear:
             return super().call(inputs, training=training)
         return self.columns(inputs, 0, self.units)
 
-    def columns(self, inputs, start, stop):
+    def columns(self, inputs: Tensor, start: int, stop: int) -> Tensor:
         """Columns `start` … `stop` of the output alone: `(…, D)` → `(…, stop - start)`."""
         kernel = ops.convert_to_tensor(self.kernel, self.compute_dtype)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias, self.compute_dtype)
@@ -39,7 +45,7 @@ class DropPath(layers.Dropout):
         Huang et al., Deep Networks with Stochastic Depth, ECCV 2016 (arXiv 1603.09382).
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
         if not training or not self.rate:
             return inputs
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
@@ -47,7 +53,7 @@ class DropPath(layers.Dropout):
         return inputs * (ops.cast(kept, inputs.dtype) / (1 - self.rate))
 
 
-def attention(query, key, value):
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention, fused; Keras copies all three into new memory first where torch does without.
 
     Args:
@@ -76,11 +82,11 @@ _NARROW = 16  # channels; a block of oneDNN's is 8 with AVX2 and 16 with AVX-512
 class Convolution(layers.Conv2D):
     """`Conv2D` of NHWC maps without bias, padded by `size // 2` on every side, as torch does at any stride."""
 
-    def __init__(self, filters, kernel_size, **kwargs):
+    def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
         kwargs = {"data_format": "channels_last", "use_bias": False, **kwargs}
         super().__init__(filters, kernel_size, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         margins = [size // 2 for size in self.kernel_size]
         if keras.backend.backend() != "torch":
             inputs = ops.pad(inputs, [(0, 0), *((margin, margin) for margin in margins), (0, 0)])
@@ -97,7 +103,7 @@ class Convolution(layers.Conv2D):
         )
         return outputs.permute(0, 2, 3, 1)
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         sizes = [
             side if side is None else (side + 2 * (size // 2) - size) // stride + 1
             for side, size, stride in zip(shape[1:3], self.kernel_size, self.strides, strict=True)
@@ -109,10 +115,10 @@ class Convolution(layers.Conv2D):
 class MapNorm(layers.BatchNormalization):
     """Batch norm of NHWC maps; on torch in one pass over the map, where Keras takes five."""
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if keras.backend.backend() != "torch":
             return super().call(inputs, training=training)
         import torch
@@ -145,19 +151,19 @@ def _shares(length, cells):
 class GridPooling2D(layers.Layer):
     """Means over `cells` × `cells` equal parts of a map of any size: `(B, H, W, C)` → `(B, cells² · C)`."""
 
-    def __init__(self, cells, **kwargs):
+    def __init__(self, cells: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.cells = cells
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         height, width = ops.shape(x)[1:3]
         # Borders of cells in float32: bfloat16 has no whole numbers above 256.
         rows, columns = (ops.cast(_shares(n, self.cells), x.dtype) for n in (height, width))
         x = ops.einsum("bhwc,ih,jw->bijc", x, rows, columns)
         return ops.reshape(x, (-1, self.cells * self.cells * x.shape[-1]))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return (shape[0], self.cells**2 * shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cells": self.cells}

@@ -8,10 +8,15 @@ References:
     Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.14294).
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
+
+from memssl_keras.annotations import Tensor
 
 _A = -0.75
 _OFFSET = 0.1
@@ -68,7 +73,7 @@ def _symbolic_matrices(source, target):
     ]
 
 
-def resize_positions(positions, source, target):
+def resize_positions(positions: Tensor, source: Sequence[int], target: Sequence) -> Tensor:
     """Resize a position embedding `(1, h·w, D)` from the grid `source = (h, w)` to `target`.
 
     `target` holds ints, or symbolic sizes while a graph is traced with dynamic height and width.

@@ -7,7 +7,8 @@ References:
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -131,7 +132,7 @@ class ResNet(Encoder, keras.Model):
         pooling_grid: int | Sequence[int] = 1,
         whitening: dict | None = None,
         preprocessing: dict | None = None,
-        dtype="float32",
+        dtype: Any = "float32",
         name: str = "resnet",
         trainable: bool = True,
     ) -> None:
@@ -149,13 +150,11 @@ class ResNet(Encoder, keras.Model):
         super().__init__(inputs=images, outputs=features, name=name, trainable=trainable)
 
         self.blocks, self.width, self.stem = tuple(blocks), width, stem
-        self.pooling_grid, self.whitening = (
-            tuple(pooling_grid) if np.ndim(pooling_grid) else pooling_grid,
-            whitening,
-        )
+        self.pooling_grid = tuple(pooling_grid) if isinstance(pooling_grid, Iterable) else pooling_grid
+        self.whitening = whitening
         self.preprocessing, self._policy = preprocessing, dtype
 
-    def extended(self, whitening=None, pooling_grid=None):
+    def extended(self, whitening: dict | None = None, pooling_grid: Sequence[int] | None = None) -> ResNet:
         if self.whitening is not None:
             raise ValueError(f"encoder={self.name}: its features are whitened already")
         changes = {"whitening": whitening}
@@ -181,13 +180,15 @@ class ResNet(Encoder, keras.Model):
             )
         return given
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         dtype = self._policy
         return {
             "blocks": list(self.blocks),
             "width": self.width,
             "stem": self.stem,
-            "pooling_grid": list(self.pooling_grid) if np.ndim(self.pooling_grid) else self.pooling_grid,
+            "pooling_grid": list(self.pooling_grid)
+            if isinstance(self.pooling_grid, tuple)
+            else self.pooling_grid,
             "whitening": self.whitening,
             "preprocessing": self.preprocessing,
             "dtype": dtype if isinstance(dtype, str) else keras.dtype_policies.serialize(dtype),
@@ -196,5 +197,5 @@ class ResNet(Encoder, keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> ResNet:
         return cls(**config)

@@ -4,21 +4,20 @@ References:
     Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929).
     Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.14294),
         for how the position embedding is resized.
-    Touvron et al., Going Deeper with Image Transformers, ICCV 2021 (arXiv 2103.17239), for layer scale.
     Darcet et al., Vision Transformers Need Registers, ICLR 2024 (arXiv 2309.16588).
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from memssl_keras.annotations import Shape, Tensor
 from memssl_keras.encoders.base import Encoder
-from memssl_keras.encoders.layers import DropPath, Linear, attention
 from memssl_keras.encoders.positions import resize_positions
+from memssl_keras.encoders.transformer import Block
 
 SIZES = {
     "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
@@ -26,134 +25,6 @@ SIZES = {
     "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
     "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
 }
-
-
-@keras.saving.register_keras_serializable("memssl_keras")
-class LayerScale(layers.Layer):
-    """A learned factor per channel on a residual branch: `(..., D)` → `(..., D)`."""
-
-    def __init__(self, initial_value=1e-5, **kwargs):
-        super().__init__(**kwargs)
-        self.initial_value = initial_value
-
-    def build(self, input_shape):
-        self.gamma = self.add_weight(
-            shape=(input_shape[-1],),
-            initializer=keras.initializers.Constant(self.initial_value),
-            name="gamma",
-        )
-
-    def call(self, x):
-        return x * self.gamma
-
-    def get_config(self):
-        return {**super().get_config(), "initial_value": self.initial_value}
-
-
-@keras.saving.register_keras_serializable("memssl_keras")
-class Attention(layers.Layer):
-    """Multi-head self-attention with one fused qkv projection: `(B, T, D)` → `(B, T, D)`."""
-
-    def __init__(self, dim, num_heads, qkv_bias=True, **kwargs):
-        super().__init__(**kwargs)
-        self.dim, self.num_heads, self.qkv_bias = dim, num_heads, qkv_bias
-        self.qkv = Linear(3 * dim, use_bias=qkv_bias, dtype=self.dtype_policy, name="qkv")
-        self.proj = Linear(dim, dtype=self.dtype_policy, name="proj")
-
-    def build(self, input_shape):
-        self.qkv.build(input_shape)
-        self.proj.build(input_shape)
-
-    def _heads(self, x, start, count):
-        """`count` of query, key and value from `start` on: `(B, T, D)` → as many of `(B, T, heads, D / heads)`."""
-        parts = self.qkv.columns(x, start * self.dim, (start + count) * self.dim)
-        shape = (-1, ops.shape(x)[1], count, self.num_heads, self.dim // self.num_heads)
-        return ops.unstack(
-            ops.reshape(parts, shape), count, axis=2
-        )  # slices would each leave a full gradient
-
-    def call(self, x):
-        return self.proj(attention(*self._heads(x, 0, 3)))
-
-    def of_first(self, x):
-        """What `call` gives the first token, without the others' queries: `(B, T, D)` → `(B, 1, D)`."""
-        return self.proj(attention(*self._heads(x[:, :1], 0, 1), *self._heads(x, 1, 2)))
-
-    def weights_of(self, x):
-        """Attention weights `(B, heads, T, T)`, rows summing to 1, which the fused kernel never forms."""
-        query, key = self._heads(x, 0, 2)
-        logits = ops.einsum("bqhd,bkhd->bhqk", query, key) * (self.dim // self.num_heads) ** -0.5
-        return ops.softmax(ops.cast(logits, "float32"), axis=-1)
-
-    def get_config(self):
-        config = {"dim": self.dim, "num_heads": self.num_heads, "qkv_bias": self.qkv_bias}
-        return {**super().get_config(), **config}
-
-
-@keras.saving.register_keras_serializable("memssl_keras")
-class Block(layers.Layer):
-    """Pre-norm transformer block: `(B, T, D)` → `(B, T, D)`."""
-
-    def __init__(
-        self,
-        dim,
-        num_heads,
-        mlp_ratio=4.0,
-        drop_path=0.0,
-        layer_scale=None,
-        qkv_bias=True,
-        norm_epsilon=1e-6,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.dim, self.num_heads, self.mlp_ratio = dim, num_heads, mlp_ratio
-        self.drop_path_rate, self.layer_scale = drop_path, layer_scale
-        self.qkv_bias, self.norm_epsilon = qkv_bias, norm_epsilon
-        dtype = self.dtype_policy
-
-        def norm(name):
-            return layers.LayerNormalization(epsilon=norm_epsilon, dtype=dtype, name=name)
-
-        self.norm1 = norm("norm1")
-        self.attn = Attention(dim, num_heads, qkv_bias, dtype=dtype, name="attn")
-        self.norm2 = norm("norm2")
-        self.fc1 = Linear(int(dim * mlp_ratio), dtype=dtype, name="fc1")
-        self.fc2 = Linear(dim, dtype=dtype, name="fc2")
-        scale = functools.partial(LayerScale, layer_scale) if layer_scale is not None else layers.Identity
-        self.ls1, self.ls2 = scale(dtype=dtype, name="ls1"), scale(dtype=dtype, name="ls2")
-        self.drop_path = DropPath(drop_path, dtype=dtype, name="drop_path")
-
-    def build(self, input_shape):
-        for layer in (self.norm1, self.attn, self.norm2, self.fc1, self.ls1, self.ls2):
-            layer.build(input_shape)
-        self.fc2.build((*input_shape[:-1], int(self.dim * self.mlp_ratio)))
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def call(self, x, training=None):
-        return self._residuals(x, self.attn(self.norm1(x)), training)
-
-    def of_first(self, x, training=None):
-        """What `call` gives the first token, which is all that is asked of a last block: `(B, T, D)` → `(B, 1, D)`."""
-        return self._residuals(x[:, :1], self.attn.of_first(self.norm1(x)), training)
-
-    def _residuals(self, x, attended, training):
-        x = x + self.drop_path(self.ls1(attended), training=training)
-        hidden = ops.gelu(self.fc1(self.norm2(x)), approximate=False)
-        return x + self.drop_path(self.ls2(self.fc2(hidden)), training=training)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_heads": self.num_heads,
-            "mlp_ratio": self.mlp_ratio,
-            "drop_path": self.drop_path_rate,
-            "layer_scale": self.layer_scale,
-            "qkv_bias": self.qkv_bias,
-            "norm_epsilon": self.norm_epsilon,
-        }
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -211,7 +82,7 @@ class ViT(Encoder, keras.Model):
         qkv_bias: bool = True,
         norm_epsilon: float = 1e-6,
         preprocessing: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         counts = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "patch_size": patch_size}
@@ -241,36 +112,44 @@ class ViT(Encoder, keras.Model):
             name="patch_embed",
         )
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        settings = {"layer_scale": layer_scale, "qkv_bias": qkv_bias, "norm_epsilon": norm_epsilon}
-        settings["dtype"] = self.dtype_policy
         self.blocks = [
-            Block(embed_dim, num_heads, mlp_ratio, rate, name=f"block_{i}", **settings)
+            Block(
+                embed_dim,
+                num_heads,
+                mlp_ratio,
+                rate,
+                layer_scale,
+                qkv_bias,
+                norm_epsilon,
+                dtype=self.dtype_policy,
+                name=f"block_{i}",
+            )
             for i, rate in enumerate(rates)
         ]
         self.norm = layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
         self.build((None, image_size, image_size, 3))
 
     @classmethod
-    def from_size(cls, size: str, **kwargs) -> ViT:
+    def from_size(cls, size: str, **kwargs: Any) -> ViT:
         """An encoder of a published size: "tiny", "small", "base" or "large" (5.5, 22, 86, 303 M parameters)."""
         if size not in SIZES:
             raise ValueError(f"size={size!r}: expected one of {', '.join(SIZES)}")
         return cls(**{**SIZES[size], **kwargs})
 
     @property
-    def grid_size(self):
+    def grid_size(self) -> Any:
         """Patches along one side of a square image of `image_size`."""
         return self.image_size // self.patch_size
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         return (None, None, None, 3)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Shape:
         return (None, self.embed_dim)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
 
         def add(name, count):
@@ -302,12 +181,12 @@ class ViT(Encoder, keras.Model):
         first = ops.broadcast_to(first, (batch, 1 + self.register_tokens, self.embed_dim))
         return ops.concatenate([first, patches], axis=1)
 
-    def tokens(self, images, training=None):
+    def tokens(self, images: Tensor, training: bool | None = None) -> Tensor:
         """All tokens after the final norm, `(B, 1 + registers + patches, embed_dim)`: CLS, registers, patches."""
         x = self._before_last(images, training)
         return self.norm(self.blocks[-1](x, training=training))
 
-    def attention(self, images):
+    def attention(self, images: Tensor) -> Tensor:
         """Attention weights of the last block, `(B, num_heads, T, T)`; `[:, :, 0]` is what CLS looks at."""
         last = self.blocks[-1]
         return last.attn.weights_of(last.norm1(self._before_last(images, training=False)))
@@ -319,11 +198,11 @@ class ViT(Encoder, keras.Model):
             x = block(x, training=training)
         return x
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         x = self._before_last(images, training)
         return self.norm(self.blocks[-1].of_first(x, training=training))[:, 0]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.embed_dim)
 
     def _own_size(self):
@@ -335,12 +214,12 @@ class ViT(Encoder, keras.Model):
             f"for {self.image_size} px"
         )
 
-    def sample_sizes(self):
+    def sample_sizes(self) -> list[tuple[int, int]]:
         native, patch = self.image_size, self.patch_size
         half = max(native // 2 // patch, 1) * patch
         return [(native, native), (half, half), (native + half, native + half), (native, native + 2 * patch)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "embed_dim": self.embed_dim,

@@ -1,8 +1,15 @@
 """The linear map that makes features white."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
+
+from memssl_keras.annotations import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -20,11 +27,11 @@ class Whitening(layers.Layer):
         Tipping and Bishop, Probabilistic Principal Component Analysis, JRSS B 1999, for that covariance.
     """
 
-    def __init__(self, rank, reduce=False, **kwargs):
+    def __init__(self, rank: int, reduce: bool = False, **kwargs: Any):
         super().__init__(**{"trainable": False, **kwargs})
         self.rank, self.reduce = rank, reduce
 
-    def build(self, shape):
+    def build(self, shape: Shape) -> None:
         width = shape[-1]
         if not 1 <= self.rank <= width:
             raise ValueError(f"rank={self.rank}: expected 1 … {width}, the width of the features")
@@ -33,7 +40,7 @@ class Whitening(layers.Layer):
         if not self.reduce:
             self.rest = self.add_weight(shape=(1,), name="rest", trainable=False)
 
-    def call(self, features):
+    def call(self, features: Tensor) -> Tensor:
         x = ops.subtract(features, self.mean)
         # As einsum, which quantisers leave in float32: turning weak directions up turns up their rounding.
         if self.reduce:
@@ -41,10 +48,10 @@ class Whitening(layers.Layer):
         along = ops.multiply(ops.einsum("bd,dr->br", x, self.axes), ops.subtract(self.scales, self.rest))
         return ops.add(ops.multiply(x, self.rest), ops.einsum("br,dr->bd", along, self.axes))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.rank) if self.reduce else tuple(shape)
 
-    def fit(self, features, shrinkage=0.1, power=1.0):
+    def fit(self, features: np.ndarray, shrinkage: float = 0.1, power: float = 1.0) -> None:
         """Take mean and covariance of features `(N, D)`.
 
         Args:
@@ -79,7 +86,7 @@ class Whitening(layers.Layer):
             weights.append(np.array([(others + added) ** (-power / 2)]))
         self.set_weights(weights)
 
-    def fit_groups(self, features, groups, shrinkage=0.03):
+    def fit_groups(self, features: np.ndarray, groups: Sequence, shrinkage: float = 0.03) -> None:
         """Take the directions in which groups differ, by linear discriminant analysis; for reduced features.
 
         What differs within groups, such as colours where a group holds one thing in several colours, is made white
@@ -102,16 +109,16 @@ class Whitening(layers.Layer):
         if not shrinkage > 0:
             raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.03")
         features = np.asarray(features, np.float64)
-        _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
-        if len(groups) != len(features) or len(counts) == len(groups) or len(counts) < 2:
+        _, numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(numbers) != len(features) or len(counts) == len(numbers) or len(counts) < 2:
             raise ValueError(
-                f"groups: got {len(counts)} groups of {len(groups)} for {len(features)} features; expected one for "
+                f"groups: got {len(counts)} groups of {len(numbers)} for {len(features)} features; expected one for "
                 "each feature, two groups or more, some of two or more"
             )
         mean, sums = features.mean(0), np.zeros((len(counts), features.shape[1]))
-        np.add.at(sums, groups, features)
-        apart = features - (sums / counts[:, None])[groups]
-        variances, axes = np.linalg.eigh(apart.T @ apart / (len(groups) - len(counts)))
+        np.add.at(sums, numbers, features)
+        apart = features - (sums / counts[:, None])[numbers]
+        variances, axes = np.linalg.eigh(apart.T @ apart / (len(numbers) - len(counts)))
         variances = np.maximum(variances, 0)
         white = axes * (variances + shrinkage * variances.mean()) ** -0.5
         total, turned = np.linalg.eigh(np.cov((features - mean) @ white, rowvar=False))
@@ -120,7 +127,7 @@ class Whitening(layers.Layer):
         lengths = np.linalg.norm(kernel, axis=0)
         self.set_weights([mean, kernel / lengths, lengths])
 
-    def undone(self, kernel):
+    def undone(self, kernel: np.ndarray) -> np.ndarray:
         """What `kernel` `(D, …)`, applied to features, becomes when it is applied to white ones; float64.
 
         Of reduced features it is what their axes say, less what they leave out.
@@ -131,5 +138,5 @@ class Whitening(layers.Layer):
         _, axes, scales, rest = (weight.astype("float64") for weight in self.get_weights())
         return (kernel + axes @ ((rest / scales - 1)[:, None] * (axes.T @ kernel))) / rest
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rank": self.rank, "reduce": self.reduce}

@@ -1,9 +1,15 @@
 """Tokens of a ViT's last blocks as features, which the published linear classifiers are taught on."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from memssl_keras.annotations import Tensor
 from memssl_keras.encoders.base import Encoder
 
 
@@ -23,13 +29,13 @@ class LastBlocks(keras.Model):
         appendix F.2: four blocks for ViT-S, one and the patch tokens for ViT-B.
     """
 
-    def __init__(self, encoder, count, patches):
+    def __init__(self, encoder: Any, count: int, patches: bool):
         super().__init__()
         if not 1 <= count <= encoder.depth:
             raise ValueError(f"blocks={count}: expected 1 … {encoder.depth}, the blocks of the encoder")
         self.encoder, self.count, self.patches = encoder, count, patches
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         encoder, kept = self.encoder, []
         x = encoder._embed_patches(images)
         for number, block in enumerate(encoder.blocks, 1):
@@ -42,7 +48,9 @@ class LastBlocks(keras.Model):
         return ops.concatenate(parts, axis=-1)
 
 
-def embed_blocks(encoder, images, count, patches, batch_size=64):
+def embed_blocks(
+    encoder: Any, images: Sequence, count: int, patches: bool, batch_size: int = 64
+) -> np.ndarray:
     """Features `(N, count · D)`, with patches `(N, (count + 1) · D)`, float32 and not of unit length.
 
     Raises:

@@ -1,12 +1,17 @@
 """Features made once: kept under what they depend on, and resumed where a run was cut off."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import pathlib
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.files import replace_file
 from memssl_keras.images import ImageError, read_image
 
@@ -21,12 +26,14 @@ class FeatureCache:
         chunk: Images embedded between two writes: what is lost at most when a run is cut off.
     """
 
-    def __init__(self, folder=None, chunk=1000):
+    def __init__(self, folder: PathLike | None = None, chunk: int = 1000):
         if chunk < 1:
             raise ValueError(f"chunk={chunk}: expected 1 image or more")
         self.folder, self.chunk = None if folder is None else pathlib.Path(folder), chunk
 
-    def features(self, embedder, images, key, track=iter):
+    def features(
+        self, embedder: Any, images: Sequence, key: str, track: Callable[[Iterable], Iterable] = iter
+    ) -> np.ndarray:
         """Features `(N, D)` float32 of `images`; a row of NaN for each that cannot be read.
 
         Args:

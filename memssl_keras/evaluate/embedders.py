@@ -1,8 +1,10 @@
 """What can be evaluated, and the baselines that it has to beat."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -32,7 +34,7 @@ class Embedder:
     blocks: Callable | None = None
 
 
-def pixels(images, size, centred=False):
+def pixels(images: Sequence, size: int, centred: bool = False) -> np.ndarray:
     """Pixels as features, the baseline that an encoder has to beat: `(N, size · size · 3)` float32, 0 … 255.
 
     Args:
@@ -48,7 +50,7 @@ def pixels(images, size, centred=False):
     return rows - rows.mean(axis=1, keepdims=True) if centred else rows
 
 
-def pixel_embedders(size):
+def pixel_embedders(size: int) -> list[Embedder]:
     """Raw pixels at `size` px, and the same less each image's mean."""
     return [_of_pixels("raw pixels", size, False), _of_pixels("pixels less their mean", size, True)]
 
@@ -59,8 +61,10 @@ def _of_pixels(words, size, centred):
     return Embedder(f"{words}, {size} px", {"kind": "pixels", **settings}, embed)
 
 
-def last_blocks(embedder, count, patches):
+def last_blocks(embedder: Embedder, count: int, patches: bool) -> Embedder:
     """An `Embedder` of the last blocks of a ViT, not of unit length; as `embed_blocks` takes them."""
+    if embedder.blocks is None:
+        raise ValueError(f"{embedder.name}: has no blocks; expected a ViT in Keras")
     return dataclasses.replace(
         embedder,
         key={**embedder.key, "blocks": count, "patches": patches},

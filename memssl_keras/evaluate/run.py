@@ -1,14 +1,20 @@
 """Models × data sets × tasks: every feature made once, scores side by side, differences with intervals."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.labels import open_classes
 from memssl_keras.data.sequences import all_images
 from memssl_keras.evaluate.cache import FeatureCache
+from memssl_keras.evaluate.embedders import Embedder
 from memssl_keras.evaluate.outcome import Settings
 from memssl_keras.evaluate.protocols.features import collapsed, unit
 from memssl_keras.evaluate.protocols.intervals import paired_bootstrap, student_interval
@@ -39,13 +45,13 @@ class Evaluated:
     about_data: list
 
     @property
-    def summary(self):
+    def summary(self) -> tuple[str, ...]:
         """Names of the scores that stand for the others in a table of all tasks."""
         outcome = next(iter(self.outcomes.values()))
         return outcome.summary or (outcome.headline,)
 
     @property
-    def notes(self):
+    def notes(self) -> list[str]:
         """What was left out or should be known, of the data and of any model; each once."""
         found = list(self.about_data)
         for outcome in self.outcomes.values():
@@ -54,22 +60,22 @@ class Evaluated:
 
 
 def evaluate(
-    embedders,
-    data,
-    tasks=("knn",),
-    label="label",
-    column=None,
-    group=None,
-    by=None,
-    query=None,
-    galleries=(),
-    ground_truth=None,
-    distractors=None,
-    test_share=0.2,
-    settings=None,
-    cache=None,
-    track=lambda values, words: values,
-):
+    embedders: Sequence[Embedder],
+    data: Sequence[PathLike],
+    tasks: Sequence[str] = ("knn",),
+    label: str = "label",
+    column: str | None = None,
+    group: str | None = None,
+    by: str | None = None,
+    query: str | None = None,
+    galleries: Sequence[str] = (),
+    ground_truth: PathLike | None = None,
+    distractors: PathLike | None = None,
+    test_share: float = 0.2,
+    settings: Settings | None = None,
+    cache: FeatureCache | None = None,
+    track: Callable[[Any, str], Iterable] = lambda values, words: values,
+) -> list[Evaluated]:
     """Score models on data sets.
 
     Args:
@@ -155,18 +161,19 @@ class Features:
         notes: In words, what makes their scores meaningless.
     """
 
-    def __init__(self, embedder, cache, track):
-        self.embedder, self.cache, self.track, self.made = embedder, cache, track, {}
-        self.notes = []
+    def __init__(self, embedder: Embedder, cache: FeatureCache, track: Callable[[Any, str], Iterable]):
+        self.embedder, self.cache, self.track = embedder, cache, track
+        self.made: dict[str, np.ndarray] = {}
+        self.notes: list[str] = []
 
     def __call__(self, images):
         return np.concatenate([self._of(part) for part in images.parts])
 
-    def readable(self, images):
+    def readable(self, images: Any) -> np.ndarray:
         """Mask `(N,)` of the images that can be read."""
         return np.isfinite(self(images)).all(axis=1)
 
-    def of(self, embedder):
+    def of(self, embedder: Embedder) -> Features:
         """The same of an embedder made of this one."""
         return self if embedder is self.embedder else Features(embedder, self.cache, self.track)
 
@@ -188,7 +195,7 @@ def _sample(images, features, count=600):
     return unit(features(images)[rows], "features"), [images[row] for row in rows]
 
 
-def differences(evaluated, reference):
+def differences(evaluated: Evaluated, reference: str) -> list[dict[str, Any]]:
     """The reference less every other model, for each score that can be paired.
 
     Returns:
@@ -215,7 +222,7 @@ def differences(evaluated, reference):
     return rows
 
 
-def results(evaluated, reference):
+def results(evaluated: Sequence[Evaluated], reference: str) -> dict[str, Any]:
     """What `results.json` holds: for each data set and task the protocol, scores by model, and what was left out."""
     return {
         "format_version": FORMAT_VERSION,

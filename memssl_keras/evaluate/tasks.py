@@ -1,11 +1,16 @@
 """Protocols on labelled images as `memssl evaluate` runs them: from features to scores and what is drawn."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
 
 from memssl_keras.data.sequences import Images
 from memssl_keras.evaluate.data.corruptions import CORRUPTIONS, Corrupted
 from memssl_keras.evaluate.embedders import last_blocks
-from memssl_keras.evaluate.outcome import Outcome
+from memssl_keras.evaluate.outcome import Outcome, Settings
 from memssl_keras.evaluate.protocols.clustering import agreement, cluster
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.knn import knn_predict, knn_predictions
@@ -15,13 +20,15 @@ from memssl_keras.evaluate.protocols.sgd import BATCH, sgd_probe
 from memssl_keras.evaluate.retrieval_tasks import by_class
 
 
-def confusion(truth, predicted, classes):
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """How many images of each class (row) became which class (column): `(classes, classes)`."""
     cells = np.bincount(np.asarray(truth) * classes + np.asarray(predicted), minlength=classes * classes)
     return cells.reshape(classes, classes)
 
 
-def knn(data, features, settings, track=iter):
+def knn(
+    data: Any, features: Any, settings: Settings, track: Callable[[Iterable], Iterable] = iter
+) -> Outcome:
     """k-NN of the test images among all training images; k beyond their number are left out and said so."""
     possible = [k for k in settings.ks if k <= len(data.train)]
     if not possible:
@@ -44,7 +51,9 @@ def knn(data, features, settings, track=iter):
     )
 
 
-def linear(data, features, settings, track=iter):
+def linear(
+    data: Any, features: Any, settings: Settings, track: Callable[[Iterable], Iterable] = iter
+) -> Outcome:
     """Linear probe."""
     train, test = features(data.train), features(data.test)
     predicted, about = linear_probe(train, data.train_labels, test, seed=settings.seed, track=track)
@@ -62,7 +71,9 @@ def linear(data, features, settings, track=iter):
     )
 
 
-def sgd(data, features, settings, track=iter):
+def sgd(
+    data: Any, features: Any, settings: Settings, track: Callable[[Iterable], Iterable] = iter
+) -> Outcome:
     """Linear classifier by SGD on CLS tokens of a ViT's last blocks; on the embedding of what is no ViT in Keras."""
     embedder, notes = features.embedder, []
     if embedder.blocks is None:
@@ -97,7 +108,9 @@ def sgd(data, features, settings, track=iter):
     )
 
 
-def lowshot(data, features, settings, track=iter):
+def lowshot(
+    data: Any, features: Any, settings: Settings, track: Callable[[Iterable], Iterable] = iter
+) -> Outcome:
     """Low-shot classification, mean over draws."""
     train, test = features(data.train), features(data.test)
     results, left_out = low_shot(
@@ -134,7 +147,9 @@ def lowshot(data, features, settings, track=iter):
     )
 
 
-def clustering(data, features, settings, track=iter):
+def clustering(
+    data: Any, features: Any, settings: Settings, track: Callable[[Iterable], Iterable] = iter
+) -> Outcome:
     """k-means of the test images, as many clusters as classes."""
     rows = np.random.default_rng(settings.seed).permutation(len(data.test))[: settings.clustered]
     labels = data.test_labels[rows]
@@ -144,7 +159,9 @@ def clustering(data, features, settings, track=iter):
     return Outcome(protocol, agreement(labels, found), "NMI", summary=("NMI", "ARI"))
 
 
-def robustness(data, features, settings, track=iter):
+def robustness(
+    data: Any, features: Any, settings: Settings, track: Callable[[Iterable], Iterable] = iter
+) -> Outcome:
     """Change in k-NN accuracy where test images are made worse; training images stay as they are."""
     chosen = np.random.default_rng(settings.seed).permutation(len(data.test))[: settings.corrupted]
     rows, labels = data.test.rows[chosen], data.test_labels[chosen]

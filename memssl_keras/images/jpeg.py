@@ -5,8 +5,11 @@ left to `read_image`, so that a bad image is reported as there. Of files that ar
 accept nearly all, with the same pixels; OpenCV a few more.
 """
 
+from __future__ import annotations
+
 import io
 import os
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +21,7 @@ _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
 
 
-def read_fast(source):
+def read_fast(source: Any) -> np.ndarray:
     """`read_image(source)`, sooner where `source` is a JPEG: its path or its bytes.
 
     Returns:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.files import printable
 from memssl_keras.images.read import HEIF_SUFFIXES, ImageError
 
@@ -82,7 +83,7 @@ class Listing:
         )
 
 
-def find_images(folder) -> Listing:
+def find_images(folder: PathLike) -> Listing:
     """List the pictures in a folder and its subfolders, and what else is there.
 
     A file counts by its suffix, one without a suffix by its content. Links to folders are followed, each folder
@@ -123,7 +124,7 @@ def find_images(folder) -> Listing:
     return Listing(sorted(images), sorted(others), sorted(unread), sorted(hidden), sorted(hidden_files))
 
 
-def list_images(folder) -> list[Path]:
+def list_images(folder: PathLike) -> list[Path]:
     """The pictures in a folder and its subfolders, sorted by path; see `find_images`.
 
     Raises:
@@ -142,7 +143,7 @@ def list_images(folder) -> list[Path]:
     return some_images(folder, find_images(folder)).images
 
 
-def some_images(folder, listing: Listing) -> Listing:
+def some_images(folder: PathLike, listing: Listing) -> Listing:
     """The listing of a folder.
 
     Raises:

@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -39,7 +40,7 @@ class ImageError(ValueError):
         return type(self), (self.name, self.reason)
 
 
-def read_image(source) -> np.ndarray:
+def read_image(source: Any) -> np.ndarray:
     """Read an image as 8-bit RGB.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit greyscale is scaled to 8 bits, CMYK and
@@ -70,7 +71,7 @@ def read_image(source) -> np.ndarray:
     return np.array(open_picture(source))
 
 
-def open_picture(source, least: int | None = None) -> Image.Image:
+def open_picture(source: Any, least: int | None = None) -> Image.Image:
     """Read an image as an upright RGB picture of Pillow, without the copies that `read_image` makes.
 
     Args:
@@ -233,7 +234,7 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
     return array
 
 
-def thumbnail(pixels, side: int) -> Image.Image:
+def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
     """Fit an image `(H, W, 3)` uint8 into a white square of `side` pixels; those of small pictures stay visible.
 
     Example:

@@ -1,11 +1,16 @@
 """Pictures drawn beside each other, to be looked at."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from PIL import Image, ImageDraw
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.images.read import read_image, thumbnail
 
 
-def draw_rows(rows, path, tile=96, gap=6):
+def draw_rows(rows: Sequence, path: PathLike, tile: int = 96, gap: int = 6) -> None:
     """Draw queries, a rule, and beside each its neighbours with their similarity, into a PNG.
 
     Args:

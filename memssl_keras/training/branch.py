@@ -1,10 +1,16 @@
 """Encoder and projection head together: what student and teacher are."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import torch
 from keras import layers
+
+from memssl_keras.annotations import Tensor
 
 
 @keras.saving.register_keras_serializable("memssl_keras")
@@ -15,7 +21,7 @@ class Branch(keras.Model):
     in one: a list of V arrays `(B, H, W, 3)` becomes `(V · B, D)`.
     """
 
-    def __init__(self, encoder, head, **kwargs):
+    def __init__(self, encoder: keras.Model, head: keras.layers.Layer, **kwargs: Any):
         super().__init__(**kwargs)
         self.encoder, self.head = encoder, head
         self.build((None, None, None, 3))
@@ -28,14 +34,14 @@ class Branch(keras.Model):
         """Of the embeddings, for `summary`."""
         return (None, self.head.output_dim)
 
-    def call(self, views, training=None):
+    def call(self, views: Sequence[Tensor], training: bool | None = None) -> Tensor:
         groups = [
             list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))
         ]
         features = [self.encoder(torch.cat(group), training=training) for group in groups]
         return self.head(torch.cat(features), training=training)
 
-    def copy(self):
+    def copy(self) -> Branch:
         """The same weights in an encoder and a head of their own, without drop path or any other dropout."""
         parts = []
         for part in (self.encoder, self.head):

@@ -3,10 +3,16 @@
 A checkpoint is a folder `step-00001200` that holds files and `SHA256SUMS`, which `sha256sum --check` reads too.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from memssl_keras.annotations import PathLike
 
 SUMS = "SHA256SUMS"
 _PREFIX = "step-"
@@ -33,7 +39,7 @@ def _to_disk(path):
         os.close(descriptor)
 
 
-def damage(path):
+def damage(path: Path) -> str | None:
     """What is wrong with the checkpoint at `path`, in words; None where it is whole."""
     try:
         lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
@@ -69,17 +75,17 @@ class Checkpoints:
         'step-00000030'
     """
 
-    def __init__(self, folder, keep=3):
+    def __init__(self, folder: PathLike, keep: int = 3):
         if keep < 1:
             raise ValueError(f"keep={keep}: expected 1 checkpoint or more")
         self.folder, self.keep = pathlib.Path(folder), keep
 
-    def paths(self):
+    def paths(self) -> list[Path]:
         """Folders of the checkpoints, the oldest first, whole or not."""
         named = self.folder.glob(f"{_PREFIX}*") if self.folder.is_dir() else ()
         return sorted(path for path in named if path.name.removeprefix(_PREFIX).isdigit())
 
-    def save(self, step, write):
+    def save(self, step: int, write: Callable[[Path], object]) -> None:
         """Add the checkpoint of `step` with the files that `write(folder)` makes, then drop the oldest.
 
         Raises:
@@ -110,7 +116,7 @@ class Checkpoints:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def newest(self, say=print):
+    def newest(self, say: Callable[[str], object] = print) -> Path | None:
         """Folder of the newest whole checkpoint, or None where there is none; `say` hears of damaged ones.
 
         Raises:

@@ -3,6 +3,10 @@
 Torch's own, in `torch.distributed.nn`, are deprecated, and what is to take their place is not public yet.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 from torch import distributed
 
@@ -17,11 +21,11 @@ class Average(torch.autograd.Function):
         return total.div_(distributed.get_world_size())
 
     @staticmethod
-    def forward(ctx, tensor):
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
         return Average._mean(tensor)
 
     @staticmethod
-    def backward(ctx, outer):
+    def backward(ctx: Any, outer: torch.Tensor) -> torch.Tensor:
         return Average._mean(outer)
 
 
@@ -29,14 +33,14 @@ class Gather(torch.autograd.Function):
     """Rows of all processes in the order of ranks."""
 
     @staticmethod
-    def forward(ctx, tensor):
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
         ctx.rows = len(tensor)
         parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
         distributed.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, outer):
+    def backward(ctx: Any, outer: torch.Tensor) -> torch.Tensor:
         total = outer.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total.split(ctx.rows)[distributed.get_rank()]

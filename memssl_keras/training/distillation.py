@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import torch
 
+from memssl_keras.annotations import Tensor
 from memssl_keras.data.view_sets import normalise
 from memssl_keras.encoders import Encoder
 from memssl_keras.training import distributed
@@ -62,12 +63,12 @@ class SelfDistillation(FitOnViews):
 
     def __init__(
         self,
-        encoder,
+        encoder: keras.Model,
         head: keras.layers.Layer,
         teacher_temperature: float = 0.04,
         teacher_momentum: float = 0.996,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not 0 <= teacher_momentum <= 1:
@@ -99,12 +100,12 @@ class SelfDistillation(FitOnViews):
         ]
 
     @property
-    def encoder(self):
+    def encoder(self) -> Encoder:
         """The teacher's encoder: what training is for."""
         return self.teacher.encoder
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         return list(self._means.values())
 
     @property
@@ -112,11 +113,11 @@ class SelfDistillation(FitOnViews):
         return self._followed[0][0].value.device
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Optimiser steps taken so far."""
         return int(self.optimizer.iterations.value)
 
-    def compile(self, optimizer=None, **kwargs):
+    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
         """Set the optimiser: any of Keras's, by default `memssl_keras.AdamW(5e-4, clipnorm=3.0)`.
 
         Biases and other one-dimensional weights are left out of its weight decay. The method clips each
@@ -135,20 +136,24 @@ class SelfDistillation(FitOnViews):
         kwargs.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **kwargs)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         return {"optimizer": keras.optimizers.serialize(self.optimizer)} if self.compiled else {}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(keras.optimizers.deserialize(config["optimizer"]))
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         """The teacher's features `(B, D)` of normalised images `(B, H, W, 3)`."""
         return self.teacher.encoder(images, training=training)
 
     @contextlib.contextmanager
     def _training(self, seed: int, accumulate: int) -> Iterator[None]:
         self._accumulate = accumulate
-        self._start_together(seed)
+        distributed.check_same("seed", (seed, self.seed))
+        metrics = [v for metric in self.metrics for v in metric.variables]
+        state = (*self.weights, *self.optimizer.variables, *metrics)
+        distributed.broadcast([v.value.detach() for v in state])
+        self._parallel = distributed.Parallel(self.student, together=True)
         self._let_teacher_learn(False)
         try:
             yield
@@ -161,14 +166,6 @@ class SelfDistillation(FitOnViews):
         fine-tunes it as any Keras model. Its layers stay trainable, so that batch norm sees batches."""
         for variable, _ in self._followed:
             variable.trainable = flag
-
-    def _start_together(self, seed):
-        distributed.check_same("seed", (seed, self.seed))
-        metrics = [v for metric in self.metrics for v in metric.variables]
-        distributed.broadcast(
-            [v.value.detach() for v in (*self.weights, *self.optimizer.variables, *metrics)]
-        )
-        self._parallel = distributed.Parallel(self.student, together=True)
 
     def _compare(self, views: list[torch.Tensor], loss: Callable[..., Any]) -> Compared:
         """Add up the gradient of a loss over all views of a step's images, part by part where `fit` accumulates.

@@ -8,11 +8,17 @@ References:
     (arXiv 2006.15704), for `DistributedDataParallel`, which averages the gradients.
 """
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import gc
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from memssl_keras.annotations import Tensor
 
 TIMEOUT = datetime.timedelta(minutes=60)  # for a process that hangs; one that dies is noticed at once
 
@@ -29,24 +35,24 @@ def _group():
     return None
 
 
-def rank():
+def rank() -> int:
     """Number of this process, from 0 on; it needs no group."""
     group = _group()
     return group.get_rank() if group else int(os.environ.get("RANK", 0))
 
 
-def world_size():
+def world_size() -> int:
     """Number of processes in the group; 1 before `join`."""
     group = _group()
     return group.get_world_size() if group else 1
 
 
-def is_main():
+def is_main() -> bool:
     """Whether this process writes logs and files: the one of rank 0."""
     return rank() == 0
 
 
-def join():
+def join() -> None:
     """Join the group that `torchrun` started, if it did and this has not happened yet.
 
     On GPUs call it before the model is made: it chooses the process's own. `MaSSL.fit` and `memssl pretrain` call
@@ -67,7 +73,7 @@ def join():
         torch.distributed.init_process_group("nccl" if own_gpu else "gloo", timeout=TIMEOUT)
 
 
-def leave():
+def leave() -> None:
     """Leave the group, if there is one; at the end of a script of your own too.
 
     Gloo's threads outlive a group that something still refers to, and then abort the process when it ends:
@@ -79,7 +85,7 @@ def leave():
 
 
 @contextlib.contextmanager
-def noticing_loss():
+def noticing_loss() -> Iterator[None]:
     """Turns what the backends raise when another process is gone into `ProcessLost`."""
     try:
         yield
@@ -95,12 +101,12 @@ def noticing_loss():
         ) from error
 
 
-def from_main(function):
+def from_main(function: Callable[[], Any]) -> Any:
     """The result of `function()`, which runs in the main process alone; what it raises is raised in all."""
     group = _group()
     if not group:
         return function()
-    answer = [None, None]
+    answer: list[Any] = [None, None]
     if is_main():
         try:
             answer[0] = function()
@@ -112,14 +118,14 @@ def from_main(function):
     return answer[0]
 
 
-def broadcast(tensors):
+def broadcast(tensors: Iterable[Any]) -> None:
     """Overwrite tensors in place with those of the main process."""
     if group := _group():
         for tensor in tensors:
             group.broadcast(tensor, src=0)
 
 
-def any_of(flag):
+def any_of(flag: bool) -> bool:
     """Whether a flag is set in any process."""
     group = _group()
     if not group:
@@ -132,21 +138,21 @@ def any_of(flag):
     return bool(found)
 
 
-def check_same(name, value):
+def check_same(name: str, value: Any) -> None:
     """Refuse a setting that differs from process to process.
 
     Raises:
         ValueError: with the value of every process.
     """
     if group := _group():
-        values = [None] * world_size()
+        values: list[Any] = [None] * world_size()
         group.all_gather_object(values, value)
         if any(v != values[0] for v in values):
             listed = ", ".join(f"{v!r} in process {i}" for i, v in enumerate(values))
             raise ValueError(f"{name} is {listed}: expected the same in all")
 
 
-def gather(tensor, dim=0):
+def gather(tensor: Tensor, dim: int = 0) -> Tensor:
     """Tensors of all processes, of one shape, joined along `dim` in the order of ranks; without gradient."""
     group = _group()
     if not group:
@@ -158,19 +164,19 @@ def gather(tensor, dim=0):
     return torch.cat(parts, dim)
 
 
-def average(tensor):
+def average(tensor: Tensor) -> Tensor:
     """Mean of a tensor over the processes, through which gradients flow to each of them."""
     return _functions().Average.apply(tensor) if _group() else tensor
 
 
-def gather_with_gradient(tensor):
+def gather_with_gradient(tensor: Tensor) -> tuple[Tensor, int]:
     """`gather` along the first axis, through which gradients flow to each process, and where this one's rows begin."""
     if not _group():
         return tensor, 0
     return _functions().Gather.apply(tensor), rank() * len(tensor)
 
 
-def interleaved(function, items):
+def interleaved(function: Callable[[Sequence], Any], items: Sequence) -> Any:
     """`function` of a whole sequence, each process doing its share: an array with a row per item.
 
     Args:
@@ -182,7 +188,8 @@ def interleaved(function, items):
         return function(items)
     import numpy as np
 
-    count, parts = world_size(), [None] * world_size()
+    count = world_size()
+    parts: list[Any] = [None] * count
     group.all_gather_object(parts, function(_Every(items, rank(), count)))
     rows = np.empty((len(items), *parts[0].shape[1:]), parts[0].dtype)
     for start, part in enumerate(parts):
@@ -190,7 +197,7 @@ def interleaved(function, items):
     return rows
 
 
-class _Every:
+class _Every(Sequence):
     """Every `count`-th item of a sequence from `start` on."""
 
     def __init__(self, items, start, count):
@@ -209,7 +216,7 @@ class Parallel:
     A plain object, so that Keras does not take the wrapper for one more layer.
     """
 
-    def __init__(self, module, together=False):
+    def __init__(self, module: Any, together: bool = False):
         self.module, self.together = module, together and _group() is not None
         if self.together:
             from torch.nn.parallel import DistributedDataParallel
@@ -219,7 +226,7 @@ class Parallel:
     def __call__(self, *args, **kwargs):
         return self.module(*args, **kwargs)
 
-    def sharing(self, now):
+    def sharing(self, now: bool) -> contextlib.AbstractContextManager:
         """Context of a forward and a backward pass; with `now` false, gradients stay in this process and add up."""
         return self.module.no_sync() if self.together and not now else contextlib.nullcontext()
 

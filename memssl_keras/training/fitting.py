@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class FitOnViews(keras.Model):
 
     def fit(
         self,
-        x,
+        x: Any,
         y: Sequence | None = None,
         *,
         views: MultiCrop | None = None,
@@ -42,7 +43,7 @@ class FitOnViews(keras.Model):
         max_unreadable: float = 0.001,
         unreadable_csv: str | os.PathLike | None = None,
         validation_data: tuple | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train on images without labels, or on views that are ready.
 
@@ -152,7 +153,7 @@ class FitOnViews(keras.Model):
             images = f"of the {own} images that a process has in a step" if own else "of 1 or more"
             raise ValueError(f"accumulate={accumulate}: expected a divisor {images}")
 
-    def evaluate(self, *arguments, **options):
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
         """Refused: a self-supervised model has no accuracy of its own."""
         raise ValueError(
             f"{type(self).__name__}.evaluate: a self-supervised model has no labels to be right about; `memssl "

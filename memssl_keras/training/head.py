@@ -1,9 +1,14 @@
 """Projection head: encoder feature → unit vector that is compared with the memory."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import torch
 from keras import layers, ops
 
+from memssl_keras.annotations import Shape, Tensor
 from memssl_keras.encoders.layers import Linear
 from memssl_keras.training import distributed
 
@@ -16,10 +21,10 @@ class HeadBatchNorm(layers.BatchNormalization):
     Keras's E[x²] - E[x]² loses its digits where features differ little from image to image.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Any = None) -> Tensor:
         if not training:
             return super().call(inputs, training=False, mask=mask)
         x = ops.cast(inputs, "float32")
@@ -51,7 +56,9 @@ class ProjectionHead(layers.Layer):
         Visual Features, ICML 2024 (arXiv 2407.17486).
     """
 
-    def __init__(self, hidden_dim=2048, output_dim=256, batch_norm=False, **kwargs):
+    def __init__(
+        self, hidden_dim: int = 2048, output_dim: int = 256, batch_norm: bool = False, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.hidden_dim, self.output_dim, self.batch_norm = hidden_dim, output_dim, batch_norm
         widths = (hidden_dim, hidden_dim, output_dim)
@@ -64,14 +71,14 @@ class ProjectionHead(layers.Layer):
 
         self.norms = [norm(i) for i in range(2)] if batch_norm else []
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         widths = (input_shape[-1], self.hidden_dim, self.hidden_dim)
         for linear, width in zip(self.linears, widths, strict=True):
             linear.build((None, width))
         for norm in self.norms:
             norm.build((None, self.hidden_dim))
 
-    def call(self, features, training=None):
+    def call(self, features: Tensor, training: bool | None = None) -> Tensor:
         x = features
         for i, linear in enumerate(self.linears[:-1]):
             x = linear(x)
@@ -81,7 +88,7 @@ class ProjectionHead(layers.Layer):
         x = ops.cast(self.linears[-1](x), "float32")
         return torch.nn.functional.normalize(x, dim=-1, eps=1e-6)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "hidden_dim": self.hidden_dim,

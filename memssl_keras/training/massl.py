@@ -65,7 +65,7 @@ class MaSSL(SelfDistillation):
 
     def __init__(
         self,
-        encoder,
+        encoder: keras.Model,
         memory_size: int = 131072,
         block_size: int = 16384,
         hidden_dim: int = 2048,
@@ -77,7 +77,7 @@ class MaSSL(SelfDistillation):
         koleo_weight: float = 0.0,
         seed: int = 0,
         memory_storage: str = "float32",
-        **kwargs,
+        **kwargs: Any,
     ):
         if koleo_weight < 0:
             raise ValueError(f"koleo_weight={koleo_weight}: expected 0 or more")

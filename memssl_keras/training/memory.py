@@ -1,5 +1,9 @@
 """The non-parametric memory: a FIFO of embeddings seen earlier, compared with in random blocks."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 import torch
@@ -37,7 +41,15 @@ class Memory(layers.Layer):
         Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486).
     """
 
-    def __init__(self, size=131072, dim=256, block_size=16384, seed=0, storage="float32", **kwargs):
+    def __init__(
+        self,
+        size: int = 131072,
+        dim: int = 256,
+        block_size: int = 16384,
+        seed: int = 0,
+        storage: str = "float32",
+        **kwargs: Any,
+    ):
         super().__init__(dtype="float32", trainable=False, **kwargs)
         if storage not in ("float32", "float16"):
             raise ValueError(f"memory storage={storage!r}: expected 'float32' or 'float16'")
@@ -77,11 +89,11 @@ class Memory(layers.Layer):
         return self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False, name=name)
 
     @property
-    def filled(self):
+    def filled(self) -> Any:
         """Share of slots that hold real embeddings, 0 … 1."""
         return min(int(self.written.value) / self.size, 1.0)
 
-    def permutation(self, step):
+    def permutation(self, step: int) -> torch.Tensor:
         """Random order of the slots `(K,)`, int64, whose consecutive runs of P are the blocks of this step.
 
         It depends on the seed and the step alone, so that all processes of a run, and a run that was resumed,
@@ -91,7 +103,7 @@ class Memory(layers.Layer):
         return torch.from_numpy(generator.permutation(self.size)).to(self.vectors.value.device)
 
     @torch.no_grad()
-    def update(self, embeddings):
+    def update(self, embeddings: torch.Tensor) -> None:
         """Overwrite the oldest slots with `embeddings` `(N, D)`; N may be any number, the pointer wraps."""
         vectors, count = self.vectors.value, len(embeddings)
         if embeddings.ndim != 2 or embeddings.shape[1] != self.dim:
@@ -106,6 +118,6 @@ class Memory(layers.Layer):
         self.pointer.assign((start + count) % self.size)
         self.written.assign(int(self.written.value) + count)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("name", "size", "dim", "block_size", "seed", "storage")
         return {name: getattr(self, name) for name in names}

@@ -1,12 +1,17 @@
 """A pretraining run in a folder: settings, metrics, checkpoints, and resuming after an interruption."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import torch
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.held_out import Rows
 from memssl_keras.data.pairs import Paired
 from memssl_keras.files import lock, replace_file
@@ -14,6 +19,11 @@ from memssl_keras.training import distributed
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
 from memssl_keras.training.start import fingerprint, start_from
+
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
+    from memssl_keras.training.massl import MaSSL
+    from memssl_keras.training.recipes import Recipe
 
 RUN = "run.json"
 
@@ -31,7 +41,7 @@ def _settings(recipe, images, seed):
     return {**plain, "images": len(images), "seed": seed, **pairs, **held_out}
 
 
-def warnings_before(recipe, images: int) -> list[str]:
+def warnings_before(recipe: Recipe, images: int) -> list[str]:
     """What should give pause before a run starts, in words: settings that the number of images does not bear."""
     found, steps = [], images // recipe.batch_size
     if recipe.memory_size > images:
@@ -81,20 +91,37 @@ def _restore(checkpoint, path, model, changes):
         ) from error
 
 
+def _resume(checkpoint, newest, model, schedules, recipe, images, changes, say):
+    """Load a checkpoint into the model; epoch and step within it at which training resumes."""
+    state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))
+    steps = images // recipe.batch_size
+    # With another number of steps per epoch, the place within the epoch is kept as a share of it.
+    epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
+    schedules.offset = epoch * steps + batch - state["step"]
+    where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
+    if epoch >= recipe.epochs:
+        where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
+    say(where + "".join(f"; {c}" for c in changes))
+    differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
+    if differs:
+        say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+    return epoch, batch
+
+
 def pretrain(
-    recipe,
-    images,
-    folder,
+    recipe: Recipe,
+    images: Any,
+    folder: PathLike,
     *,
-    start=None,
-    seed=0,
-    workers=0,
-    checkpoint_every=500,
-    max_unreadable=0.05,
-    allow_changed=False,
-    callbacks=(),
-    say=print,
-):
+    start: Encoder | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    checkpoint_every: int = 500,
+    max_unreadable: float = 0.05,
+    allow_changed: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    say: Callable[[str], object] = print,
+) -> MaSSL:
     """Train a recipe's encoder on images, writing into a folder.
 
     A folder that holds an unfinished run with the same settings is resumed at its last checkpoint. On a
@@ -175,18 +202,7 @@ def _pretrain(
     model, schedules = recipe.build(encoder, seed=seed), recipe.schedules()
     epoch = batch = 0
     if newest:
-        state = distributed.from_main(lambda: _restore(checkpoint, newest, model, changes))
-        steps = len(images) // recipe.batch_size
-        # With another number of steps per epoch, the place within the epoch is kept as a share of it.
-        epoch, batch = state["epoch"], state["batch"] * steps // (state["steps_per_epoch"] or steps)
-        schedules.offset = epoch * steps + batch - state["step"]
-        where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
-        if epoch >= recipe.epochs:
-            where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
-        say(where + "".join(f"; {c}" for c in changes))
-        differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
-        if differs:
-            say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+        epoch, batch = _resume(checkpoint, newest, model, schedules, recipe, len(images), changes, say)
     checkpoint.start_at(epoch, batch)
     folder.mkdir(parents=True, exist_ok=True)  # where the others list what they could not read
     observers = [MemoryHealth(), *callbacks]

@@ -1,5 +1,7 @@
 """Random draws inside the model that follow from seed and step alone."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import torch
@@ -17,15 +19,15 @@ class CountedDraws(keras.callbacks.Callback):
         rank: Number of the process: each has other images, and drops other ones of them.
     """
 
-    def __init__(self, seed, rank=0):
+    def __init__(self, seed: int, rank: int = 0):
         super().__init__()
         self.seed, self.rank = seed, rank
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         layers = self.model.student._flatten_layers()
         self.generators = [g for layer in layers for g in getattr(layer, "_seed_generators", ())]
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         bits = np.random.Philox(key=[self.seed, self.model.step], counter=[0, 0, 0, self.rank + 1])
         first, *others = np.random.Generator(bits).integers(2**31, size=1 + len(self.generators)).tolist()
         torch.manual_seed(first)

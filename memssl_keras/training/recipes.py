@@ -8,11 +8,20 @@ has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 
 no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import difflib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
+
+if TYPE_CHECKING:
+    import keras
+
+    from memssl_keras.encoders import Encoder
+    from memssl_keras.training.massl import MaSSL
+    from memssl_keras.training.schedules import Schedules
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -66,14 +75,14 @@ class Recipe:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
 
-    def build_encoder(self):
+    def build_encoder(self) -> Encoder:
         """A new encoder of the recipe, a `ViT` or a `ResNet`."""
         from memssl_keras.encoders import ResNet, ViT
 
         kinds = {"resnet": ResNet, "vit": ViT}
         return kinds[self.family](**self.encoder, dtype=self.precision)
 
-    def build(self, encoder=None, seed=0):
+    def build(self, encoder: keras.Model | None = None, seed: int = 0) -> MaSSL:
         """A compiled `MaSSL` around a new encoder, or around another one."""
         from memssl_keras.training.massl import MaSSL
         from memssl_keras.training.optimizer import AdamW
@@ -97,10 +106,10 @@ class Recipe:
         return model
 
     @property
-    def peak_learning_rate(self):
+    def peak_learning_rate(self) -> float:
         return self.learning_rate * self.batch_size / 256
 
-    def schedules(self):
+    def schedules(self) -> Schedules:
         """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
         from memssl_keras.training.schedules import CosineSchedule, Schedules
 

@@ -1,11 +1,15 @@
 """Which images the memory of a run holds: the order of its training, replayed."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from memssl_keras.data.order import epoch_order
 
 
-def images_in_memory(length, *, batch_size, seed, memory_size, written):
+def images_in_memory(
+    length: int, *, batch_size: int, seed: int, memory_size: int, written: int
+) -> np.ndarray:
     """The image that each slot of a memory holds, from the order in which `view_loader` shows them.
 
     That order follows from the seed and the epoch alone. Number of processes, workers and parts of a step make no

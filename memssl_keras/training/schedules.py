@@ -5,13 +5,18 @@ References:
     Loshchilov and Hutter, SGDR, ICLR 2017 (arXiv 1608.03983), for the cosine.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
 
 
-def cosine_schedule(base, final, epochs, steps_per_epoch, warmup_epochs=0, start=0.0):
+def cosine_schedule(
+    base: float, final: float, epochs: int, steps_per_epoch: int, warmup_epochs: float = 0, start: float = 0.0
+) -> np.ndarray:
     """Linear warm-up from `start` to `base`, then half a cosine from `base` to `final`, one value per step.
 
     Args:
@@ -53,7 +58,7 @@ class CosineSchedule:
     warmup_epochs: float = 0
     start: float = 0.0
 
-    def values(self, epochs, steps_per_epoch):
+    def values(self, epochs: int, steps_per_epoch: int) -> np.ndarray:
         return cosine_schedule(self.base, self.final, epochs, steps_per_epoch, self.warmup_epochs, self.start)
 
 
@@ -74,7 +79,11 @@ class Schedules(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, learning_rate=None, weight_decay=None, teacher_momentum=None, teacher_temperature=None
+        self,
+        learning_rate: Any = None,
+        weight_decay: Any = None,
+        teacher_momentum: Any = None,
+        teacher_temperature: Any = None,
     ):
         super().__init__()
         self.schedules = {
@@ -83,9 +92,10 @@ class Schedules(keras.callbacks.Callback):
             "teacher_momentum": teacher_momentum,
             "teacher_temperature": teacher_temperature,
         }
-        self.values, self.offset = {}, 0
+        self.values: dict[str, np.ndarray] = {}
+        self.offset = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         for name, schedule in self.schedules.items():
             if isinstance(schedule, CosineSchedule):
                 if not self.params.get("steps"):
@@ -96,13 +106,13 @@ class Schedules(keras.callbacks.Callback):
             if schedule is not None:
                 self.values[name] = np.asarray(schedule, "float64")
 
-    def at(self, step):
+    def at(self, step: int) -> dict[str, float]:
         """The scheduled values of `step`, by name."""
         return {
             name: float(values[min(max(step, 0), len(values) - 1)]) for name, values in self.values.items()
         }
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self.before = self.model.step
         # Loss scaling wraps the optimiser, whose settings these are.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
@@ -110,5 +120,5 @@ class Schedules(keras.callbacks.Callback):
             owner = optimizer if name in ("learning_rate", "weight_decay") else self.model
             setattr(owner, name, value)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.offset += self.model.step == self.before

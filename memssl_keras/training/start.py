@@ -1,14 +1,20 @@
 """A new run that starts from the weights of a trained encoder."""
 
+from __future__ import annotations
+
 import zlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 
 from memssl_keras.encoders.whitening import Whitening
 
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
 
-def fingerprint(encoder):
+
+def fingerprint(encoder: Encoder) -> dict[str, Any]:
     """What identifies an encoder's weights in the record of a run: its name and a checksum."""
     checksum = 0
     for part in [layer.get_weights() for layer in encoder.layers] + [_own(encoder).values()]:
@@ -23,7 +29,7 @@ def _own(encoder):
     return {w.name: ops.convert_to_numpy(w.value) for w in encoder.weights if id(w) not in inside}
 
 
-def start_from(encoder, source):
+def start_from(encoder: Encoder, source: Encoder) -> Encoder:
     """Copy every weight of `encoder` from the layer of the same name in `source`, and from `source` itself.
 
     PCA whitening and poolings of earlier stages that `source` has besides are left where they are.

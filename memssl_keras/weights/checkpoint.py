@@ -1,12 +1,17 @@
 """Open the weight files of others without running what is in them."""
 
+from __future__ import annotations
+
 import argparse
 import pathlib
 import pickle
 import re
 import zipfile
+from typing import Any
 
 import numpy as np
+
+from memssl_keras.annotations import PathLike
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 
@@ -25,7 +30,7 @@ def _allowed():
     return [argparse.Namespace, np.dtype, *numbers, *scalars]
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: PathLike) -> Any:
     """The contents of a `.safetensors` file or of a torch checkpoint, with tensors as torch holds them.
 
     A pickle may hold tensors, plain containers, numbers, strings, `argparse.Namespace` and numpy's numbers. One

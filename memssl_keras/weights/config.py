@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.images.preprocess import Preprocessing
 
 FORMAT_VERSION = 2  # of config.json; a newer one may mean something else by the same keys
@@ -19,7 +20,7 @@ HEAD = "head.onnx"  # there too: from the feature of any variant to what the mem
 RAW_PIXELS = {variant: file.replace("model", "raw_pixels") for variant, file in VARIANTS.items()}
 
 
-def read_config(folder) -> dict:
+def read_config(folder: PathLike) -> dict:
     """Read and check the `config.json` of a model folder.
 
     Raises:
@@ -57,7 +58,7 @@ def read_config(folder) -> dict:
     return config
 
 
-def split_variant(spec) -> tuple[str, str]:
+def split_variant(spec: str) -> tuple[str, str]:
     """Split `NAME@VARIANT` into both; of a folder, or a name alone, the variant is empty.
 
     Example:
@@ -69,7 +70,7 @@ def split_variant(spec) -> tuple[str, str]:
     return (str(spec), "") if Path(spec).is_dir() or not name else (name, variant)
 
 
-def find_onnx(folder, variant: str) -> Path:
+def find_onnx(folder: PathLike, variant: str) -> Path:
     """Return the ONNX file of a variant.
 
     Raises:

@@ -13,14 +13,17 @@ import json
 import pathlib
 import re
 import tempfile
+from typing import Any
 
 import keras
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.encoders import Encoder, ViT, WrappedEncoder
 from memssl_keras.files import write_bytes, write_json
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights import layout
 from memssl_keras.weights.config import FORMAT_VERSION, read_config
 from memssl_keras.weights.layout import WEIGHTS
@@ -30,7 +33,7 @@ from memssl_keras.weights.torch_names import encoder_names, load_state, to_state
 _NOT_ARCHITECTURE = ("name", "trainable", "dtype", "preprocessing")
 
 
-def config_of(encoder, preprocessing=None):
+def config_of(encoder: Encoder, preprocessing: Preprocessing | None = None) -> dict[str, Any]:
     """What stands in `config.json` for an encoder: our entries, and those of the libraries in `weights.layout`.
 
     A ViT's `image_size` is the one that images are preprocessed to, see `memssl_keras.weights.positions`.
@@ -52,12 +55,12 @@ def config_of(encoder, preprocessing=None):
     return config | readers | {"keras_config": settings}
 
 
-def native_size(encoder, preprocessing):
+def native_size(encoder: Encoder, preprocessing: Preprocessing) -> int:
     """The largest multiple of the patch within the size that images are preprocessed to."""
     return max(preprocessing.image_size // encoder.patch_size, 1) * encoder.patch_size
 
 
-def write_config(encoder, folder, preprocessing=None):
+def write_config(encoder: Encoder, folder: PathLike, preprocessing: Preprocessing | None = None) -> None:
     """Write `folder/config.json` and `folder/preprocessor_config.json` beside weights that are there.
 
     Raises:
@@ -81,7 +84,7 @@ def _write_configs(encoder, folder, preprocessing):
     write_json(folder / "config.json", config_of(encoder, preprocessing))
 
 
-def names_of(encoder, format_version=FORMAT_VERSION):
+def names_of(encoder: Encoder, format_version: int = FORMAT_VERSION) -> dict[str, Any]:
     """Name → (variable, layout) of an encoder's weights, as `model.safetensors` has them."""
     if isinstance(encoder, ViT):
         return encoder_names(encoder)
@@ -93,7 +96,13 @@ def names_of(encoder, format_version=FORMAT_VERSION):
     return {v.path: (v, "same") for v in encoder.weights}
 
 
-def write_encoder(encoder, folder, preprocessing=None, half=False, whole=False):
+def write_encoder(
+    encoder: Encoder,
+    folder: PathLike,
+    preprocessing: Preprocessing | None = None,
+    half: bool = False,
+    whole: bool = False,
+) -> Encoder:
     """Write `config.json`, `preprocessor_config.json` and `model.safetensors`; other files in the folder stay.
 
     Args:
@@ -140,7 +149,7 @@ def _check_comes_back(encoder, content, preprocessing):
             ) from error
 
 
-def halved(state):
+def halved(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays in float16.
 
     Raises:
@@ -167,7 +176,7 @@ def _native(encoder, preprocessing, whole):
     return native
 
 
-def read_encoder(folder):
+def read_encoder(folder: PathLike) -> Encoder:
     """The encoder of a folder that `save_pretrained` wrote.
 
     Raises:

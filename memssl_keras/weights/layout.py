@@ -21,6 +21,8 @@ libraries and round otherwise; on images of the model's own size they all agree.
 
 from __future__ import annotations
 
+from memssl_keras.images.preprocess import Preprocessing
+
 WEIGHTS = "model.safetensors"
 TRANSFORMERS_WEIGHTS = "transformers.safetensors"
 KERAS_MODEL = "model.keras"
@@ -44,7 +46,7 @@ def model_type_of(settings: dict) -> str:
     return "dinov2" if settings["layer_scale"] is not None else "vit"
 
 
-def transformers_config(settings: dict, preprocessing) -> dict:
+def transformers_config(settings: dict, preprocessing: Preprocessing) -> dict:
     """The keys that transformers, transformers.js and optimum read.
 
     `pooler_output` is the CLS feature there too: the pooler is written as an identity.
@@ -83,7 +85,7 @@ def transformers_config(settings: dict, preprocessing) -> dict:
     return config | ({"num_register_tokens": settings["register_tokens"]} if kind != "dinov2" else {})
 
 
-def timm_config(settings: dict, preprocessing) -> dict:
+def timm_config(settings: dict, preprocessing: Preprocessing) -> dict:
     """The keys that `timm.create_model` reads of a folder or a Hub repository.
 
     timm resizes positions when the model is built; its own way of it differs a little from DINO's, see
@@ -134,7 +136,7 @@ def timm_config(settings: dict, preprocessing) -> dict:
     }
 
 
-def preprocessor_config(preprocessing) -> dict:
+def preprocessor_config(preprocessing: Preprocessing) -> dict:
     """`preprocessor_config.json`, as transformers' and transformers.js' `AutoImageProcessor` read it."""
     size = preprocessing.image_size
     square = {"height": size, "width": size}

@@ -4,16 +4,21 @@ Each family has a module with `read(checkpoint, network)`, which gives a `Conver
 its family. Loading is strict: every missing, unexpected and misshapen weight is named.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
+from memssl_keras.encoders.base import Encoder
 from memssl_keras.encoders.vit import ViT
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
 from memssl_keras.weights.positions import resize
 from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, timm, transformers
-from memssl_keras.weights.readers.family import architecture
+from memssl_keras.weights.readers.family import Converted, architecture
 from memssl_keras.weights.readers.wrappings import inner_keys, unwrapped
 from memssl_keras.weights.torch_names import encoder_names, load_state
 
@@ -22,7 +27,9 @@ _TAKES = {timm: ("config",), transformers: ("config", "preprocessor")}  # of the
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # by which a file that is not there is known
 
 
-def read_family(checkpoint, network="teacher", source="checkpoint", **files):
+def read_family(
+    checkpoint: Any, network: str = "teacher", source: str = "checkpoint", **files: Any
+) -> Converted:
     """A checkpoint in this package's terms.
 
     Args:
@@ -61,7 +68,9 @@ def _read_as_any(checkpoint, network, source, files):
     return None
 
 
-def to_encoder(converted, source, num_heads=None, image_size=None):
+def to_encoder(
+    converted: Converted, source: PathLike, num_heads: int | None = None, image_size: int | None = None
+) -> Encoder:
     """A `ViT` with a family's weights, positions at the size that its preprocessing gives.
 
     Raises:
@@ -89,7 +98,9 @@ def to_encoder(converted, source, num_heads=None, image_size=None):
     return encoder
 
 
-def open_checkpoint(path, network="teacher", num_heads=None, image_size=None):
+def open_checkpoint(
+    path: PathLike, network: str = "teacher", num_heads: int | None = None, image_size: int | None = None
+) -> tuple[Encoder, Converted]:
     """The encoder in a checkpoint file, and the `Converted` that it came from.
 
     Args:
@@ -107,7 +118,7 @@ def open_checkpoint(path, network="teacher", num_heads=None, image_size=None):
     return to_encoder(converted, str(path), num_heads, image_size), converted
 
 
-def open_repository(folder, num_heads=None, image_size=None):
+def open_repository(folder: PathLike, num_heads: int | None = None, image_size: int | None = None) -> Encoder:
     """The encoder in a folder that timm or transformers wrote, preprocessing included.
 
     Raises:

@@ -5,12 +5,14 @@ folder starts from the same ones: each of them resizes a little differently, whi
 1e-4.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
 
-def resize(positions, side, way="dino"):
+def resize(positions: np.ndarray, side: int, way: str = "dino") -> np.ndarray:
     """Resize `(1, 1 + n², D)`, CLS first, to `(1, 1 + side², D)`.
 
     Args:
@@ -38,7 +40,8 @@ def resize(positions, side, way="dino"):
         import torch
 
         maps = torch.from_numpy(positions[:, 1:]).reshape(1, source, source, -1).permute(0, 3, 1, 2)
-        settings = {"mode": "bicubic", "align_corners": False, "antialias": way == "antialias"}
-        maps = torch.nn.functional.interpolate(maps, size=(side, side), **settings)
+        maps = torch.nn.functional.interpolate(
+            maps, size=(side, side), mode="bicubic", align_corners=False, antialias=way == "antialias"
+        )
         grid = maps.permute(0, 2, 3, 1).reshape(1, side * side, -1).numpy()
     return np.concatenate([positions[:, :1], grid], 1)

@@ -4,10 +4,15 @@ The names are those that the reference's, DINO's and timm's ViTs share. Linear w
 (in, out) in Keras; convolutions (out, in, h, w) and (h, w, in, out).
 """
 
+from __future__ import annotations
+
+import keras
 import numpy as np
 from keras import ops
 
-_LAYOUTS = {
+from memssl_keras.encoders.vit import ViT
+
+_LAYOUTS: dict[str, tuple] = {
     "same": (lambda a: a, lambda a: a),
     "linear": (np.transpose, np.transpose),
     "convolution": (lambda a: a.transpose(3, 2, 0, 1), lambda a: a.transpose(2, 3, 1, 0)),
@@ -23,7 +28,7 @@ def _norm(name, layer):
     return {f"{name}.weight": (layer.gamma, "same"), f"{name}.bias": (layer.beta, "same")}
 
 
-def encoder_names(vit):
+def encoder_names(vit: ViT) -> dict[str, tuple]:
     """Torch name → (Keras variable, layout) of every weight of a `ViT`."""
     names = {"cls_token": (vit.cls_token, "same"), "pos_embed": (vit.pos_embed, "same")}
     if vit.register_tokens:
@@ -42,9 +47,10 @@ def encoder_names(vit):
     return names | _norm("norm", vit.norm)
 
 
-def head_names(head):
+def head_names(head: keras.layers.Layer) -> dict[str, tuple]:
     """Torch name → (Keras variable, layout) of every weight of a `ProjectionHead`, a sequence `mlp` there."""
-    names, stride = {}, 3 if head.batch_norm else 2
+    names: dict[str, tuple] = {}
+    stride = 3 if head.batch_norm else 2
     for i, linear in enumerate(head.linears):
         names |= _layer(f"mlp.{i * stride}", linear, "linear")
     for i, norm in enumerate(head.norms):
@@ -55,7 +61,7 @@ def head_names(head):
     return names
 
 
-def to_state(names):
+def to_state(names: dict[str, tuple]) -> dict[str, np.ndarray]:
     """The weights as numpy arrays under torch's names, in torch's layouts, contiguous."""
     return {
         name: np.asarray(_LAYOUTS[layout][0](ops.convert_to_numpy(variable.value)), order="C")
@@ -63,7 +69,7 @@ def to_state(names):
     }
 
 
-def load_state(names, state, source="state"):
+def load_state(names: dict[str, tuple], state: dict[str, np.ndarray], source: str = "state") -> None:
     """Assign arrays under torch's names to the Keras variables; nothing is assigned unless all fit.
 
     Raises:
@@ -73,13 +79,13 @@ def load_state(names, state, source="state"):
     problems += [f"unexpected {name}" for name in state if name not in names]
     arrays = {}
     for name, (variable, layout) in names.items():
-        if name in state:
-            arrays[name] = (
-                _LAYOUTS[layout][1](np.asarray(state[name])) if _same_rank(state[name], variable) else None
-            )
-            if arrays[name] is None or arrays[name].shape != tuple(variable.shape):
-                expected = _LAYOUTS[layout][0](np.empty(variable.shape, "bool")).shape
-                problems.append(f"{name} has shape {tuple(np.shape(state[name]))}, expected {expected}")
+        if name not in state:
+            continue
+        if _same_rank(state[name], variable):
+            arrays[name] = _LAYOUTS[layout][1](np.asarray(state[name]))
+        if name not in arrays or arrays[name].shape != tuple(variable.shape):
+            expected = _LAYOUTS[layout][0](np.empty(variable.shape, "bool")).shape
+            problems.append(f"{name} has shape {tuple(np.shape(state[name]))}, expected {expected}")
     if problems:
         raise ValueError(f"{source} does not fit the model: {'; '.join(problems)}")
     for name, (variable, _) in names.items():

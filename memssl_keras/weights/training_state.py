@@ -5,13 +5,17 @@
 shape them. Who only wants embeddings fetches none of them.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.files import write_bytes
 from memssl_keras.weights.folder import names_of, native_size, read_encoder, write_encoder
 from memssl_keras.weights.positions import resize
@@ -22,14 +26,20 @@ FOLDER = "training"
 FILES = ("config.json", "student.safetensors", "teacher_head.safetensors", "memory.safetensors")
 
 
-def branch_names(branch):
+def branch_names(branch: Any) -> dict[str, tuple]:
     """Torch name → (variable, layout) of a student or teacher: `backbone.*` and `head.*`."""
 
     names = {f"backbone.{name}": entry for name, entry in names_of(branch.encoder).items()}
     return names | {f"head.{name}": entry for name, entry in head_names(branch.head).items()}
 
 
-def write_training(folder, student, teacher, memory, config):
+def write_training(
+    folder: PathLike,
+    student: dict[str, np.ndarray],
+    teacher: dict[str, np.ndarray],
+    memory: dict[str, np.ndarray],
+    config: dict[str, Any],
+) -> None:
     """Write the four files.
 
     Args:
@@ -52,7 +62,7 @@ def write_training(folder, student, teacher, memory, config):
         write_bytes(pathlib.Path(folder) / FOLDER / name, content)
 
 
-def of_checkpoint(training):
+def of_checkpoint(training: dict[str, Any]) -> dict[str, Any]:
     """`write_training`'s arguments for what `convert.massl` read.
 
     The reference does not say how much of its memory is filled; it is taken to be full.
@@ -71,7 +81,7 @@ def of_checkpoint(training):
     return {"student": student, "teacher": training["teacher"], "memory": memory, "config": config}
 
 
-def save_training(model, folder):
+def save_training(model: Any, folder: PathLike) -> None:
     """Write a `MaSSL`'s teacher's encoder, as `save_pretrained` does, and its training state beside it."""
 
     names = ("memory_size", "block_size", "hidden_dim", "output_dim", "batch_norm", "memory_storage")
@@ -86,7 +96,7 @@ def save_training(model, folder):
     write_training(folder, student, teacher, memory, {name: settings[name] for name in names})
 
 
-def load_training(cls, model, settings, hub):
+def load_training(cls, model: PathLike, settings: dict[str, Any], hub: dict[str, Any]) -> Any:
     """A `MaSSL` with the weights and memory that `write_training` wrote; see `MaSSL.from_pretrained`."""
 
     needed = [("model.safetensors",), *((f"{FOLDER}/{name}",) for name in FILES)]

@@ -96,6 +96,7 @@ def test_every_command_is_tested_here():
     assert all(command in run("--help") for command in COMMANDS)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(trained):
     files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
     assert {path for path in files if not path.startswith("checkpoints/")} == {
@@ -120,6 +121,7 @@ def test_a_run_leaves_its_files(trained):
     assert len(rows) == 2 and {"epoch", "loss", "teacher_entropy", "spread"} <= set(header.split(","))
 
 
+@pytest.mark.slow
 def test_pretrain_with_labels_follows_the_knn_and_reports_neighbours(tmp_path):
     labelled(tmp_path / "train-0.parquet", 30, 1)
     labelled(tmp_path / "test-0.parquet", 12, 2)
@@ -131,6 +133,7 @@ def test_pretrain_with_labels_follows_the_knn_and_reports_neighbours(tmp_path):
     assert "neighbours.png" in (tmp_path / "seen" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_pretrain_on_a_stream_with_a_broken_image_and_curves(tmp_path):
     folder = tmp_path / "photos"
     for i, image in enumerate(pictures(30)):
@@ -153,6 +156,7 @@ def test_pretrain_on_a_stream_with_a_broken_image_and_curves(tmp_path):
     assert "knn" in (tmp_path / "labelled" / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     labelled(tmp_path / "train-0.parquet", 20, 1)
     labelled(tmp_path / "test-0.parquet", 6, 2)
@@ -172,6 +176,7 @@ def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     assert entry["task"] == "knn" and all(0 <= score["k = 3"] <= 1 for score in entry["scores"].values())
 
 
+@pytest.mark.slow
 def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -194,6 +199,7 @@ def test_embed_lists_what_it_leaves_out_and_search_finds(trained, photos, tmp_pa
     assert "skipped" not in run("embed", photos, "--model", trained, "--out", tmp_path / "all.parquet")
 
 
+@pytest.mark.slow
 def test_models_shows_what_was_measured(trained, tmp_path, monkeypatch):
     labelled(tmp_path / "train-0.parquet", 20, 1)
     labelled(tmp_path / "test-0.parquet", 6, 2)
@@ -247,6 +253,7 @@ def test_a_recipe_is_shown():
     assert "massl_vitn4.cifar10" in json.loads(run("models", "--json"))["models"]
 
 
+@pytest.mark.slow
 def test_names_are_printed_as_they_are(trained, photos, tmp_path):
     """Brackets are no markup, and a long path keeps its end in a pipe."""
     folder = tmp_path / ("long" * 30)
@@ -264,6 +271,7 @@ def test_names_are_printed_as_they_are(trained, photos, tmp_path):
     assert (tmp_path / "i.unreadable.csv").read_text().count("bad [x].png") == 1
 
 
+@pytest.mark.slow
 def test_embed_accounts_for_every_file_and_takes_several_paths(trained, photos, tmp_path):
     folder = tmp_path / "mixed"
     (folder / "@eaDir").mkdir(parents=True)
@@ -289,6 +297,7 @@ def test_embed_accounts_for_every_file_and_takes_several_paths(trained, photos, 
     )
 
 
+@pytest.mark.slow
 def test_an_index_is_found_from_elsewhere_and_knows_its_model(trained, photos, tmp_path, monkeypatch):
     """Relative names start from where the index was made; a model that was exported anew is another one."""
     shutil.copytree(trained, tmp_path / "here" / "model")
@@ -325,6 +334,7 @@ def test_a_run_for_other_hardware_or_more_pictures_is_warned_of():
     assert warnings_before(TINY, 400) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, words",
     [

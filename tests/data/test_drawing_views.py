@@ -55,6 +55,7 @@ def test_what_is_off_takes_no_draw():
     assert rng.count == 3 * 8 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["recolour", "invert", "stroke", "pad", "small", "jpeg"])
 @pytest.mark.parametrize("probability", [0.3, 1.0])
 def test_how_often_an_option_is_drawn(option, probability):

@@ -96,6 +96,7 @@ def test_webdataset_shards_are_read_in_place(shards):
         open_data(shards, split="valid")
 
 
+@pytest.mark.slow
 def test_streams_of_shards_parquet_and_folders_hold_the_same_images(shards, tmp_path):
     as_dataset().to_parquet(tmp_path / "data.parquet", batch_size=5)
     (tmp_path / "photos").mkdir()
@@ -157,6 +158,7 @@ def test_an_error_of_the_stream_reaches_the_training():
         batches(view_loader(stream, views=Whole(), batch_size=2, workers=1))
 
 
+@pytest.mark.slow
 def test_training_on_a_stream_interrupted_and_not():
     def fit(model, **options):
         return model.fit(as_stream(8), views=small_crops(), batch_size=4, epochs=2, verbose=0, **options)
@@ -212,6 +214,7 @@ for options in ({"data": "owner/nothing"}, {"data": "nothing"}, {"data": "owner/
 """
 
 
+@pytest.mark.slow
 def test_a_name_is_a_data_set_of_the_hub(tmp_path):
     """The real client, offline, with one data set in its cache."""
     as_dataset(6).to_parquet(tmp_path / "train.parquet")

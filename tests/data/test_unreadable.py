@@ -160,6 +160,7 @@ def test_of_a_long_stream_the_share_is_of_what_was_seen():
         unreadable.note({"20.png": "empty"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_interrupted_run_ends_with_the_same_bits_and_list(tmp_path, workers):
     class Crash(keras.callbacks.Callback):

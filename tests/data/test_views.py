@@ -89,6 +89,7 @@ def test_any_layout_of_an_image_gives_the_same_views(photo):
             assert ours.flags.c_contiguous and ours.flags.writeable
 
 
+@pytest.mark.slow
 def test_jitter_has_the_spread_of_independent_uniform_factors(photo):
     rng, picture = generator(), Image.fromarray(photo)
 

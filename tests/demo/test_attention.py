@@ -9,6 +9,7 @@ from memssl_keras.demo.attention import LastAttention, draw
 from memssl_keras.demo.models import open_model
 
 
+@pytest.mark.slow
 def test_is_that_of_the_keras_encoder(tmp_path):
     from memssl_keras import export_onnx
 

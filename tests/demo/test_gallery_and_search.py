@@ -273,6 +273,7 @@ def test_a_model_to_compare_with_that_is_damaged_is_said(tmp_path, emoji):
     assert "broken is missing or damaged" in headline and str(tmp_path) not in headline and not results
 
 
+@pytest.mark.slow
 def test_the_demo_loads_neither_torch_nor_keras(model):
     code = (
         "import sys\nfrom memssl_keras.demo.app import build_app\n"

@@ -19,6 +19,8 @@ from memssl_keras.demo.recall import open_recall
 from memssl_keras.demo.search import load
 from memssl_keras.demo.space import write_space
 
+pytestmark = pytest.mark.slow
+
 CREDITS = f"Noto Emoji (Apache-2.0), {NASTY}"
 COUNT = 54  # in 64 slots
 

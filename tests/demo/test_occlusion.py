@@ -1,6 +1,7 @@
 """What an encoder goes by: where covering a picture turns its vector."""
 
 import numpy as np
+import pytest
 from onnx_folder import write_encoder
 from small_models import pictures, small_vit
 
@@ -18,6 +19,7 @@ def test_covers_every_part_in_the_colour_of_the_ground():
     assert np.array_equal(copies[0], white)
 
 
+@pytest.mark.slow
 def test_finds_what_the_vector_hangs_on(tmp_path):
     small_vit().save_pretrained(tmp_path / "vit", exports=["fp32"])
     model = open_model(str(tmp_path / "vit"))

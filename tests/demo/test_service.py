@@ -180,6 +180,7 @@ def test_the_disk_is_looked_at_after_many_uploads(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_server_stays_whole_through_bad_requests(serve, model):
     address = serve(model)
     for data in (
@@ -221,6 +222,7 @@ def test_listens_on_this_computer_alone(serve, model):
     assert serve(model).startswith("http://127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_a_space_runs_from_its_folder(tmp_path, model, colours):
     space = write_space(tmp_path / "space", model, colours, "Colours")
     card = (space / "README.md").read_text(encoding="utf-8")
@@ -324,6 +326,7 @@ def test_a_data_set_of_the_hub_is_a_gallery(tmp_path):
     assert "got 'hub:ann/../x'; expected hub:OWNER/NAME" in lines[3]
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_a_small_run(model, demo_cache):
     output = subprocess.run(
         [

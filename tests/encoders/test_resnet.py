@@ -21,6 +21,7 @@ PIXELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem, halvings", [("cifar", 3), ("half", 4), ("quarter", 5), ("imagenet", 5)])
 def test_it_is_the_published_eighteen_layers(stem, halvings):
     encoder = ResNet(stem=stem)
@@ -137,6 +138,7 @@ def test_its_layers_are_those_of_keras(training):
         np.testing.assert_allclose(mine, theirs, atol=2e-5 * float(theirs.abs().max()), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [3, (2, 3)])
 def test_cells_are_exported_for_pictures_of_any_size(tmp_path, cells):
     encoder = ResNet((1, 1), 8, "half", pooling_grid=cells, preprocessing=PIXELS)
@@ -168,6 +170,7 @@ def test_half_the_bytes(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_exports_beside_half_the_bytes_are_of_those_weights(tmp_path):
     save_pretrained(
         ResNet((1, 1), 8, "half", pooling_grid=3, preprocessing=PIXELS),

@@ -283,6 +283,7 @@ def test_models_side_by_side(colours):
     assert {row["by"] for row in lowshot["differences"]} == {"draws"}
 
 
+@pytest.mark.slow
 def test_the_report_is_one_file_with_its_figures(colours, tmp_path):
     tasks, settings = ["knn", "lowshot", "retrieval"], Settings(ks=(5,), draws=2, shots=(1, 5))
     blind = Embedder("blind <b>", {}, lambda images: np.ones((len(images), 2)))
@@ -377,6 +378,7 @@ def test_a_folder_per_class_is_labelled_as_parquet_is(tmp_path, colours):
     ] * 20
 
 
+@pytest.mark.slow
 def test_a_folder_of_transformers_is_scored_with_its_preprocessing(tmp_path):
     transformers = need("transformers")
     sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 48}

@@ -11,7 +11,8 @@ from small_models import pictures, rich_vit, small_cnn
 
 from memssl_keras import OnnxEncoder, export_onnx
 from memssl_keras.export import onnx as module
-from memssl_keras.export.verify import check, compare
+from memssl_keras.export.bounds import check
+from memssl_keras.export.verify import compare
 from memssl_keras.images import Preprocessing
 from memssl_keras.pretrained import save_pretrained
 from memssl_keras.weights.folder import write_config

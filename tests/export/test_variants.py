@@ -13,10 +13,11 @@ from small_models import pictures, small_cnn, small_vit, varied
 
 from memssl_keras import OnnxEncoder, ResNet, export_onnx
 from memssl_keras.export import onnx as module
+from memssl_keras.export.bounds import Verification, check
 from memssl_keras.export.quantize import to_float16, to_int8
 from memssl_keras.export.raw_pixels import preprocessing_graph
 from memssl_keras.export.trace import trace
-from memssl_keras.export.verify import Verification, check, on_images
+from memssl_keras.export.verify import on_images
 from memssl_keras.images import Preprocessing
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
 

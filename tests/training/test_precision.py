@@ -94,6 +94,7 @@ def test_schedules_reach_the_optimiser_inside_the_scaling():
     assert float(inner.learning_rate.numpy()) == pytest.approx(schedules.at(0)["learning_rate"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"precision": "mixed_float16"}, {"memory_storage": "float16"}])
 def test_exact_resume(tmp_path, changes):
     recipe = dataclasses.replace(SHORT, **changes)

@@ -65,6 +65,7 @@ def test_the_run_begins_there_and_its_record_says_so(tmp_path):
         pretrain(none, pictures(16), tmp_path / "run", say=lambda line: None)
 
 
+@pytest.mark.slow
 def test_a_run_with_pairs_is_resumed_bit_for_bit(tmp_path):
     paired = Paired(pictures(32), [i // 4 for i in range(32)], 0.7)
     pretrain(recipe(epochs=2), paired, tmp_path / "whole", say=lambda line: None)

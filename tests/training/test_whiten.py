@@ -90,6 +90,7 @@ def test_whitening_by_degrees(power):
         layer.fit(features, 0.1, 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_a_model_with_reduced_features_is_saved_and_opened(tmp_path):
     model, images = trained(), pictures(24)
@@ -135,6 +136,7 @@ def test_a_kernel_undoes_it(rank):
     np.testing.assert_allclose(undone, (features - features.mean(0)) @ kernel, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
@@ -159,6 +161,7 @@ def test_a_whitened_model_compares_as_before(batch_norm, tmp_path):
         whiten(white, images)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize("cells, rank", [((2, 2), 256), ([0, 2], 20), ((3, 2), 10)])
 def test_features_of_all_stages(cells, rank, tmp_path):
@@ -183,6 +186,7 @@ def test_features_of_all_stages(cells, rank, tmp_path):
     np.testing.assert_allclose(again, raw_features(white.encoder, images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_stages_cannot_be_taken():
     model = trained()
     for cells in (2, (2,), (1, 3), (-1, 2), (1.0, 2)):
@@ -201,6 +205,7 @@ def test_what_stages_cannot_be_taken():
             encoder.extended(pooling_grid=(1, 2))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_whitened():
     vit = ViT(embed_dim=24, depth=1, num_heads=2, patch_size=8, image_size=32)
     with pytest.raises(ValueError, match="a ViT cannot be extended; expected a ResNet"):
@@ -214,6 +219,7 @@ def test_what_cannot_be_whitened():
         fitted(np.zeros((5, 3), "float32"), 2, 0.1)
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     """The command: features are white, and the head that is shipped still leads to the memory's vectors."""
     monkeypatch.setenv("COLUMNS", "300")
@@ -263,6 +269,7 @@ def test_a_run_becomes_a_white_model_with_its_memory(tmp_path, monkeypatch):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_white_features_survive_int8(tmp_path):
     """The map stays in float32, in one copy; what is quantised are the convolutions."""
     model = trained()

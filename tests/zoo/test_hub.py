@@ -233,6 +233,7 @@ def test_revision_is_refused_where_there_is_none(saved):
         OnnxEncoder.from_pretrained("massl_vitn4.cifar10", revision="v1")
 
 
+@pytest.mark.slow
 def test_the_clients_environment_is_respected(published, tmp_path):
     """`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` in processes of their own, without torch."""
     published.private[REPO] = "secret"

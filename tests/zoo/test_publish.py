@@ -25,6 +25,8 @@ from memssl_keras.zoo.hub import HubError
 from memssl_keras.zoo.parity import check_parity
 from memssl_keras.zoo.publish import stage, zoo_entry
 
+pytestmark = pytest.mark.slow
+
 REPO = "someone/massl_vit.photos"
 RESULTS = {
     "format_version": 2,

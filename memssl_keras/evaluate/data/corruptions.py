@@ -6,6 +6,8 @@ References:
     that one list serves 32 and 500 px.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 
@@ -22,7 +24,7 @@ CORRUPTIONS = {
 }
 
 
-def corrupt(image, kind, strength, seed=0):
+def corrupt(image: np.ndarray, kind: str, strength: int, seed: int = 0) -> np.ndarray:
     """An image made worse.
 
     Args:

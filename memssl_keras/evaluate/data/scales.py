@@ -1,15 +1,20 @@
 """Features of images at several scales, as retrieval benchmarks report them beside those at one."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image
 
 from memssl_keras.evaluate.protocols.features import unit
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.images.read import read_image
 
 
-def scaled_preprocessing(preprocessing, factor):
+def scaled_preprocessing(preprocessing: Preprocessing, factor: float) -> Preprocessing:
     """A `Preprocessing` whose sides are multiplied by `factor`, rounded to whole pixels."""
     sides = {
         name: max(1, round(getattr(preprocessing, name) * factor)) for name in ("image_size", "resize_size")
@@ -17,7 +22,7 @@ def scaled_preprocessing(preprocessing, factor):
     return dataclasses.replace(preprocessing, **sides)
 
 
-def at_scales(embedder, scales):
+def at_scales(embedder: Any, scales: Sequence[float]) -> Any:
     """An `Embedder` of unit features: the mean of the unit features at each scale, brought to length 1.
 
     An encoder's input is made larger or smaller, which a ViT takes. A function of images gets the images themselves

@@ -1,11 +1,13 @@
 """Clustering: do the clusters of frozen features agree with the classes?"""
 
+from __future__ import annotations
+
 import numpy as np
 
 from memssl_keras.evaluate.protocols.features import unit
 
 
-def cluster(features, clusters, seed=0, restarts=5):
+def cluster(features: np.ndarray, clusters: int, seed: int = 0, restarts: int = 5) -> np.ndarray:
     """Cluster `(N,)` of each feature `(N, D)` by k-means on unit-length features.
 
     Raises:
@@ -21,7 +23,7 @@ def cluster(features, clusters, seed=0, restarts=5):
         return KMeans(clusters, n_init=restarts, random_state=seed).fit_predict(features)
 
 
-def agreement(labels, clusters):
+def agreement(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
     """How far two partitions `(N,)` agree: `NMI` (arithmetic mean), `AMI` and `ARI`; 1 where they are the same.
 
     The two adjusted ones are 0 in expectation where they have nothing in common.

@@ -1,9 +1,13 @@
 """Features to evaluate: their form, and how those of many images are made."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
 
 
-def unit(features, name):
+def unit(features: np.ndarray, name: str) -> np.ndarray:
     """Features `(N, D)` as float32 rows of unit length; a row of zeros stays one.
 
     Raises:
@@ -19,7 +23,7 @@ def unit(features, name):
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def collapsed(features, name):
+def collapsed(features: np.ndarray, name: str) -> str | None:
     """What makes scores of features `(N, D)` meaningless, in words: zeros, or all alike; None where neither is so."""
     if zeros := int((~features.any(axis=1)).sum()):
         return f"{name}: features of {zeros} of {len(features)} images are all zero: they are like nothing"
@@ -28,7 +32,12 @@ def collapsed(features, name):
     return None
 
 
-def extract(extractor, images, chunk=500, track=iter):
+def extract(
+    extractor: Callable[[list], np.ndarray],
+    images: Sequence,
+    chunk: int = 500,
+    track: Callable[[Iterable], Iterable] = iter,
+) -> np.ndarray:
     """Features of a whole sequence, `chunk` images at a time; `track` wraps the chunks' starts, for a progress bar."""
     starts = range(0, len(images), chunk)
     parts = [extractor([images[i] for i in range(s, min(s + chunk, len(images)))]) for s in track(starts)]

@@ -1,9 +1,13 @@
 """How sure a figure is: Student's interval over draws, and the paired bootstrap over test images."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def student_interval(values, level=0.95):
+def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Mean of independent draws, and half the width of its confidence interval by Student's t distribution.
 
     Args:
@@ -21,16 +25,18 @@ def student_interval(values, level=0.95):
     """
     from scipy.stats import t
 
-    values = np.asarray(values, float)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values: got {values.size} draws; expected 2 or more, or there is no interval")
+    found = np.asarray(values, float)
+    if found.ndim != 1 or len(found) < 2:
+        raise ValueError(f"values: got {found.size} draws; expected 2 or more, or there is no interval")
     if not 0 < level < 1:
         raise ValueError(f"level={level}: expected a number between 0 and 1")
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(t.ppf((1 + level) / 2, len(values) - 1) * error)
+    error = found.std(ddof=1) / np.sqrt(len(found))
+    return float(found.mean()), float(t.ppf((1 + level) / 2, len(found) - 1) * error)
 
 
-def paired_bootstrap(ours, theirs, level=0.95, resamples=2000, seed=0):
+def paired_bootstrap(
+    ours: np.ndarray, theirs: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
     """Difference of two models' mean scores on the same test images, and its percentile interval.
 
     Both are resampled together: that a test image is hard for both does not widen the interval.

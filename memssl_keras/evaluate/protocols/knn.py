@@ -5,13 +5,24 @@ References:
     (arXiv 1805.01978), for the vote; k = 10, 20, 100, 200 and T = 0.07 are DINO's (arXiv 2104.14294).
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.neighbours import nearest
 
 
-def knn_predictions(train, train_labels, queries, ks=(10, 20, 100, 200), temperature=0.07, chunk=1024):
+def knn_predictions(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    queries: np.ndarray,
+    ks: Sequence[int] = (10, 20, 100, 200),
+    temperature: float = 0.07,
+    chunk: int = 1024,
+) -> dict[int, np.ndarray]:
     """Classes of `queries` by a vote of the k most similar training features, for several k at the cost of one.
 
     A neighbour of cosine similarity s votes for its class with weight exp(s / temperature).
@@ -62,11 +73,25 @@ def knn_predictions(train, train_labels, queries, ks=(10, 20, 100, 200), tempera
     return predicted
 
 
-def knn_predict(train, train_labels, queries, k=20, temperature=0.07, chunk=1024):
+def knn_predict(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    queries: np.ndarray,
+    k: int = 20,
+    temperature: float = 0.07,
+    chunk: int = 1024,
+) -> np.ndarray:
     """Predicted labels `(M,)` for a single k; arguments and errors as those of `knn_predictions`."""
     return knn_predictions(train, train_labels, queries, (k,), temperature, chunk)[k]
 
 
-def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07):
+def knn_accuracy(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
     """Share of test features, 0 … 1, that `knn_predict` puts into their class."""
     return float(np.mean(knn_predict(train, train_labels, test, k, temperature) == np.asarray(test_labels)))

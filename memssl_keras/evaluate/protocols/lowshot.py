@@ -5,6 +5,10 @@ References:
     Masked Siamese Networks, ECCV 2022 (arXiv 2204.07141), for 1, 2, 5 images per class and 1 % of the labels.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from memssl_keras.evaluate.protocols.features import unit
@@ -16,7 +20,7 @@ SHOTS = (1, 2, 5, 10, "1%", "10%")
 CLASSIFIERS = ("logistic", "class mean", "k-NN")
 
 
-def draw_rows(labels, shot, rng):
+def draw_rows(labels: np.ndarray, shot: Any, rng: np.random.Generator) -> np.ndarray:
     """Rows of a draw: `shot` of each class, or for a text such as `"1%"` that share of all, at least one of a class.
 
     Raises:
@@ -41,7 +45,7 @@ def draw_rows(labels, shot, rng):
     )
 
 
-def classify(name, train, labels, test):
+def classify(name: str, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Predicted labels of unit-length test features by one of `CLASSIFIERS`, taught few unit-length features.
 
     `"logistic"`: with C = 10 on features less their mean, scaled to unit variance in the mean over dimensions; nothing

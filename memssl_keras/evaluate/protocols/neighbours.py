@@ -1,5 +1,7 @@
 """Exact search for the most similar features."""
 
+from __future__ import annotations
+
 import numpy as np
 
 try:
@@ -8,7 +10,9 @@ except ModuleNotFoundError:  # part of the extra `evaluate`; online k-NN during 
     faiss = None  # type: ignore[assignment]
 
 
-def nearest(stored, queries, k, chunk=1024):
+def nearest(
+    stored: np.ndarray, queries: np.ndarray, k: int, chunk: int = 1024
+) -> tuple[np.ndarray, np.ndarray]:
     """The k most similar of the stored features, by inner product, best first.
 
     faiss searches where it is installed and NumPy otherwise: both compare everything with everything and differ

@@ -1,6 +1,9 @@
 """Linear probe: how much of the classes a linear classifier reads from frozen features."""
 
+from __future__ import annotations
+
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +12,7 @@ from memssl_keras.evaluate.protocols.features import unit
 STRENGTHS = tuple(10.0**e for e in range(-5, 1))
 
 
-def fit(classifier, features, labels):
+def fit(classifier: Any, features: np.ndarray, labels: np.ndarray) -> Any:
     """Fit a classifier of scikit-learn on one thread, without its warnings; returns whether it converged."""
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits

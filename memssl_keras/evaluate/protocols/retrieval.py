@@ -1,5 +1,7 @@
 """Retrieval: are the other pictures of the same thing, or class, ranked first?"""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
@@ -34,19 +36,19 @@ class Retrieval:
     nearest: np.ndarray
 
     @property
-    def skipped(self):
+    def skipped(self) -> int:
         """Number of queries without a positive in the gallery."""
         return int((~self.answered).sum())
 
     @property
-    def scores(self):
+    def scores(self) -> dict[str, float]:
         """Means by name: `recall@k` and `precision@k` for each k, and `mAP`."""
         scores = {f"recall@{k}": float(v.mean()) for k, v in self.recall.items()}
         scores |= {f"precision@{k}": float(v.mean()) for k, v in self.precision.items()}
         return scores | {"mAP": float(self.average_precision.mean())}
 
 
-def average_precision(relevant):
+def average_precision(relevant: np.ndarray) -> float:
     """Mean of the precision at each relevant item of a ranking `(N,)` of flags, best first.
 
     Raises:

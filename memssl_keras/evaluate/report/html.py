@@ -1,9 +1,13 @@
 """`report.html`: one file that holds tables and figures and asks for nothing from elsewhere."""
 
+from __future__ import annotations
+
 import base64
 import html
 import pathlib
+from typing import Any
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.evaluate.report import figures
 from memssl_keras.evaluate.report.summary import summary_rows
 from memssl_keras.evaluate.run import results
@@ -116,7 +120,7 @@ def _drawn(one, reference):
     return "".join(parts)
 
 
-def write_html(path, evaluated, reference):
+def write_html(path: PathLike, evaluated: Any, reference: str) -> None:
     """Write the report of what `evaluate` returned.
 
     Args:

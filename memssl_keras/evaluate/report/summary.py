@@ -1,7 +1,14 @@
 """One table of all that was evaluated: a row per data set, task and score, a column per model."""
 
+from __future__ import annotations
 
-def summary_rows(results):
+from pathlib import Path
+from typing import Any
+
+from memssl_keras.annotations import PathLike
+
+
+def summary_rows(results: dict[str, Any]) -> tuple[list[str], list]:
     """Rows of the table.
 
     Args:
@@ -25,7 +32,7 @@ def summary_rows(results):
     return models, rows
 
 
-def write_markdown(path, results):
+def write_markdown(path: PathLike, results: dict[str, Any]) -> None:
     """Write the table as Markdown, in per cent, the best of each row in bold."""
     models, rows = summary_rows(results)
     lines = [["data", "task", "score", *models], ["---"] * 3 + ["---:"] * len(models)]
@@ -36,4 +43,4 @@ def write_markdown(path, results):
         ]
         lines.append([data, task, score, *cells])
     text = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
-    path.write_text(text, encoding="utf-8")
+    Path(path).write_text(text, encoding="utf-8")

@@ -9,6 +9,10 @@ References:
     Zhou et al., iBOT: Image BERT Pre-Training with Online Tokenizer, ICLR 2022 (arXiv 2111.07832).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from memssl_keras.weights.readers.family import Converted, arrays, pick, renamed, under, without
 
 _HEADS = ("head.", "head2.", "masked_embed")
@@ -16,7 +20,7 @@ _MARKS = ("head.mlp.", "head2.", "masked_embed")
 _NAMES = ((r"^module\.", ""), (r"\.gamma_([12])$", r".ls\1.gamma"))
 
 
-def read(checkpoint, network="teacher"):
+def read(checkpoint: Any, network: str = "teacher") -> Converted | None:
     """A `Converted`, or None where this is no such checkpoint."""
     both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
     if both:

@@ -8,11 +8,15 @@ References:
     Darcet et al., Vision Transformers Need Registers, ICLR 2024 (arXiv 2309.16588).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.readers.family import Converted, arrays, pick, renamed, under, without
 
 
-def read(checkpoint, network="teacher"):
+def read(checkpoint: Any, network: str = "teacher") -> Converted | None:
     """A `Converted`, or None where this is no such checkpoint."""
     both = any(isinstance(checkpoint.get(name), dict) for name in ("teacher", "student"))
     if both:

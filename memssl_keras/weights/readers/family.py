@@ -1,8 +1,11 @@
 """What the families have in common: names under a prefix, and the architecture that shapes tell."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -35,31 +38,31 @@ class Converted:
     state: dict
     num_heads: int | None = None
     norm_epsilon: float = 1e-6
-    preprocessing: object = None
+    preprocessing: Any = None
     positions: str = "dino"
     one_model: bool = True
     square: bool = False
     training: dict | None = None
 
 
-def arrays(state):
+def arrays(state: Any) -> dict[str, np.ndarray]:
     """Torch tensors of any float type as float32 arrays; what is no tensor is left out."""
     return {
         name: tensor.detach().float().numpy() for name, tensor in state.items() if hasattr(tensor, "detach")
     }
 
 
-def under(state, prefix):
+def under(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Entries whose name starts with `prefix`, without it."""
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
-def without(state, *prefixes):
+def without(state: dict[str, np.ndarray], *prefixes: str) -> dict[str, np.ndarray]:
     """Entries whose name starts with none of the prefixes: heads, and what only pretraining uses."""
     return {name: value for name, value in state.items() if not name.startswith(prefixes)}
 
 
-def renamed(state, *rules):
+def renamed(state: dict[str, np.ndarray], *rules: tuple[str, str]) -> dict[str, np.ndarray]:
     """Entries under new names: each rule is a pattern and a replacement as `re.sub` takes them."""
     for pattern, replacement in rules:
         compiled = re.compile(pattern)
@@ -67,7 +70,7 @@ def renamed(state, *rules):
     return state
 
 
-def pick(checkpoint, network):
+def pick(checkpoint: dict[str, Any], network: str) -> Any:
     """`checkpoint[network]` of a training checkpoint with a student and a teacher."""
     if network not in ("teacher", "student"):
         raise CheckpointError(f"network={network!r}: expected 'teacher' or 'student'")
@@ -79,7 +82,7 @@ def pick(checkpoint, network):
     return checkpoint[network]
 
 
-def bilinear_at_224(state):
+def bilinear_at_224(state: dict[str, np.ndarray]) -> Preprocessing | None:
     """The `Preprocessing` of those who resize with torchvision's default; None for models of another size."""
     positions, patches = state.get("pos_embed"), state.get("patch_embed.proj.weight")
     if positions is None or patches is None or positions.ndim != 3:
@@ -88,7 +91,9 @@ def bilinear_at_224(state):
     return Preprocessing(224, 256, "bilinear") if side == 224 else None
 
 
-def architecture(converted, num_heads=None, image_size=None):
+def architecture(
+    converted: Converted, num_heads: int | None = None, image_size: int | None = None
+) -> dict[str, Any]:
     """`ViT`'s arguments, from the shapes of a backbone's weights.
 
     Raises:

@@ -4,6 +4,10 @@
 `(D, K)` and `queue_ptr`; `args.partition_size` is the size of a block.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from memssl_keras.weights.checkpoint import CheckpointError
@@ -16,7 +20,7 @@ def _branch(state):
     return {name: array for name, array in state.items() if not name.endswith(".num_batches_tracked")}
 
 
-def read(checkpoint, network="teacher"):
+def read(checkpoint: Any, network: str = "teacher") -> Converted | None:
     """A `Converted`, or None where this is no MaSSL checkpoint.
 
     Its `training` holds `student` and `teacher` (`backbone.*`, `head.*`) and `memory` (`vectors` `(K, D)`, `pointer`)

@@ -7,6 +7,10 @@ References:
         (arXiv 2104.02057).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from memssl_keras.weights.readers.family import (
     Converted,
     arrays,
@@ -20,7 +24,7 @@ from memssl_keras.weights.readers.family import (
 _BRANCHES = {"teacher": "momentum_encoder.", "student": "base_encoder."}
 
 
-def read(checkpoint, network="teacher"):
+def read(checkpoint: Any, network: str = "teacher") -> Converted | None:
     """A `Converted`, or None where this is no such checkpoint."""
     state = checkpoint.get("state_dict")
     if not isinstance(state, dict):
@@ -32,10 +36,12 @@ def read(checkpoint, network="teacher"):
     state = without(pick(held, network), "head.")
     width = state["cls_token"].shape[-1] if "cls_token" in state else None
     heads = 12 if width in (384, 768) else None
-    settings = {
-        "num_heads": heads,
-        "preprocessing": bilinear_at_224(state),
-        "one_model": False,
-        "square": True,
-    }
-    return Converted("MoCo v3 checkpoint", state, **settings)
+    preprocessing = bilinear_at_224(state)
+    return Converted(
+        "MoCo v3 checkpoint",
+        state,
+        num_heads=heads,
+        preprocessing=preprocessing,
+        one_model=False,
+        square=True,
+    )

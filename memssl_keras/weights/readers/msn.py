@@ -4,10 +4,14 @@ References:
     Assran et al., Masked Siamese Networks for Label-Efficient Learning, ECCV 2022 (arXiv 2204.07141).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from memssl_keras.weights.readers.family import Converted, arrays, bilinear_at_224, pick, renamed, without
 
 
-def read(checkpoint, network="teacher"):
+def read(checkpoint: Any, network: str = "teacher") -> Converted | None:
     """A `Converted`, or None where this is no such checkpoint."""
     names = {"teacher": "target_encoder", "student": "encoder"}
     held = {kind: checkpoint[name] for kind, name in names.items() if isinstance(checkpoint.get(name), dict)}

@@ -3,6 +3,10 @@
 Registers are `reg_token`; with `no_embed_class` positions are those of patches alone. Classifiers are left out.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from memssl_keras.images.preprocess import Preprocessing
@@ -22,7 +26,7 @@ _PLAIN = {
 }
 
 
-def read(checkpoint, network="teacher", config=None):
+def read(checkpoint: Any, network: str = "teacher", config: dict | None = None) -> Converted | None:
     """A `Converted`, or None where this is no such checkpoint.
 
     Args:

@@ -5,7 +5,10 @@ Query, key and value are weights of their own there. Up to version 4 they are
 `encoder.layer.N.attention.q_proj` for Dinov2, and reads the older names, too. The older ones are written.
 """
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +71,9 @@ def _joined(state):
     return state
 
 
-def read(checkpoint, network="teacher", config=None, preprocessor=None):
+def read(
+    checkpoint: Any, network: str = "teacher", config: dict | None = None, preprocessor: dict | None = None
+) -> Converted | None:
     """A `Converted`, or None where this is no such checkpoint.
 
     Args:
@@ -152,7 +157,7 @@ def _preprocessing(settings, config):
     return Preprocessing(side, resize, {2: "bilinear", 3: "bicubic"}[number], mean, std, squash)
 
 
-def write(state, model_type):
+def write(state: dict[str, np.ndarray], model_type: str) -> dict[str, np.ndarray]:
     """A backbone's weights under the names of transformers.
 
     Args:
