@@ -78,7 +78,7 @@ def push_to_hub(
 
 
 def upload(
-    folder,
+    folder: PathLike,
     repo_id: str,
     *,
     kind: str = "model",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from memssl_keras.annotations import Shape, Tensor
 from memssl_keras.images.preprocess import Preprocessing
 
 
@@ -57,7 +59,7 @@ class PreprocessingLayer(layers.Layer):
         (3, 2)
     """
 
-    def __init__(self, preprocessing: Preprocessing | dict, **kwargs):
+    def __init__(self, preprocessing: Preprocessing | dict, **kwargs: Any) -> None:
         # Half precision would round the pixels.
         super().__init__(**{"trainable": False, "autocast": False, "dtype": "float32", **kwargs})
         if not isinstance(preprocessing, Preprocessing):
@@ -69,11 +71,11 @@ class PreprocessingLayer(layers.Layer):
             )
         self.preprocessing = preprocessing
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.compute_output_shape(input_shape)
         self.built = True
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         shape = tuple(ops.shape(images))
         self.compute_output_shape(shape)
         if not all(isinstance(side, int) for side in shape[1:3]):
@@ -115,11 +117,11 @@ class PreprocessingLayer(layers.Layer):
                 f"images: floats of at most {highest:.3g}; expected 0 … 255 or uint8, so multiply those of 0 … 1 by 255"
             )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 4 or input_shape[-1] != 3:
             raise ValueError(f"images: got shape {tuple(input_shape)}; expected (B, H, W, 3)")
         size = self.preprocessing.image_size
         return (input_shape[0], size, size, 3)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "preprocessing": self.preprocessing.to_dict()}

@@ -94,7 +94,7 @@ def find_onnx(folder: PathLike, variant: str) -> Path:
     )
 
 
-def has_onnx(folder, variant: str) -> bool:
+def has_onnx(folder: PathLike, variant: str) -> bool:
     """Whether a folder holds the ONNX file of a variant."""
     return (Path(folder) / "onnx" / VARIANTS[variant]).is_file()
 

@@ -2,9 +2,9 @@
 
     python zoo/experiments/icons_ship.py RUN .data/icons/train.parquet OUT
 
-takes the teacher's encoder and fits a last linear layer that keeps 256 directions: those in which names differ, among pictures of the same name drawn by several training sets, each
-once as it is and once as on a screen, in other colours, small, through JPEG. Names are weak labels. No set that is held
-out is read.
+takes the teacher's encoder and fits a last linear layer that keeps 256 directions: those in which names differ, among
+pictures of the same name drawn by several training sets, each once as it is and once as on a screen, in other colours,
+small, through JPEG. Names are weak labels. No set that is held out is read.
 """
 
 import argparse
