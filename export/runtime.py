@@ -17,6 +17,8 @@ import onnxruntime
 from PIL import Image
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.export import foreign
+from memssl_keras.export.graph import Graph
 from memssl_keras.images import ImageError, list_images
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.config import find_onnx, onnx_file, read_config
@@ -46,21 +48,22 @@ class OnnxEncoder:
     """An image encoder on ONNX Runtime. Make one with `OnnxEncoder.from_pretrained`.
 
     Attributes:
-        config: the folder's `config.json` as a dict.
+        config: the folder's `config.json` as a dict; of another library's encoder what was found out about it.
         preprocessing: the `Preprocessing` that the encoder was trained with.
         embed_dim: D, the length of its vectors.
+        graph: what runs, a `memssl_keras.export.graph.Graph`.
         file: its ONNX file.
     """
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        graph: Graph,
         config: dict,
         file: Path,
         threads: int | None = None,
         scaled_decoding: bool = True,
     ):
-        self._session, self.file = session, file
+        self.graph, self.file = graph, file
         self.threads, self.scaled_decoding = threads or os.cpu_count() or 1, scaled_decoding
         self.config = config
         self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
@@ -76,13 +79,20 @@ class OnnxEncoder:
         providers: Sequence[str] = ("cpu",),
         preload: bool = False,
         scaled_decoding: bool = True,
+        pool: str | None = None,
+        preprocessing: Preprocessing | None = None,
         **hub: Any,
     ) -> OnnxEncoder:
-        """Load an exported encoder. Of a model on the Hub, only `config.json` and the ONNX file are fetched.
+        """Load an exported encoder, ours or another library's. Of a model on the Hub, only what runs is fetched.
+
+        Of others: folders and repositories as transformers.js, optimum and timm write them, with a
+        `preprocessor_config.json` or timm's `pretrained_cfg`, and single `.onnx` files. The feature is the output
+        `image_embeds` or `pooler_output`, else a token of `last_hidden_state`, else the one output `(N, D)`; what is
+        guessed is warned of.
 
         Args:
-            name_or_folder: a folder that `export_onnx` wrote, a name of `list_models()`, or a repository on the
-                Hub, `owner/name`.
+            name_or_folder: a folder that `export_onnx` wrote, a name of `list_models()`, a repository on the Hub,
+                `owner/name`, a folder of another library, or an ONNX file.
             variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
             threads: processor threads of one call, for reading pictures and for the model; all by default. With 1,
                 pictures are read between the runs of the model instead of beside them.
@@ -91,6 +101,8 @@ class OnnxEncoder:
                 the processor.
             preload: run one image at once, so that the first of yours does not wait for memory to be laid out.
             scaled_decoding: decode large JPEGs at a fraction of their size, see `Preprocessing`.
+            pool: of another library's graph that gives tokens: `"cls"` or `"mean"` of them.
+            preprocessing: of another library's encoder, where its folder does not say it.
             **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
                 `memssl_keras.zoo.hub.find_folder` takes them.
 
@@ -98,7 +110,8 @@ class OnnxEncoder:
             UnknownModel: `name_or_folder` is neither a folder, nor a model of the zoo, nor a repository's name.
             HubError: a file could not be fetched.
             FileNotFoundError: the folder lacks `config.json` or the ONNX file.
-            ValueError: an argument is out of range, or a file is damaged or of a newer format.
+            ValueError: an argument is out of range, a file is damaged or of a newer format, or another's graph takes
+                something other than pictures, has no output that is a feature, or contradicts its preprocessing.
 
         Example:
             >>> import numpy as np
@@ -109,11 +122,21 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        folder = find_folder(name_or_folder, lambda config: [(f"onnx/{onnx_file(variant)}",)], **hub)
-        config = read_config(folder)
-        file = find_onnx(folder, variant)
-        session = _open_session(file, threads, _providers(providers))
-        encoder = cls(session, config, file, threads, scaled_decoding)
+        folder, file = _find(name_or_folder, variant, hub)
+        ours = foreign.is_ours(folder, alone=file is not None)
+        config = read_config(folder) if ours else {}
+        file = file or (find_onnx(folder, variant) if ours else foreign.find_graph(folder, variant))
+        if ours and (pool or preprocessing):
+            raise ValueError(f"{folder}: pool and preprocessing are its own; expected none")
+        graph = Graph(_open_session(file, threads, _providers(providers)), file, pool)
+        if ours and graph.key:
+            outputs = [node.name for node in graph.session.get_outputs()]
+            raise ValueError(f"{file}: outputs {outputs}; expected 'pooler_output' among them")
+        if not ours:
+            config = foreign.describe(graph, preprocessing or foreign.read_preprocessing(folder), file)
+        if graph.guessed:
+            warnings.warn(f"{file.name}: {graph.guessed}", stacklevel=2)
+        encoder = cls(graph, config, file, threads, scaled_decoding)
         if preload:
             side = encoder.preprocessing.image_size
             encoder.embed_pixels(np.zeros((1, side, side, 3), np.float32))
@@ -121,7 +144,7 @@ class OnnxEncoder:
 
     def revision(self) -> str:
         """SHA-256 of the ONNX file and the preprocessing: vectors of two revisions do not compare."""
-        content = self.file.read_bytes() + repr(self.preprocessing).encode()
+        content = self.file.read_bytes() + repr(self.preprocessing).encode() + self.graph.key.encode()
         return hashlib.sha256(content).hexdigest()
 
     def embed(self, images: Any, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
@@ -210,11 +233,7 @@ class OnnxEncoder:
         Raises:
             ImageError: it cannot be read.
         """
-        return self._pooled(self.preprocessing(image)[None]).astype(np.float32, copy=False)
-
-    def _pooled(self, pixels: np.ndarray) -> np.ndarray:
-        inputs = {"pixel_values": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
-        return self._session.run(["pooler_output"], inputs)[0]
+        return self.graph.run(self.preprocessing(image)[None]).astype(np.float32, copy=False)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Unit vectors `(N, D)` float32 of pictures that are preprocessed already.
@@ -222,9 +241,9 @@ class OnnxEncoder:
         Args:
             pixels: float32 `(N, H, W, 3)`, as `preprocessing` gives them.
         """
-        pooled = self._pooled(pixels)
+        pooled = self.graph.run(pixels).astype(np.float32, copy=False)
         lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
-        return (pooled / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
+        return pooled / np.maximum(lengths, 1e-12)
 
 
 class _Now:
@@ -235,6 +254,20 @@ class _Now:
 
     def result(self):
         return self.read(self.image)
+
+
+def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None]:
+    """The folder that says what an encoder is, and the ONNX file where it was named itself."""
+    file = Path(name_or_folder)
+    if file.suffix == ".onnx":
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file")
+        return (file.parent.parent if file.parent.name == "onnx" else file.parent), file
+
+    def needed(config):
+        return foreign.files(variant) if foreign.is_foreign(config) else [(f"onnx/{onnx_file(variant)}",)]
+
+    return find_folder(name_or_folder, needed, **hub), None
 
 
 def _providers(names) -> list[str]:
@@ -263,22 +296,9 @@ def _open_session(path: Path, threads: int | None, providers: list[str]) -> onnx
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exception classes share no public base
         raise ValueError(f"{path}: not a readable ONNX model, perhaps truncated ({error})") from error
-    _check_signature(path, session)
-    return session
-
-
-def _check_signature(path: Path, session: onnxruntime.InferenceSession) -> None:
-    inputs = [(node.name, node.type, len(node.shape)) for node in session.get_inputs()]
-    outputs = [node.name for node in session.get_outputs()]
-    if inputs != [("pixel_values", "tensor(float)", 4)] or "pooler_output" not in outputs:
-        found = ", ".join(f"{name!r} {kind} of rank {rank}" for name, kind, rank in inputs)
-        raise ValueError(
-            f"{path}: inputs {found}, outputs {outputs}; expected the input 'pixel_values' tensor(float) of rank 4 and "
-            "an output 'pooler_output'"
-        )
 
 
 def _as_iterable(images) -> Iterable:

@@ -95,7 +95,7 @@ def _runners(folder, variants, threads):
 
     runners = {"keras": eager}
     for variant in variants:
-        session = OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads)._session
+        session = OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads).graph.session
         runners[variant] = functools.partial(_run, session)
     return runners, OnnxEncoder.from_pretrained(folder).preprocessing.image_size
 

@@ -13,7 +13,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # and everything inside it; the longest name counts. Why it is not quite the order of the folders:
 # - `zoo.registry` and `zoo.hub` only find a folder by its name, which the runtime and `weights` need; the rest of the
 #   zoo publishes models and stands above `pretrained`.
-# - `weights.layout` and `weights.config` say what a folder holds without Keras, for the runtime.
+# - `weights.layout`, `weights.config` and `weights.preprocessor` say what a folder holds without Keras, for the
+#   runtime.
 # - `embedding` runs exported encoders, so it stands above `export`.
 ORDER = [
     "annotations",
@@ -21,6 +22,7 @@ ORDER = [
     "images",
     "weights.layout",
     "weights.config",
+    "weights.preprocessor",
     "zoo.registry",
     "zoo.hub",
     "encoders",

@@ -60,7 +60,7 @@ def transformers_config(settings: dict, preprocessing: Preprocessing) -> dict:
     config = {
         "model_type": kind,
         # transformers takes a folder with timm's keys for timm's own and looks for this here, not in the other file.
-        "image_processor_type": "ViTImageProcessor" if squash else "BitImageProcessor",
+        "image_processor_type": "ViTImageProcessor" if squash else "CLIPImageProcessor",
         "architectures": [names[kind]],
         "transformers_weights": TRANSFORMERS_WEIGHTS,
         "hidden_size": settings["embed_dim"],
@@ -153,4 +153,4 @@ def preprocessor_config(preprocessing: Preprocessing) -> dict:
     if preprocessing.squash:
         return {"image_processor_type": "ViTImageProcessor", "size": square, **common}
     crop = {"size": {"shortest_edge": preprocessing.resize_size}, "do_center_crop": True, "crop_size": square}
-    return {"image_processor_type": "BitImageProcessor", **crop, **common}
+    return {"image_processor_type": "CLIPImageProcessor", **crop, **common}

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import CheckpointError
+from memssl_keras.weights.preprocessor import of_transformers
 from memssl_keras.weights.readers.family import Converted, arrays, renamed, under, without
 
 _PREFIXES = {
@@ -121,40 +121,13 @@ def _is_square(config):
 
 
 def _preprocessing(settings, config):
-    """`Preprocessing` of a `preprocessor_config.json`; the model's image size, resized whole, where there is none."""
-    where = "preprocessor_config.json"
+    """`Preprocessing` of a `preprocessor_config.json`, None where there is none."""
     if not settings:
         return None
-    size, crop = settings.get("size", config.get("image_size", 224)), settings.get("crop_size")
-    bicubic = str(settings.get("image_processor_type") or settings.get("feature_extractor_type")).startswith(
-        "Bit"
-    )
-    number = settings.get("resample", 3 if bicubic else 2)
-    if number not in (2, 3) or not settings.get("do_resize", True):
-        raise CheckpointError(
-            f"{where}: expected do_resize with resample 2 or 3 (bilinear, bicubic), got {number!r}"
-        )
-    scale = settings.get("rescale_factor", 1 / 255)
-    if not settings.get("do_rescale", True) or abs(scale * 255 - 1) > 1e-3:
-        raise CheckpointError(f"{where}: rescale_factor={scale!r}; expected 1/255")
-    side = crop["height"] if isinstance(crop, dict) else crop
-    if isinstance(size, dict) and "shortest_edge" in size:
-        resize, squash = size["shortest_edge"], False
-        if not settings.get("do_center_crop", bicubic) or not side:
-            raise CheckpointError(
-                f"{where}: size={size!r} without centre crop; expected a square to come out"
-            )
-    else:
-        height, width = (size["height"], size["width"]) if isinstance(size, dict) else (size, size)
-        if height != width:
-            raise CheckpointError(f"{where}: size={size!r}; expected a square")
-        if settings.get("do_center_crop") and side and side != height:
-            raise CheckpointError(f"{where}: a crop of {side} from a squashed {height}; expected no crop")
-        resize, side, squash = height, height, True
-    plain = not settings.get("do_normalize", True)
-    mean = [0.0] * 3 if plain else settings.get("image_mean", [0.5] * 3)
-    std = [1.0] * 3 if plain else settings.get("image_std", [0.5] * 3)
-    return Preprocessing(side, resize, {2: "bilinear", 3: "bicubic"}[number], mean, std, squash)
+    try:
+        return of_transformers(settings, config.get("image_size"))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def write(state: dict[str, np.ndarray], model_type: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,127 @@
+"""ONNX encoders that others exported: transformers.js and optimum, timm, and single files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memssl_keras.annotations import PathLike
+from memssl_keras.export.graph import Graph
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.weights.preprocessor import FILE, of_timm, of_transformers
+
+# Variant → its file, in `onnx/` or beside config.json. transformers.js has several names for eight bits.
+_FILES = {
+    "fp32": ("model.onnx", "vision_model.onnx"),
+    "fp16": ("model_fp16.onnx", "vision_model_fp16.onnx"),
+    "int8": ("model_quantized.onnx", "model_int8.onnx", "vision_model_quantized.onnx"),
+    "int8-static": ("model_int8.onnx",),
+}
+
+
+def is_foreign(config: Any) -> bool:
+    """Whether a `config.json` is another library's."""
+    return isinstance(config, dict) and "format_version" not in config
+
+
+def is_ours(folder: PathLike, alone: bool = False) -> bool:
+    """Whether a folder is to be read as one of ours, also where it is damaged.
+
+    Args:
+        folder: of the encoder.
+        alone: whether its graph was named as a file, which needs no folder around it.
+    """
+    folder = Path(folder)
+    try:
+        config = _json(folder / "config.json")
+    except ValueError:  # which reading it as ours says
+        return True
+    if config is None:
+        graphs = (folder / name for variant in _FILES for name in _candidates(variant))
+        return not alone and not any(graph.is_file() for graph in graphs)
+    return not is_foreign(config)
+
+
+def files(variant: str) -> list[tuple[str, ...]]:
+    """What to fetch of a repository beside `config.json`, as `find_folder` takes it: the graph and what it may need."""
+    graphs = _candidates(variant)
+    return [
+        graphs,
+        (FILE, ""),
+        *((f"{graph}_data", "") for graph in graphs if not graph.startswith("vision")),
+    ]
+
+
+def find_graph(folder: PathLike, variant: str) -> Path:
+    """The ONNX file of a variant in a folder.
+
+    Raises:
+        ValueError: there is no such variant.
+        FileNotFoundError: the folder does not hold its file.
+    """
+    for name in _candidates(variant):
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise FileNotFoundError(
+        f"variant={variant!r}: {folder} has none of {', '.join(_candidates(variant))}; memssl convert reads "
+        "checkpoints that are not ONNX"
+    )
+
+
+def read_preprocessing(folder: PathLike) -> Preprocessing:
+    """What pictures go through, as the folder of an encoder says it.
+
+    Raises:
+        ValueError: nothing says it, or it is more than `Preprocessing` does.
+    """
+    folder = Path(folder)
+    settings, config = _json(folder / FILE), _json(folder / "config.json") or {}
+    if settings:
+        return of_transformers(settings, _image_size(config))
+    if "pretrained_cfg" in config:
+        return of_timm(config["pretrained_cfg"])
+    raise ValueError(
+        f"{folder}: no {FILE}, and no pretrained_cfg in config.json; pass preprocessing=Preprocessing(…), with the "
+        "size, mean and std that the encoder was trained with"
+    )
+
+
+def describe(graph: Graph, preprocessing: Preprocessing, file: Path) -> dict[str, Any]:
+    """The entries of `config.json` that the runtime needs, found by running one picture.
+
+    Raises:
+        ValueError: the graph is fixed to another size than the preprocessing gives.
+    """
+    side = preprocessing.image_size
+    if graph.size and graph.size != (side, side):
+        raise ValueError(
+            f"{file}: takes {graph.size[0]} × {graph.size[1]} px, and the preprocessing gives {side} × {side}"
+        )
+    try:
+        feature = graph.run(np.zeros((1, side, side, 3), np.float32))
+    except Exception as error:  # ONNX Runtime's exception classes share no public base
+        raise ValueError(f"{file}: does not run on a picture of {side} × {side} px ({error})") from error
+    return {"embed_dim": int(feature.shape[1]), "preprocessing": preprocessing.to_dict()}
+
+
+def _candidates(variant):
+    if variant not in _FILES:
+        raise ValueError(f"variant={variant!r}: there is no such variant; expected {', '.join(_FILES)}")
+    return tuple(place + name for place in ("onnx/", "") for name in _FILES[variant])
+
+
+def _image_size(config):
+    size = (config.get("vision_config") or config).get("image_size")
+    return size if isinstance(size, int) else None
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
