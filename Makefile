@@ -52,7 +52,7 @@ types: .venv/.test
 	$(call PIP,.venv) torch
 	$(call PIP,.venv) --editable '.[test]'
 	# Readers in tests, apart from what users import: torchvision's wheel does not run beside every build of torch.
-	$(call PIP,.venv) --no-deps --upgrade --target .readers timm torchvision
+	$(call PIP,.venv) --no-deps --upgrade --target .readers timm torchvision fastembed loguru mmh3 py-rust-stemmers
 	touch $@ .venv/.demo
 
 # What tests run under Node and in the browser, where npm is; no binary beside the one in onnxruntime-node's package.

@@ -29,9 +29,9 @@ def declare_torchvision_operators():
 
 
 def need(name):
-    """A module, or the test is skipped with the reason. timm lies in `.readers`, with the torchvision it needs."""
+    """A module, or the test is skipped with the reason. timm and fastembed lie in `.readers`, with what they need."""
     readers = pathlib.Path(__file__).parents[2] / ".readers"
-    if name == "timm" and readers.is_dir() and str(readers) not in sys.path:
+    if name in ("timm", "fastembed") and readers.is_dir() and str(readers) not in sys.path:
         sys.path.append(str(readers))
         importlib.invalidate_caches()
     if name == "timm" and importlib.util.find_spec("torchvision"):
