@@ -39,7 +39,7 @@ lint: .venv/.test types
 types: .venv/.test
 	rm -rf .types && mkdir -p .types/memssl_keras
 	ln -s $(CURDIR)/memssl_keras/* $(CURDIR)/export $(CURDIR)/zoo $(CURDIR)/demo .types/memssl_keras/
-	cd .types && ../.venv/bin/python -m mypy --config-file ../pyproject.toml -p memssl_keras
+	cd .types && ../.venv/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p memssl_keras
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -46,7 +46,8 @@ def write_benchmark_card(folder: str | Path) -> None:
     """
     import pyarrow.parquet as pq
 
-    folder, counts, files = Path(folder), collections.Counter(), collections.defaultdict(list)
+    folder, files = Path(folder), collections.defaultdict(list)
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
     for path in sorted(folder.rglob("*.parquet")):
         inside = path.relative_to(folder)
         split = path.stem.partition("-")[0] if len(inside.parts) > 1 else "test"

@@ -106,15 +106,17 @@ def upload(
     from huggingface_hub import errors
 
     api = hub.HfApi(token=token, library_name="memssl-keras")
-    place = {"repo_id": repo_id, "repo_type": kind}
-    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+    place: dict[str, Any] = {"repo_id": repo_id, "repo_type": kind}
+    sdk = "gradio" if kind == "space" else None
     try:
-        api.create_repo(**place, **sdk, private=private, exist_ok=True)
+        api.create_repo(**place, space_sdk=sdk, private=private, exist_ok=True)
         if revision:
             api.create_branch(**place, branch=revision, exist_ok=True)
         with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
             warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-            commit = api.upload_folder(**place, folder_path=folder, revision=revision, commit_message=message)
+            commit = api.upload_folder(
+                **place, folder_path=Path(folder), revision=revision, commit_message=message
+            )
     except errors.HFValidationError as error:
         raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
     except errors.HfHubHTTPError as error:

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memssl_keras.files import replace_file, sha256
 from memssl_keras.zoo.benchmark_card import write_benchmark_card
@@ -65,7 +65,7 @@ def release(
         raise ValueError(f"owner={owner!r}: expected the name of a user or an organisation on the Hub")
     if benchmark is not None and not sorted(Path(benchmark).rglob("*.parquet")):
         raise ValueError(f"benchmark={str(benchmark)!r}: expected a folder of Parquet files")
-    access = {"private": private, "token": token}
+    access: dict[str, Any] = {"private": private, "token": token}
     for name in bundled_models():
         yield _model(name, f"{owner}/{name}", Path(registry), access)
     with tempfile.TemporaryDirectory() as part:

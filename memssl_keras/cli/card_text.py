@@ -27,9 +27,9 @@ def narrow_tables(markdown: str, width: int) -> str:
         |---|---|
         | glyphs | 15 % |
     """
-    parts = []
-    for is_table, lines in itertools.groupby(markdown.splitlines(), key=lambda line: bool(_LINE.match(line))):
-        lines = list(lines)
+    parts: list[str] = []
+    for is_table, group in itertools.groupby(markdown.splitlines(), key=lambda line: bool(_LINE.match(line))):
+        lines = list(group)
         parts += _narrowed(lines, width) if is_table else lines
     return "\n".join(parts)
 

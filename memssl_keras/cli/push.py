@@ -1,7 +1,7 @@
 """`memssl push`."""
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,8 +43,8 @@ def push(
     With --all OWNER: every bundled model, the demo as a Space, and the benchmark where it is given. Each model's
     commit and SHA-256 are written into models.json. After an interruption, run it again: it goes on where it stopped.
     """
-    facts = {"license": license, "data": data, "hardware": hardware, "limits": limits}
-    facts = {name: text for name, text in facts.items() if text}
+    given = {"license": license, "data": data, "hardware": hardware, "limits": limits}
+    facts: dict[str, Any] = {name: text for name, text in given.items() if text}
     with errors_in_words():
         if everything is not None:
             _refuse_beside_all({"MODEL": model, "REPO_ID": repo_id, "--branch": branch, **facts})

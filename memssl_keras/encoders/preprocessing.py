@@ -87,7 +87,9 @@ class PreprocessingLayer(layers.Layer):
         # Rounded between the two as Pillow does.
         pixels = self._levels(ops.einsum("xw,bhwc->bhxc", columns, pixels))
         pixels = self._levels(ops.einsum("yh,bhxc->byxc", rows, pixels))
-        mean, std = (np.float32(part) for part in (self.preprocessing.mean, self.preprocessing.std))
+        mean, std = (
+            np.asarray(part, np.float32) for part in (self.preprocessing.mean, self.preprocessing.std)
+        )
         return (pixels / 255 - mean) / std
 
     def _matrices(self, height, width):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.held_out import held_out_count, hold_out
 from memssl_keras.data.huggingface import Stream
 from memssl_keras.data.labels import Labelled
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
 from memssl_keras.training.callbacks.judge import Judge
 
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
+    from memssl_keras.training.recipes import Recipe
+
 MEASUREMENTS = 10  # of a run without labels
 
 
-def keep_apart(images, count: int | None, labelled: bool) -> tuple[object, object]:
+def keep_apart(images: Any, count: int | None, labelled: bool) -> tuple[Any, Any]:
     """Images to train on, and those held out for the verdict; None where none are.
 
     Args:
@@ -36,16 +42,16 @@ def keep_apart(images, count: int | None, labelled: bool) -> tuple[object, objec
 
 
 def judge_of(
-    recipe,
-    images,
-    held_out=None,
+    recipe: Recipe,
+    images: Any,
+    held_out: Any = None,
     labelled: Labelled | None = None,
     *,
     k: int = 20,
     every: int = 1,
-    start=None,
+    start: Encoder | None = None,
     start_name: str = "start",
-    folder=None,
+    folder: PathLike | None = None,
     seed: int = 0,
     say: Callable = print,
 ) -> Judge | None:
@@ -67,6 +73,7 @@ def judge_of(
     Returns:
         None where there is nothing to judge by, which is said: a stream without labels, or no readable pictures.
     """
+    measure: LabelledKNN | ViewRetrieval
     if labelled:
         measure = LabelledKNN(labelled, k)
     elif isinstance(images, Stream):
@@ -75,13 +82,20 @@ def judge_of(
     else:
         described = "pictures that it was trained on" if held_out is None else "held-out pictures"
         try:
-            measure = ViewRetrieval(images if held_out is None else held_out, recipe.views, described)
+            found = ViewRetrieval(images if held_out is None else held_out, recipe.views, described)
         except ValueError as error:  # too few can be read, which training looks into
             say(f"no verdict at the end: {error}")
             return None
         every = max(1, recipe.epochs // MEASUREMENTS)
-        if measure.skipped:
-            say(f"{measure.skipped} pictures for the verdict cannot be read and are left out of it")
+        measure = found
+        if found.skipped:
+            say(f"{found.skipped} pictures for the verdict cannot be read and are left out of it")
     keras.utils.set_random_seed(seed)
-    settings = {"start": start, "start_name": start_name, "folder": folder, "every": every, "say": say}
+    settings: dict[str, Any] = {
+        "start": start,
+        "start_name": start_name,
+        "folder": folder,
+        "every": every,
+        "say": say,
+    }
     return Judge(measure, recipe.build_encoder(), **settings)

@@ -161,7 +161,7 @@ _LITTLE: dict[str, Any] = {
 
 # What a screen does to a drawing: any two colours, small sizes, JPEG. Without KoLeo and with a softer teacher, the
 # embeddings of such views crowd together.
-_ON_SCREEN = {
+_ON_SCREEN: dict[str, Any] = {
     "global_scale": (0.6, 1.0),
     "flip": 0.0,
     "jitter": 0.5,

@@ -53,9 +53,9 @@ def start_from(encoder: Encoder, source: Encoder) -> Encoder:
     there = {layer.name: layer.get_weights() for layer in source.layers}
     names = {layer.name for layer in encoder.layers}
     more = [one for one in source.layers if one.weights and one.name not in names]
-    if more := [one.name for one in more if not isinstance(one, Whitening)]:
+    if extra := [one.name for one in more if not isinstance(one, Whitening)]:
         raise ValueError(
-            f"start={source.name!r}: it has {', '.join(more[:3])}, which the recipe's encoder has not; expected the "
+            f"start={source.name!r}: it has {', '.join(extra[:3])}, which the recipe's encoder has not; expected the "
             "same architecture"
         )
     for layer in encoder.layers:
@@ -71,9 +71,9 @@ def start_from(encoder: Encoder, source: Encoder) -> Encoder:
     ours, theirs = _own(encoder), _own(source)
     for name, array in ours.items():
         if name not in theirs or theirs[name].shape != array.shape:
-            found = theirs[name].shape if name in theirs else "none"
+            other = theirs[name].shape if name in theirs else "none"
             raise ValueError(
-                f"start={source.name!r}: its {name} is {found}; expected {array.shape}, as the recipe's encoder has it"
+                f"start={source.name!r}: its {name} is {other}; expected {array.shape}, as the recipe's encoder has it"
             )
     for weight in encoder.weights:
         if weight.name in ours and not any(weight is w for layer in encoder.layers for w in layer.weights):
