@@ -11,13 +11,6 @@ from memssl_keras.demo.recall import Block, Recall
 TITLE = "What the training memory saw"
 MOST = 8  # blocks that are shown
 
-NONE = headline(
-    TITLE,
-    "This model does not ship its memory, so the pictures that it was compared with cannot be shown. "
-    "<code>memssl memory</code> adds that of a run to its model.",
-)
-
-
 WAITING = (
     '<p class="empty">Find a picture on the map, or bring one: then the nearest of each block stand here.</p>'
 )

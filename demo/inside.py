@@ -142,14 +142,17 @@ class Inside:
         return recall
 
     def remember(self, path=None, draw: int = 0) -> tuple[str, str, bool]:
-        """What the memory is, its blocks' nearest to a picture, and whether other blocks can be drawn."""
+        """What the memory is, its blocks' nearest to a picture, and whether other blocks can be drawn.
+
+        Empty where the model ships none.
+        """
         try:
             recall = self.recall
         except ValueError as error:
             said = f"{str(error)[0].upper()}{str(error)[1:]}."
             return headline(blocks.TITLE, said), "", False
         if recall is None:
-            return blocks.NONE, "", False
+            return "", "", False
         try:
             pixels = path and read_upload(path)
         except ImageError:

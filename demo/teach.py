@@ -82,7 +82,9 @@ def _teaching_side(lessons, picks):
         with gr.Row():
             save = gr.Button("Save", elem_id="save")
             load = gr.UploadButton("Load", file_types=[".safetensors"], elem_id="load")
-            export = gr.Button("Export as ONNX", elem_id="export")
+            # What trims its pictures cannot be put into one graph.
+            whole = lessons.retrieval.encoder.preprocessing.trim is None
+            export = gr.Button("Export as ONNX", elem_id="export", visible=whole)
         files = gr.File(label="Your file", interactive=False, visible=False, elem_id="kept")
     return _Teaching(name, upload, first, find, pick, panel, save, load, export, files)
 

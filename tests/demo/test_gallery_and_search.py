@@ -264,6 +264,16 @@ def test_a_model_stands_beside_its_variants_and_the_bundled_ones(tmp_path):
     assert open_model(f"{folder}@int8").name == "mine@int8"
 
 
+def test_without_a_variant_a_model_that_has_int8_alone_is_opened(tmp_path):
+    folder = write_encoder(tmp_path / "small")
+    (folder / "onnx" / "model.onnx").rename(folder / "onnx" / "model_quantized.onnx")
+    assert open_model(str(folder)).file.name == "model_quantized.onnx"
+    with pytest.raises(FileNotFoundError, match="variant='fp32': small has int8"):
+        open_model(f"{folder}@fp32")
+    assert all(open_model(name).encoder.embed_dim > 0 for name in bundled_models())
+    assert beside(str(folder)) == bundled_models()
+
+
 def test_a_model_to_compare_with_that_is_damaged_is_said(tmp_path, emoji):
     def broken():
         raise ValueError(f"{tmp_path}/model.onnx: not readable")
