@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memssl_keras import OnnxEncoder
-from memssl_keras.weights.config import VARIANTS, has_onnx, split_variant
+from memssl_keras.weights.config import VARIANTS, default_variant, split_variant
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.registry import bundled_models, resolve
 
@@ -38,7 +38,7 @@ class Model:
 
 @functools.lru_cache(maxsize=8)
 def open_model(spec: str) -> Model:
-    """Open a model by the spelling of the command line; without a variant float32, or int8 where that is all there is.
+    """Open a model by the spelling of the command line; without a variant float32, or what there is.
 
     Args:
         spec: a folder, a name of the zoo, or a repository on the Hub as `owner/name`; with `@VARIANT`, such as `@int8`,
@@ -54,15 +54,8 @@ def open_model(spec: str) -> Model:
         128
     """
     name, variant = split_variant(spec)
-    variant = variant or _first_variant(name)
-    encoder = OnnxEncoder.from_pretrained(name, variant=variant, threads=THREADS)
+    encoder = OnnxEncoder.from_pretrained(name, variant=variant or None, threads=THREADS)
     return Model(shown_name(spec), encoder, encoder.file, name, encoder.revision()[:32])
-
-
-def _first_variant(name):
-    """Float32, or int8 of a bundled model or a folder that has int8 and no float32."""
-    folder = resolve(name) if name in bundled_models() else Path(name)
-    return "int8" if has_onnx(folder, "int8") and not has_onnx(folder, "fp32") else "fp32"
 
 
 def shown_name(spec: str) -> str:
@@ -81,5 +74,5 @@ def beside(spec: str) -> list[str]:
     name, variant = split_variant(spec)
     folder = find_folder(name, lambda config: [])
     there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
-    own = [f"{name}@{v}" for v in there if v != (variant or _first_variant(name))]
+    own = [f"{name}@{v}" for v in there if v != (variant or default_variant(folder))]
     return own + [other for other in bundled_models() if resolve(other).resolve() != folder.resolve()]

@@ -40,12 +40,12 @@ def is_ours(folder: PathLike, alone: bool = False) -> bool:
     except ValueError:  # which reading it as ours says
         return True
     if config is None:
-        graphs = (folder / name for variant in _FILES for name in _candidates(variant))
+        graphs = (folder / name for name in _candidates(None))
         return not alone and not any(graph.is_file() for graph in graphs)
     return not is_foreign(config)
 
 
-def files(variant: str) -> list[tuple[str, ...]]:
+def files(variant: str | None = None) -> list[tuple[str, ...]]:
     """What to fetch of a repository beside `config.json`, as `find_folder` takes it: the graph and what it may need."""
     graphs = _candidates(variant)
     return [
@@ -55,8 +55,8 @@ def files(variant: str) -> list[tuple[str, ...]]:
     ]
 
 
-def find_graph(folder: PathLike, variant: str) -> Path:
-    """The ONNX file of a variant in a folder.
+def find_graph(folder: PathLike, variant: str | None = None) -> Path:
+    """The ONNX file of a variant in a folder; of none the first that there is.
 
     Raises:
         ValueError: there is no such variant.
@@ -65,9 +65,9 @@ def find_graph(folder: PathLike, variant: str) -> Path:
     for name in _candidates(variant):
         if (Path(folder) / name).is_file():
             return Path(folder) / name
+    asked = f"variant={variant!r}: " if variant else ""
     raise FileNotFoundError(
-        f"variant={variant!r}: {folder} has none of {', '.join(_candidates(variant))}; memssl convert reads "
-        "checkpoints that are not ONNX"
+        f"{asked}{folder} has none of {', '.join(_candidates(variant))}; memssl convert reads checkpoints that are not ONNX"
     )
 
 
@@ -108,6 +108,8 @@ def describe(graph: Graph, preprocessing: Preprocessing, file: Path) -> dict[str
 
 
 def _candidates(variant):
+    if variant is None:
+        return tuple(name for known in _FILES for name in _candidates(known))
     if variant not in _FILES:
         raise ValueError(f"variant={variant!r}: there is no such variant; expected {', '.join(_FILES)}")
     return tuple(place + name for place in ("onnx/", "") for name in _FILES[variant])

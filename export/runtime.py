@@ -21,7 +21,7 @@ from memssl_keras.export import foreign
 from memssl_keras.export.graph import Graph
 from memssl_keras.images import ImageError, list_images
 from memssl_keras.images.preprocess import Preprocessing
-from memssl_keras.weights.config import find_onnx, onnx_file, read_config
+from memssl_keras.weights.config import VARIANTS, default_variant, find_onnx, onnx_file, read_config
 from memssl_keras.zoo.hub import find_folder
 
 _AHEAD = 2  # batches that are read while another one runs
@@ -74,7 +74,7 @@ class OnnxEncoder:
         cls,
         name_or_folder: PathLike,
         *,
-        variant: str = "fp32",
+        variant: str | None = None,
         threads: int | None = None,
         providers: Sequence[str] = ("cpu",),
         preload: bool = False,
@@ -93,7 +93,8 @@ class OnnxEncoder:
         Args:
             name_or_folder: a folder that `export_onnx` wrote, a name of `list_models()`, a repository on the Hub,
                 `owner/name`, a folder of another library, or an ONNX file.
-            variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`.
+            variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`; by
+                default float32, or where there is none the first that there is.
             threads: processor threads of one call, for reading pictures and for the model; all by default. With 1,
                 pictures are read between the runs of the model instead of beside them.
             providers: what runs it, the first choice first: `"cpu"`, `"cuda"`, `"tensorrt"`, `"coreml"`, `"openvino"`,
@@ -125,7 +126,9 @@ class OnnxEncoder:
         folder, file = _find(name_or_folder, variant, hub)
         ours = foreign.is_ours(folder, alone=file is not None)
         config = read_config(folder) if ours else {}
-        file = file or (find_onnx(folder, variant) if ours else foreign.find_graph(folder, variant))
+        if file is None and ours:
+            file = find_onnx(folder, variant or default_variant(folder))
+        file = file or foreign.find_graph(folder, variant)
         if ours and (pool or preprocessing):
             raise ValueError(f"{folder}: pool and preprocessing are its own; expected none")
         graph = Graph(_open_session(file, threads, _providers(providers)), file, pool)
@@ -264,8 +267,12 @@ def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None]:
             raise FileNotFoundError(f"{file}: no such file")
         return (file.parent.parent if file.parent.name == "onnx" else file.parent), file
 
+    names = [variant] if variant else VARIANTS
+
     def needed(config):
-        return foreign.files(variant) if foreign.is_foreign(config) else [(f"onnx/{onnx_file(variant)}",)]
+        if foreign.is_foreign(config):
+            return foreign.files(variant)
+        return [tuple(f"onnx/{onnx_file(name)}" for name in names)]
 
     return find_folder(name_or_folder, needed, **hub), None
 

@@ -44,7 +44,10 @@ Exports = Annotated[str, typer.Option(help="Some of transformers, keras, fp32, w
 Half = Annotated[bool, typer.Option("--half", help="Weights in float16: half the bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for other programs.")]
 Variant = Annotated[
-    str, typer.Option(help="Of the model's ONNX files: fp32, fp16, int8, int8-static.", show_default=True)
+    str | None,
+    typer.Option(
+        help="Of the model's ONNX files: fp32, fp16, int8, int8-static; by default fp32, or what there is."
+    ),
 ]
 
 

@@ -60,7 +60,7 @@ def embed(
     column: Column = None,
     batch_size: BatchSize = 32,
     threads: Threads = None,
-    variant: Variant = "fp32",
+    variant: Variant = None,
     providers: Providers = "cpu",
     full_decode: FullDecode = False,
     watch: Watch = False,

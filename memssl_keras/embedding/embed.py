@@ -31,7 +31,7 @@ def embed(
     *,
     split: str | None = None,
     column: str | None = None,
-    variant: str = "fp32",
+    variant: str | None = None,
     threads: int | None = None,
     providers: Sequence[str] = ("cpu",),
     scaled_decoding: bool = True,
@@ -91,6 +91,6 @@ def embed(
     return Embedded(source, failures, write_unreadable(out, failures), encoder.embed_dim)
 
 
-def named(model: str, variant: str) -> str:
+def named(model: str, variant: str | None) -> str:
     """What an index calls its model: `MODEL@VARIANT`, and the model's name alone in float32."""
-    return str(model) if variant == "fp32" else f"{model}@{variant}"
+    return str(model) if variant in (None, "fp32") else f"{model}@{variant}"

@@ -143,7 +143,7 @@ def open_index_model(stored: Embeddings, model: str | None = None) -> Any:
     name, variant = split_variant(stored.model)
     where = model or stored.locate(name)
     try:
-        encoder = OnnxEncoder.from_pretrained(where, variant=variant or "fp32")
+        encoder = OnnxEncoder.from_pretrained(where, variant=variant or None)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{stored.path} was made with the model {stored.model} in {stored.base}, which cannot be opened ({error}); "

@@ -94,6 +94,18 @@ def find_onnx(folder: PathLike, variant: str) -> Path:
     )
 
 
+def default_variant(folder: PathLike) -> str:
+    """Float32, or of a folder without it the first of the other variants that it has.
+
+    Example:
+        >>> from memssl_keras.weights.config import default_variant
+        >>> from memssl_keras.zoo.registry import resolve
+        >>> default_variant(resolve("massl_vitn4.cifar10"))
+        'fp32'
+    """
+    return next((name for name in VARIANTS if has_onnx(folder, name)), "fp32")
+
+
 def has_onnx(folder: PathLike, variant: str) -> bool:
     """Whether a folder holds the ONNX file of a variant."""
     return (Path(folder) / "onnx" / VARIANTS[variant]).is_file()

@@ -266,3 +266,15 @@ def test_nothing_is_sent_or_kept_about_who_runs_it(tmp_path):
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
     assert not list(tmp_path.rglob("*"))
+
+
+def test_without_a_variant_it_takes_what_there_is(folder, tmp_path):
+    """Float32 where it is there, else the first of the others."""
+    import shutil
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert OnnxEncoder.from_pretrained(copy).file.name == "model.onnx"
+    (copy / "onnx" / "model.onnx").rename(copy / "onnx" / "model_quantized.onnx")
+    assert OnnxEncoder.from_pretrained(copy).file.name == "model_quantized.onnx"
+    with pytest.raises(FileNotFoundError, match="variant='fp32': copy has int8"):
+        OnnxEncoder.from_pretrained(copy, variant="fp32")
