@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends lint types clean
+.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends lint types linked docs clean
 
 demo: .venv/.demo
 	.venv/bin/memssl demo
@@ -35,11 +35,21 @@ test-backends: .venv/.test .venv-backends/.done
 lint: .venv/.test types
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
-# mypy over the package as it is installed, with export, zoo and demo inside.
-types: .venv/.test
+# The package as it is installed, with export, zoo and demo inside, for what reads it without importing it.
+linked:
 	rm -rf .types && mkdir -p .types/memssl_keras
 	ln -s $(CURDIR)/memssl_keras/* $(CURDIR)/export $(CURDIR)/zoo $(CURDIR)/demo .types/memssl_keras/
+
+types: .venv/.test linked
 	cd .types && ../.venv/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p memssl_keras
+
+# The documentation as a site in build/docs; a broken link or a name that is not there fails.
+docs: .venv/.docs linked
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --site-dir build/docs
+
+.venv/.docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(call PIP,.venv) --editable '.[docs]'
+	touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

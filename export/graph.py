@@ -23,7 +23,7 @@ class Graph:
         pool: `"cls"` or `"mean"`, of a graph that gives tokens alone; None takes CLS.
 
     Attributes:
-        session: as given.
+        session, file: as given.
         guessed: what was decided without being told, in words; empty where nothing was.
         key: which output becomes the feature, and how, where it is not the one that our own graphs have.
         size: (height, width) that the graph is fixed to; None where it takes any.
@@ -35,7 +35,7 @@ class Graph:
     def __init__(self, session: onnxruntime.InferenceSession, file: Path, pool: str | None = None):
         if pool is not None and pool not in POOLS:
             raise ValueError(f"pool={pool!r}: expected one of {', '.join(POOLS)}")
-        self.session, self.guessed = session, ""
+        self.session, self.file, self.guessed = session, file, ""
         images = [node for node in session.get_inputs() if len(node.shape) == 4 and node.type in _DTYPES]
         others = [node.name for node in session.get_inputs() if node not in images]
         if len(images) != 1 or others:

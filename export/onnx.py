@@ -17,6 +17,7 @@ from memssl_keras.encoders import Encoder
 from memssl_keras.export import verify
 from memssl_keras.export.bounds import ParityError, Verification, check
 from memssl_keras.export.calibration import dead_leaves
+from memssl_keras.export.graph import Graph
 from memssl_keras.export.pack import packed
 from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
 from memssl_keras.export.raw_pixels import with_raw_pixels
@@ -248,7 +249,8 @@ class _Job:
         if raw:
             return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
         config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
-        return OnnxEncoder(session, config, pathlib.Path(path)).embed(self.images)
+        graph = Graph(session, pathlib.Path(path))
+        return OnnxEncoder(graph, config, graph.file).embed(self.images)
 
     def _pixels(self, images):
         return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))

@@ -2,7 +2,7 @@
 
     python zoo/experiments/icons_ablation.py .data --seeds 0 1 2
 
-trains one small network on 12,000 icons whose names two sets or more draw, for each line of `RUNS` and each seed, and
+trains one small network on 10,000 icons whose names two sets or more draw, for each line of `RUNS` and each seed, and
 adds a row to `icons_ablation.csv` beside this file after each run: Lucide found among Tabler by name, recall@1, before
 training and after every second epoch. Runs that are in the table are not repeated; `--table` prints means and ranges.
 """
@@ -34,7 +34,7 @@ from memssl_keras.images.read import read_image
 from memssl_keras.training.whiten import raw_features
 
 TABLE = pathlib.Path(__file__).parent / "icons_ablation.csv"
-PICTURES, EPOCHS, EVERY, PIXELS, PAIRS = 12_000, 8, 2, 32, 0.6
+PICTURES, EPOCHS, EVERY, PIXELS, PAIRS = 10_000, 4, 2, 32, 0.6
 # name, method, slots K of the memory, slots P of a block, what the memory holds
 RUNS = (
     ("base", "massl", 4096, 1024, "FIFO"),
