@@ -165,7 +165,7 @@ def test_evaluate_prints_and_writes_the_scores(trained, tmp_path):
     (entry,) = json.loads((tmp_path / "r.json").read_text())["results"]
     assert list(entry["scores"]) == [
         "raw pixels, 16 px",
-        "pixels less their mean, 16 px",
+        "mean-centred pixels, 16 px",
         "the encoder, untrained",
         "the encoder",
     ]
