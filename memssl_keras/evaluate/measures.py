@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from memssl_keras.data.labels import Labelled
+from memssl_keras.data.classes import Labelled
 from memssl_keras.data.order import image_generator
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.evaluate.protocols.features import unit
@@ -22,7 +23,7 @@ class LabelledKNN:
     """k-NN classification of labelled test pictures by labelled training pictures.
 
     Args:
-        labelled: A `Labelled` of `memssl_keras.data.labels.open_classes`.
+        labelled: A `Labelled` of `memssl_keras.data.classes.open_classes`.
         k: Neighbours that vote.
         temperature: Of their vote.
 
@@ -73,7 +74,7 @@ class ViewRetrieval:
 
     name = "view_retrieval"
 
-    def __init__(self, images, views: MultiCrop, described: str = "pictures", seed: int = 0):
+    def __init__(self, images: Any, views: MultiCrop, described: str = "pictures", seed: int = 0):
         views, pairs, self.skipped = dataclasses.replace(views, local_views=0), [], 0
         for row in np.unique(np.linspace(0, len(images) - 1, min(PICTURES, len(images))).astype(int)):
             try:

@@ -61,8 +61,7 @@ def test_one_table_of_several_data_sets(sets, tmp_path):
     ]
     lines = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert (
-        lines[0]
-        == "| data | task | score | raw pixels, 16 px | mean-centred pixels, 16 px | the encoder |"
+        lines[0] == "| data | task | score | raw pixels, 16 px | mean-centred pixels, 16 px | the encoder |"
     )
     scores = found["results"][2]["scores"]["the encoder"]
     (line,) = [line for line in lines if line.startswith("| whole.parquet | knn | k = 3 |")]
