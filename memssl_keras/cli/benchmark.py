@@ -24,7 +24,7 @@ def benchmark(
     threads: Threads = None,
     rounds: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 20,
     as_json: Json = False,
-):
+) -> None:
     """Measure a model's ONNX variants beside the eager Keras encoder, in one run.
 
     Size, time to load, time from a new process to its first embedding, peak memory, latency, throughput, and cosine

@@ -1,6 +1,7 @@
 """What the commands share: the app, the arguments that recur, and how errors are said."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -51,7 +52,7 @@ Variant = Annotated[
 ]
 
 
-def example(command):
+def example(command: str) -> str:
     """The line under a command's help: a real example."""
     return f"Example:  {command}"
 
@@ -62,7 +63,7 @@ def listed(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def errors_in_words():
+def errors_in_words() -> Iterator[None]:
     """Turns the errors that a user can mend into one line and exit code 1."""
     try:
         yield
@@ -86,5 +87,5 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-):
+) -> None:
     """Self-supervised image encoders: pretrain in Keras, export to ONNX, embed and search anywhere."""

@@ -29,7 +29,7 @@ def convert(
     half: Half = False,
     revision: Revision = None,
     token: Token = None,
-):
+) -> None:
     """Turn a checkpoint of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or transformers into a folder of ours.
 
     A MaSSL checkpoint keeps head and memory, in the folder training/, so that pretraining can be continued.

@@ -35,7 +35,7 @@ def demo(
         typer.Option(help="Instead, write a new folder that a Space on the Hub runs as it is."),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
-):
+) -> None:
     """Open the demo in the browser: find look-alikes in a gallery, and teach classes by a few pictures.
 
     The gallery is embedded once, and kept: the next time only what is new in it is.

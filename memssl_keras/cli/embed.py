@@ -69,7 +69,7 @@ def embed(
     address: Address = None,
     list_others: ListOthers = False,
     as_json: Json = False,
-):
+) -> None:
     """Turn images into unit vectors, one Parquet row each: image, embedding, and the data's other columns.
 
     Runs on ONNX Runtime. Interrupted, the same command resumes. Unreadable images are skipped and listed in

@@ -118,7 +118,7 @@ def evaluate(
     out: Out = None,
     column: Column = None,
     as_json: Json = False,
-):
+) -> None:
     """Score encoders beside the same one untrained and pixels.
 
     knn: all training images may vote on a test image. linear: logistic regression on frozen features. sgd: DINO's

@@ -48,7 +48,7 @@ def export(
     ort: Ort = False,
     opset: Opset = 18,
     web: Web = None,
-):
+) -> None:
     """Write an encoder as ONNX, every file verified against the Keras model before it is saved.
 
     A file that is further from it than 1e-4 (fp16: 5e-3; int8: a mean cosine of .99), or loses more than half a point

@@ -29,7 +29,7 @@ def memory(
     half: Half = False,
     split: Split = None,
     column: Column = None,
-):
+) -> None:
     """Ship the training memory of a run with its model, for the demo.
 
     The model's folder gets memory/: the vectors in memory, and thumbnails of the pictures that they are of. DATA is

@@ -19,7 +19,7 @@ _SHORT = {
 def models(
     name: Annotated[str | None, typer.Argument(help="Show the card of this model, or this recipe.")] = None,
     as_json: Json = False,
-):
+) -> None:
     """List the models of the zoo and the recipes, or show a model's card or a recipe's settings."""
     with errors_in_words():
         from memssl_keras.training.recipes import RECIPES

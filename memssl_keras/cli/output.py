@@ -6,7 +6,8 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -29,7 +30,7 @@ def say_error(*words, style: str = "") -> None:
     say(*words, to=errors, style=style)
 
 
-def say_json(content) -> None:
+def say_json(content: Any) -> None:
     """Print JSON on one line, for `--json`."""
     text = json.dumps(content, ensure_ascii=False)
     # Bytes of names that are not UTF-8, as `printable` has them, with JSON's own backslash.
@@ -76,7 +77,7 @@ def duration(seconds: float) -> str:
 class PlainProgress:
     """Lines of progress for what is no terminal: the first after ten seconds, then two a minute."""
 
-    def __init__(self, what: str, total: int, unit: str, clock=time.monotonic):
+    def __init__(self, what: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic):
         self.what, self.total, self.unit, self.clock = what, total, unit, clock
         self.done, self.first, self.begun = 0, None, clock()
         self.next = self.begun + FIRST_LINE
@@ -96,8 +97,9 @@ class PlainProgress:
 class Steps:
     """What `progress` gives: `advance(count)` for one task, or `track(values, words)` for several."""
 
-    def __init__(self, unit, bars=None):
-        self.unit, self.bars, self.task = unit, bars, None
+    def __init__(self, unit: str, bars: Any = None):
+        self.unit, self.bars = unit, bars
+        self.task: Any = None
 
     def start(self, what: str, total: int) -> Steps:
         """Begin a task."""
@@ -113,7 +115,7 @@ class Steps:
         else:
             self.task.advance(count)
 
-    def track(self, values, words: str) -> Iterator:
+    def track(self, values: Any, words: str) -> Iterator:
         """Iterate over values as a task of their own."""
         self.start(words, len(values))
         for value in values:

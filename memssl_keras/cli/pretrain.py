@@ -123,7 +123,7 @@ def pretrain(
     max_unreadable: MaxUnreadable = 0.05,
     tensorboard: Tensorboard = False,
     allow_changed: AllowChanged = False,
-):
+) -> None:
     """Train an encoder on images without labels.
 
     The folder gets the encoder, the last three checkpoints, the settings, metrics.csv and at the end report.md. The

@@ -34,7 +34,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
     branch: Annotated[str | None, typer.Option(help="Branch to commit to, main by default.")] = None,
     token: Token = None,
-):
+) -> None:
     """Publish a model: every library's files, compared with each other, and a generated card.
 
     Scores in the card are those of results.json in the folder, which memssl evaluate writes; what was not measured

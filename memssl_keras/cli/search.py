@@ -23,7 +23,7 @@ def search(
         pathlib.Path | None, typer.Option(help="Draw queries and neighbours into this PNG.")
     ] = None,
     as_json: Json = False,
-):
+) -> None:
     """Find the images that look most like an image."""
     with errors_in_words():
         from memssl_keras.embedding.table import draw_sheet, nearest, open_index_model, read_embeddings

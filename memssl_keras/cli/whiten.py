@@ -53,7 +53,7 @@ def whiten(
     half: Half = False,
     split: Split = None,
     column: Column = None,
-):
+) -> None:
     """Add PCA whitening to the encoder of a run with a ResNet: better neighbours.
 
     The encoder gets a last linear layer that makes its features white over up to 10,000 of these pictures, without

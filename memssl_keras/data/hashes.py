@@ -3,11 +3,14 @@
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 
-def content_hashes(source):
+
+def content_hashes(source: Iterable) -> np.ndarray:
     """A hash of each image's file, `(N,)` of text; equal files have equal ones, a file that cannot be read its own."""
     digests = []
     for number, item in enumerate(source):
@@ -19,7 +22,7 @@ def content_hashes(source):
     return np.array(digests, dtype="U32")
 
 
-def data_key(source):
+def data_key(source: Iterable) -> str:
     """One hash of a source's images and their order: of their bytes, or of path, size and time of files."""
     digest = hashlib.sha256()
     for item in source:
@@ -30,7 +33,7 @@ def data_key(source):
     return digest.hexdigest()
 
 
-def file_state(path) -> str:
+def file_state(path: PathLike) -> str:
     """Size and time of change of a file, as text; empty for one that is not there."""
     try:
         state = os.stat(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 FROM, SHARE, MOST = 1000, 0.1, 300  # pictures from which some are held out, how many of them, and at most
@@ -21,7 +23,7 @@ class Rows:
         'c.png'
     """
 
-    def __init__(self, images, rows, held_out: int = 0):
+    def __init__(self, images: Any, rows: Any, held_out: int = 0):
         self.images, self.rows, self.held_out = images, np.asarray(rows, np.int64), held_out
         self.notes = getattr(images, "notes", [])
 
@@ -47,7 +49,7 @@ def held_out_count(images: int) -> int:
     return min(int(images * SHARE), MOST) if images >= FROM else 0
 
 
-def hold_out(images, count: int, seed: int = 0) -> tuple[Rows, Rows]:
+def hold_out(images: Any, count: int, seed: int = 0) -> tuple[Rows, Rows]:
     """Split images into those to train on, in their order, and `count` that are drawn at random.
 
     Args:

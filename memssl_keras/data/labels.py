@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Labelled:
     protocol: str
     notes: list
 
-    def where(self, readable):
+    def where(self, readable: Callable) -> Labelled:
         """The same without the images for which `readable(images)`, a mask `(N,)`, is false; notes count them."""
         kept = [readable(part) for part in (self.train, self.test)]
         if lost := sum(int((~mask).sum()) for mask in kept):
@@ -46,13 +47,15 @@ class Labelled:
             ]
             examples = names[:5] + (["…"] if lost > 5 else [])
             note = f"{lost} unreadable images skipped: {', '.join(examples)}"
-            parts = [
-                dataclasses.replace(part, rows=part.rows[mask])
-                for part, mask in zip((self.train, self.test), kept, strict=True)
-            ]
-            labels = self.train_labels[kept[0]], self.test_labels[kept[1]]
-            protocol = f"{self.protocol}, {lost} of them unreadable"
-            return Labelled(*parts, *labels, self.classes, protocol, [*self.notes, note])
+            return dataclasses.replace(
+                self,
+                train=dataclasses.replace(self.train, rows=self.train.rows[kept[0]]),
+                test=dataclasses.replace(self.test, rows=self.test.rows[kept[1]]),
+                train_labels=self.train_labels[kept[0]],
+                test_labels=self.test_labels[kept[1]],
+                protocol=f"{self.protocol}, {lost} of them unreadable",
+                notes=[*self.notes, note],
+            )
         return self
 
 
@@ -61,7 +64,7 @@ def name_of(source: Any, row: int) -> str:
     return source.name(row) if hasattr(source, "name") else f"image {row}"
 
 
-def read_labels(source, column):
+def read_labels(source: Any, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels `(N,)` of a source, and which rows have one: a missing value and −1 say that there is none.
 
     Raises:
@@ -81,7 +84,7 @@ def read_labels(source, column):
     return labels, known
 
 
-def numbered_labels(source, column):
+def numbered_labels(source: Any, column: str) -> np.ndarray:
     """Labels `(N,)` of a source as numbers from 0 on.
 
     Raises:
@@ -96,12 +99,14 @@ def numbered_labels(source, column):
 class Part(NamedTuple):
     """One split: its images, the label of each that has one, and which have one."""
 
-    source: object
+    source: Any
     labels: np.ndarray
     known: np.ndarray
 
 
-def labelled_parts(data, label="label", column=None):
+def labelled_parts(
+    data: PathLike, label: str = "label", column: str | None = None
+) -> tuple[list[Part], list[str]]:
     """Training and test images with their labels, or one set where the data is not split.
 
     Args:
@@ -183,7 +188,7 @@ def _of_folder(folder, label):
     return Part(source, *read_labels(source, label))
 
 
-def class_folders(source, folder):
+def class_folders(source: Any, folder: pathlib.Path) -> list[str]:
     """The subfolder of `folder` that each image of its source is in: the name of its class.
 
     Raises:

@@ -35,7 +35,7 @@ class Paired:
         [2, None, 0]
     """
 
-    def __init__(self, images: Any, groups: Sequence, probability: float = 0.5):
+    def __init__(self, images: Any, groups: Sequence | np.ndarray, probability: float = 0.5):
         if len(groups) != len(images):
             raise ValueError(f"groups: got {len(groups)} for {len(images)} images; expected one for each")
         if not 0 <= probability <= 1:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from memssl_keras.annotations import PathLike
+
 PAGE_BYTES = 32 << 20  # of encoded images that are held of a file at once
 _PATH_COLUMNS = ("image", "file", "path", "file_name", "filepath", "filename", "image_path")
 
@@ -128,7 +130,7 @@ def list_places(files: list[Path], column: str) -> np.ndarray:
     return np.stack([rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)], 1)
 
 
-def holds_images(kind) -> bool:
+def holds_images(kind: pa.DataType) -> bool:
     """Whether an Arrow type is one that encoded images are stored in: bytes, a struct of bytes, or a list of them."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return holds_images(kind.value_type) and not pa.types.is_primitive(kind.value_type)
@@ -137,7 +139,7 @@ def holds_images(kind) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or kind == pa.binary_view()
 
 
-def holds_lists(schema, column) -> bool:
+def holds_lists(schema: pa.Schema, column: str) -> bool:
     """Whether a row of an image column is a list of pictures."""
     outer, _, inner = (column, "", "") if column in schema.names else column.partition(".")
     kind = schema.field(outer).type
@@ -145,7 +147,7 @@ def holds_lists(schema, column) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
-def image_columns(schema) -> list[str]:
+def image_columns(schema: pa.Schema) -> list[str]:
     """Names of the image columns of a schema, fields of structs as `sample.image`."""
     found = [field.name for field in schema if holds_images(field.type)]
     nested = [
@@ -158,7 +160,7 @@ def image_columns(schema) -> list[str]:
     return found + nested
 
 
-def path_columns(path, schema) -> list[str]:
+def path_columns(path: Path, schema: pa.Schema) -> list[str]:
     """Names of the columns of text whose first value is the path of a file beside the Parquet file."""
     texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     found = []
@@ -171,12 +173,12 @@ def path_columns(path, schema) -> list[str]:
     return found
 
 
-def is_own_output(schema) -> bool:
+def is_own_output(schema: pa.Schema) -> bool:
     """Whether a file is one that `memssl embed` wrote: vectors of pictures, not pictures."""
     return b"memssl_model" in (schema.metadata or {})
 
 
-def read_schema(path):
+def read_schema(path: PathLike) -> pa.Schema:
     """The Arrow schema of a Parquet file.
 
     Raises:
@@ -188,7 +190,7 @@ def read_schema(path):
         raise ValueError(f"{path}: not readable as Parquet ({error})") from None
 
 
-def class_names(schema) -> dict:
+def class_names(schema: pa.Schema) -> dict:
     """What `datasets` wrote into a Parquet file of its columns of classes: column → names."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -197,7 +199,7 @@ def class_names(schema) -> dict:
         return {}
 
 
-def other_columns(files, schemas, column) -> dict:
+def other_columns(files: list[Path], schemas: list[pa.Schema], column: str) -> dict:
     """The columns beside the images as chunked arrays; those that not every file has are filled with nulls.
 
     Columns of lists and of images are left out: nothing filters or labels by them, and they may be large.

@@ -1,9 +1,13 @@
 """Rows of sources as sequences of images, and how much two of them share."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import content_hashes, data_key
 from memssl_keras.data.sources import open_source
 
@@ -12,7 +16,7 @@ from memssl_keras.data.sources import open_source
 class Images:
     """Rows of a source; features are made of the whole source, once, whatever uses which of its rows."""
 
-    source: object
+    source: Any
     key: str
     rows: np.ndarray
 
@@ -23,7 +27,7 @@ class Images:
         return self.source[int(self.rows[index])]
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[Images, ...]:
         """Itself, as the only one of its parts."""
         return (self,)
 
@@ -45,14 +49,14 @@ class Joined:
         raise IndexError(index)
 
 
-def all_images(data, column=None):
+def all_images(data: PathLike, column: str | None = None) -> Images:
     """Every image of a folder, file or Parquet, as `Images`."""
     source = open_source(data, column=column)
     return Images(source, data_key(source), np.arange(len(source)))
 
 
-def overlap(first, second):
+def overlap(first: Images, second: Images) -> int:
     """How many images of the second `Images` are among those of the first, byte for byte."""
     hashes = {id(part.source): content_hashes(part.source) for part in (first, second)}
-    first, second = (hashes[id(part.source)][part.rows] for part in (first, second))
-    return int(np.isin(second, first).sum())
+    there, asked = (hashes[id(part.source)][part.rows] for part in (first, second))
+    return int(np.isin(asked, there).sum())

@@ -5,12 +5,15 @@ Read without keras or torch.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data import parquet
 from memssl_keras.data.hashes import file_state
 from memssl_keras.data.hub import download
@@ -42,7 +45,16 @@ class ImageSource:
         rows: Where rows are lists of pictures, the row of each picture, `(N,)`.
     """
 
-    def __init__(self, ids, items, columns=None, names=None, listing=None, notes=(), rows=None):
+    def __init__(
+        self,
+        ids: list[str],
+        items: Any,
+        columns: dict[str, Any] | None = None,
+        names: dict[str, list[str]] | None = None,
+        listing: Listing | None = None,
+        notes: Iterable[str] = (),
+        rows: np.ndarray | None = None,
+    ):
         self.rows = rows
         self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
         self.listing = listing or Listing([])
@@ -77,7 +89,7 @@ def files_behind(name: str) -> list[str]:
     return ["#".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
-def files_of(path, suffix, split=None):
+def files_of(path: Path, suffix: str, split: str | None = None) -> list[Path]:
     """The file, or the files of a folder, that end in `suffix`, sorted; of a split those of its name.
 
     A folder without such files of its own may have them in subfolders, such as `data/` or one for each split.
@@ -107,7 +119,7 @@ def _in_folder(path, pattern):
     return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts))
 
 
-def is_of_split(file, split, root) -> bool:
+def is_of_split(file: Path, split: str, root: Path) -> bool:
     """Whether a file's name begins with a split's name, or it lies in a folder called so."""
     names = next((names for names in SPLITS.values() if split in names), (split,))
     parts = file.relative_to(root).parts
@@ -116,13 +128,13 @@ def is_of_split(file, split, root) -> bool:
     return begins or stem.startswith(split) or any(part.lower() in names for part in parts[:-1])
 
 
-def split_folder(path, split):
+def split_folder(path: Path, split: str) -> Path | None:
     """The subfolder of a split, under any of its names; None where there is none."""
     names = next((names for names in SPLITS.values() if split in names), (split,))
     return next((path / name for name in (split, *names) if (path / name).is_dir()), None)
 
 
-def open_source(data, split=None, column=None) -> ImageSource:
+def open_source(data: PathLike, split: str | None = None, column: str | None = None) -> ImageSource:
     """Open a folder of images, a single image, Parquet, WebDataset shards, or a data set of the Hub.
 
     Args:
@@ -236,7 +248,7 @@ def _open_saved(path, split, column):
     return ImageSource([f"{printable(path)}#{row}" for row in range(len(images))], images, columns)
 
 
-def column_of(source, name):
+def column_of(source: ImageSource, name: str) -> np.ndarray:
     """A column `(N,)` of a source that came with one.
 
     Raises:
@@ -247,7 +259,9 @@ def column_of(source, name):
     return np.asarray(source.columns[name].to_pylist())
 
 
-def open_sources(data, split=None, column=None) -> ImageSource:
+def open_sources(
+    data: PathLike | Sequence[PathLike], split: str | None = None, column: str | None = None
+) -> ImageSource:
     """Open one or several paths as one source, in their order.
 
     Args:
@@ -257,7 +271,7 @@ def open_sources(data, split=None, column=None) -> ImageSource:
     Raises:
         ValueError: as `open_source` does. Columns beside the images stay only where there is one path.
     """
-    if isinstance(data, str | Path):
+    if isinstance(data, str | os.PathLike):
         return open_source(data, split, column)
     if len(data) == 1:
         return open_source(data[0], split, column)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class ViewRetrieval:
 
     name = "view_retrieval"
 
-    def __init__(self, images, views: MultiCrop, described: str = "pictures", seed: int = 0):
+    def __init__(self, images: Any, views: MultiCrop, described: str = "pictures", seed: int = 0):
         views, pairs, self.skipped = dataclasses.replace(views, local_views=0), [], 0
         for row in np.unique(np.linspace(0, len(images) - 1, min(PICTURES, len(images))).astype(int)):
             try:

@@ -1,22 +1,39 @@
 """Retrieval as `memssl evaluate` runs it: by class, by instance, of copies, and of landmarks."""
 
+from __future__ import annotations
+
 import functools
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memssl_keras.data.sequences import all_images
+from memssl_keras.annotations import PathLike
+from memssl_keras.data.sequences import Images, all_images
 from memssl_keras.data.sources import open_source
 from memssl_keras.evaluate.data.groups import Asked, is_copies, open_copies, open_groups, with_distractors
 from memssl_keras.evaluate.data.landmarks import open_landmarks
 from memssl_keras.evaluate.data.scales import at_scales
-from memssl_keras.evaluate.outcome import Outcome
+from memssl_keras.evaluate.outcome import Outcome, Settings
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.retrieval import retrieve
-from memssl_keras.evaluate.protocols.revisited import revisited, trapezoidal_average_precision
+from memssl_keras.evaluate.protocols.revisited import GroundTruth, revisited, trapezoidal_average_precision
+
+if TYPE_CHECKING:
+    from memssl_keras.data.labels import Labelled
+    from memssl_keras.evaluate.run import Features
 
 
-def open_retrieval(path, group, by, query, galleries, ground_truth=None, distractors=None):
+def open_retrieval(
+    path: PathLike,
+    group: str | None,
+    by: str | None,
+    query: str | None,
+    galleries: Sequence[str],
+    ground_truth: PathLike | None = None,
+    distractors: PathLike | None = None,
+) -> list[tuple[str, Callable, Any]]:
     """What retrieval on a data set is, where it is not by class.
 
     Args:
@@ -44,15 +61,21 @@ def open_retrieval(path, group, by, query, galleries, ground_truth=None, distrac
         return [("retrieval", functools.partial(copies, blocks), blocks["strong"].gallery)]
     if group is None or not has_column(path, group):
         return []
-    found = []
-    for gallery in galleries:
-        asked = with_distractors(open_groups(path, group, by, query, gallery), more)
-        name = f"retrieval ({query} in {' and '.join(value.strip() for value in gallery.split(','))})"
+    found: list[tuple[str, Callable, Any]] = []
+    for searched in galleries:
+        asked = with_distractors(open_groups(path, group, by, query, searched), more)
+        name = f"retrieval ({query} in {' and '.join(value.strip() for value in searched.split(','))})"
         found.append((name, functools.partial(instances, asked), asked.queries))
     return found
 
 
-def by_class(data, features, settings, track=iter, distractors=None):
+def by_class(
+    data: Labelled,
+    features: Features,
+    settings: Settings,
+    track: Callable = iter,
+    distractors: Images | None = None,
+) -> Outcome:
     """Test images among the other test images, and among distractors, by class."""
     protocol = f"retrieval by class, {len(data.test):,} test images, each among the others"
     asked = with_distractors(
@@ -61,12 +84,14 @@ def by_class(data, features, settings, track=iter, distractors=None):
     return _retrieved(asked, features, settings, same=True)
 
 
-def instances(asked, features, settings, track=iter):
+def instances(asked: Asked, features: Features, settings: Settings, track: Callable = iter) -> Outcome:
     """Queries of one origin in a gallery of another, by what they show."""
     return _retrieved(asked, features, settings, same=False)
 
 
-def copies(blocks, features, settings, track=iter):
+def copies(
+    blocks: dict[str, Asked], features: Features, settings: Settings, track: Callable = iter
+) -> Outcome:
     """Originals found by their distorted copies: mean average precision by the trapezium rule, as published.
 
     The published figures come from features of their own (patch tokens beside CLS, whitened); these are the cosine
@@ -95,9 +120,12 @@ def copies(blocks, features, settings, track=iter):
     return Outcome(protocol, means, next(iter(means)), paired, notes=list(dict.fromkeys(notes)))
 
 
-def landmarks(asked, truth, features, settings, track=iter):
+def landmarks(
+    asked: Asked, truth: GroundTruth, features: Features, settings: Settings, track: Callable = iter
+) -> Outcome:
     """The revisited protocol on what `open_landmarks` returned."""
-    features, scores, paired, notes = _scaled(features, settings), {}, {}, list(asked.notes)
+    features, paired, notes = _scaled(features, settings), {}, list(asked.notes)
+    scores: dict[str, float] = {}
     found = revisited(features(asked.queries), features(asked.gallery), truth.relevant, settings.at)
     for difficulty in ("medium", "hard", "easy"):
         row = found[difficulty]
@@ -162,7 +190,7 @@ def _scaled(features, settings):
     return features.of(at_scales(features.embedder, settings.scales))
 
 
-def has_column(path, name):
+def has_column(path: PathLike, name: str) -> bool:
     """Whether a data set has a column of that name."""
     # Without an image column of its own choosing this raises what the user has to know anyway.
     split = "test" if pathlib.Path(path).is_dir() and any(pathlib.Path(path).glob("test*.parquet")) else None

@@ -26,11 +26,11 @@ class Branch(keras.Model):
         self.encoder, self.head = encoder, head
         self.build((None, None, None, 3))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.built = True  # as its parts are
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         """Of the embeddings, for `summary`."""
         return (None, self.head.output_dim)
 

@@ -18,8 +18,11 @@ References:
     Sablayrolles et al., Spreading vectors for similarity search, ICLR 2019 (arXiv 1806.03198), for KoLeo.
 """
 
+from typing import Any
+
 import torch
 
+from memssl_keras.annotations import Tensor
 from memssl_keras.training import distributed
 
 # Slots of the memory that are looked at together: their logits stay in the processor's cache.
@@ -28,7 +31,14 @@ _SAFE = 60.0
 
 
 @torch.no_grad()
-def attend(queries, vectors, permutation, block_size, centre=0.0, tile=None):
+def attend(
+    queries: Tensor,
+    vectors: Tensor,
+    permutation: Tensor,
+    block_size: int,
+    centre: Any = 0.0,
+    tile: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """Logsumexp and expected memory of every row, averaged over blocks.
 
     Args:
@@ -105,7 +115,7 @@ class MemoryConsistency:
         >>> loss.backward()
     """
 
-    def __init__(self, student_temperature=0.1):
+    def __init__(self, student_temperature: float = 0.1):
         if not student_temperature > 0:
             raise ValueError(f"student_temperature={student_temperature}: expected a positive number")
         self.student_temperature = student_temperature
@@ -154,7 +164,7 @@ class MemoryConsistency:
         return _Consistency.apply(student, value, gradient.view_as(student).to(student.dtype)), entropy
 
 
-def koleo(embeddings, eps=1e-8):
+def koleo(embeddings: Tensor, eps: float = 1e-8) -> Tensor:
     """Kozachenko–Leonenko regulariser of unit vectors `(B, D)`: -mean log distance to the nearest neighbour.
 
     The nearest neighbour is the row with the largest inner product among the others of the batch, which is that of

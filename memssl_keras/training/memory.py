@@ -77,11 +77,11 @@ class Memory(layers.Layer):
         self.written = self._counter("written")
         self.build((size, dim))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.built = True
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         """Of the vectors, for `summary`."""
         return (self.size, self.dim)
 

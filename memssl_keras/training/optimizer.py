@@ -5,6 +5,7 @@ References:
 """
 
 import math
+from typing import Any
 
 import keras
 import torch
@@ -23,7 +24,9 @@ class AdamW(keras.optimizers.AdamW):
         >>> optimizer = AdamW(5e-4, weight_decay=0.04, clipnorm=3.0)
     """
 
-    def __init__(self, learning_rate=5e-4, weight_decay=0.04, epsilon=1e-8, **kwargs):
+    def __init__(
+        self, learning_rate: Any = 5e-4, weight_decay: float = 0.04, epsilon: float = 1e-8, **kwargs
+    ):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
         if self.amsgrad:
             raise ValueError("amsgrad=True: expected False, this AdamW has no AMSGrad variant")

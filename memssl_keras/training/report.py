@@ -3,9 +3,11 @@
 import csv
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.images import draw_rows
 from memssl_keras.weights.folder import read_encoder
 
@@ -20,7 +22,7 @@ FIGURES = {
 }
 
 
-def read_metrics(path):
+def read_metrics(path: PathLike) -> dict[str, np.ndarray]:
     """Columns of a `metrics.csv` as float arrays by name; empty cells become NaN."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -33,7 +35,7 @@ def read_metrics(path):
     return {name: np.array([number(row[name]) for row in rows]) for name in rows[0]}
 
 
-def draw_curves(metrics, path):
+def draw_curves(metrics: dict[str, np.ndarray], path: PathLike) -> None:
     """Draw the figures that are there, one panel each, over the epochs."""
     from matplotlib.figure import Figure
 
@@ -52,7 +54,7 @@ def draw_curves(metrics, path):
     figure.savefig(path, dpi=110)
 
 
-def write_report(folder, held_out=None, queries=6, neighbours=8):
+def write_report(folder: PathLike, held_out: Any = None, queries: int = 6, neighbours: int = 8) -> None:
     """Write `report.md` and its pictures into the folder of a run.
 
     Args:
@@ -107,7 +109,7 @@ def write_report(folder, held_out=None, queries=6, neighbours=8):
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def verdict_table(verdict):
+def verdict_table(verdict: dict[str, Any]) -> list[str]:
     """Lines of Markdown: what `verdict.json` says, and its figures."""
     best = verdict["best"]
     lines = [
@@ -126,7 +128,9 @@ def verdict_table(verdict):
     return [*lines, ""]
 
 
-def draw_neighbours(folder, images, path, queries, neighbours, limit=2000):
+def draw_neighbours(
+    folder: PathLike, images: Any, path: PathLike, queries: int, neighbours: int, limit: int = 2000
+) -> None:
     """Draw some of `images`, spread evenly, and what the encoder in `folder` finds nearest among the first `limit`."""
     images = [images[i] for i in range(min(len(images), limit))]
     vectors = read_encoder(folder).embed(images, batch_size=250)

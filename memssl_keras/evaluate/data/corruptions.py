@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -72,7 +73,7 @@ class Corrupted:
         key: Name of what it holds, for a `FeatureCache`.
     """
 
-    def __init__(self, images, key, kind, strength):
+    def __init__(self, images: Any, key: str, kind: str, strength: int):
         self.images, self.kind, self.strength = images, kind, strength
         self.key = hashlib.sha256(f"{key}\0{kind}\0{CORRUPTIONS[kind][strength - 1]}".encode()).hexdigest()
 

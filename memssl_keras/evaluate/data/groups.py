@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import data_key
 from memssl_keras.data.sequences import Images, Joined, overlap
 from memssl_keras.data.sources import column_of, open_source
@@ -28,13 +29,13 @@ class Asked:
 
     queries: Images
     query_groups: np.ndarray
-    gallery: object
+    gallery: Images | Joined
     gallery_groups: np.ndarray
     words: str
     notes: list = dataclasses.field(default_factory=list)
 
 
-def open_groups(data, group, by, query, gallery):
+def open_groups(data: PathLike, group: str, by: str | None, query: str | None, gallery: str) -> Asked:
     """Pictures of the same things from two origins.
 
     Args:
@@ -49,21 +50,23 @@ def open_groups(data, group, by, query, gallery):
         among the queries.
 
     Raises:
-        ValueError: where a column is missing or does not hold a value.
+        ValueError: where a column or the value for queries is not given, or is not there.
     """
+    if by is None or query is None:
+        raise ValueError(f"by={by!r}, query={query!r}: expected a column and its value for queries")
     source = open_source(data)
     shows, kinds = source.columns.get(group), column_of(source, by)
     if shows is None:
         raise ValueError(f"column {group!r} is missing; there are {', '.join(source.columns) or 'none'}")
     known = np.asarray(shows.is_valid())
     names = source.names.get(by)
-    kinds = [names[kind] if names and isinstance(kind, np.integer) else str(kind) for kind in kinds]
-    of_kind = np.array([kind.lower() for kind in kinds])
+    words_of = [names[kind] if names and isinstance(kind, np.integer) else str(kind) for kind in kinds]
+    of_kind = np.array([kind.lower() for kind in words_of])
 
     def rows(value):
         if not (chosen := of_kind == value.strip().lower()).any():
             raise ValueError(
-                f"column {by!r} has no {value.strip()!r}; it holds {', '.join(sorted(set(kinds)))}"
+                f"column {by!r} has no {value.strip()!r}; it holds {', '.join(sorted(set(words_of)))}"
             )
         return chosen
 
@@ -87,12 +90,12 @@ def open_groups(data, group, by, query, gallery):
     return Asked(asked, numbers[asked.rows], searched, numbers[searched.rows], words, notes)
 
 
-def is_copies(data):
+def is_copies(data: PathLike) -> bool:
     """Whether a folder has the form of Copydays: originals and distorted copies."""
     return all((pathlib.Path(data) / name).is_dir() for name in ("original", "strong"))
 
 
-def open_copies(data):
+def open_copies(data: PathLike) -> dict[str, Asked]:
     """Distorted copies of pictures as queries, the originals as gallery, as in INRIA Copydays.
 
     Args:
@@ -126,7 +129,7 @@ def open_copies(data):
     return found
 
 
-def with_distractors(asked, distractors):
+def with_distractors(asked: Asked, distractors: Images | None) -> Asked:
     """An `Asked` whose gallery also holds images that are nobody's positive.
 
     Its notes count those among them that are in the gallery or among the queries, byte for byte: where one comes

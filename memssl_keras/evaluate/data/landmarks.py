@@ -1,22 +1,27 @@
 """Pictures of landmarks with published ground truth: queries are cut to their boxes."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import data_key
 from memssl_keras.data.sequences import Images
 from memssl_keras.data.sources import open_source
-from memssl_keras.evaluate.protocols.revisited import read_ground_truth
+from memssl_keras.evaluate.protocols.revisited import GroundTruth, read_ground_truth
 from memssl_keras.images.read import read_image
 
 
 class Boxes:
     """A sequence of images cut to boxes (left, top, right, bottom) in pixels; a box of None is the whole image."""
 
-    def __init__(self, images, boxes):
+    def __init__(self, images: Any, boxes: Sequence):
         self.images, self.boxes = images, boxes
 
     def __len__(self):
@@ -35,7 +40,7 @@ class Boxes:
         return cut
 
 
-def open_landmarks(data, path):
+def open_landmarks(data: PathLike, path: PathLike) -> tuple[Images, Images, GroundTruth]:
     """Queries, cut to their boxes, the gallery (both `Images`), and the `GroundTruth` of a folder of pictures.
 
     Args:

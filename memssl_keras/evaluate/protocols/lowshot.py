@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,16 @@ def classify(name: str, train: np.ndarray, labels: np.ndarray, test: np.ndarray)
 
 
 def low_shot(
-    train, train_labels, test, test_labels, shots=SHOTS, draws=5, classifiers=CLASSIFIERS, seed=0, track=iter
-):
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    shots: Sequence = SHOTS,
+    draws: int = 5,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    seed: int = 0,
+    track: Callable = iter,
+) -> tuple[dict[Any, dict[str, Any]], list[Any]]:
     """Accuracy on the test features after learning from a few training features, over several draws of them.
 
     Every classifier, and every model with the same seed, sees the same draws.
@@ -108,9 +117,9 @@ def low_shot(
     if draws < 2:
         raise ValueError(f"draws={draws}: expected 2 or more, or there is no interval")
     possible = [shot for shot in shots if isinstance(shot, str) or shot <= counts.min()]
-    results = {}
+    results: dict[Any, dict[str, Any]] = {}
     for shot in track(possible):
-        accuracies = {name: [] for name in classifiers}
+        accuracies: dict[str, list[float]] = {name: [] for name in classifiers}
         for draw in range(draws):
             rows = draw_rows(train_labels, shot, np.random.default_rng([seed, draw]))
             for name in classifiers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,16 @@ def fit(classifier: Any, features: np.ndarray, labels: np.ndarray) -> Any:
 
 
 def linear_probe(
-    train,
-    train_labels,
-    test,
-    strengths=STRENGTHS,
-    held_out=0.2,
-    selection=12000,
-    iterations=200,
-    seed=0,
-    track=iter,
-):
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
+    held_out: float = 0.2,
+    selection: int = 12000,
+    iterations: int = 200,
+    seed: int = 0,
+    track: Callable = iter,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Classes of test features by logistic regression, its regularisation chosen on a part of train.
 
     Features are brought to unit length and standardised by the training features. The inverse regularisation C that

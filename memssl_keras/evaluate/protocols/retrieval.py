@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +67,15 @@ def average_precision(relevant: np.ndarray) -> float:
     return float((np.arange(1, len(places) + 1) / (places + 1)).mean())
 
 
-def retrieve(queries, query_groups, gallery, gallery_groups, ks=(1, 5, 10), same=False, chunk=256):
+def retrieve(
+    queries: np.ndarray,
+    query_groups: Any,
+    gallery: np.ndarray,
+    gallery_groups: Any,
+    ks: Sequence[int] = (1, 5, 10),
+    same: bool = False,
+    chunk: int = 256,
+) -> Retrieval:
     """Rank the gallery by cosine similarity for every query; equal similarities keep the gallery's order.
 
     Args:

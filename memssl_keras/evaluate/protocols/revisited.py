@@ -9,9 +9,12 @@ References:
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.evaluate.protocols.features import unit
 
 # Name -> what counts as a positive, and what is passed over as if it were not there.
@@ -38,7 +41,7 @@ class GroundTruth:
     relevant: list
 
 
-def read_ground_truth(path):
+def read_ground_truth(path: PathLike) -> GroundTruth:
     """Read ground truth from JSON of the published structure: `imlist`, `qimlist` and `gnd`.
 
     The published files (`gnd_roxford5k.pkl`) are pickles, which can run anything: they are refused. Where they are
@@ -80,7 +83,7 @@ def read_ground_truth(path):
     return GroundTruth(images, queries, checked)
 
 
-def trapezoidal_average_precision(ranks, positives):
+def trapezoidal_average_precision(ranks: Any, positives: int) -> float:
     """Area under precision over recall by the trapezium rule, as the benchmark has it.
 
     Args:
@@ -101,7 +104,12 @@ def trapezoidal_average_precision(ranks, positives):
     return float(((before + after) / 2).sum() / positives)
 
 
-def revisited(queries, gallery, relevant, ks=(1, 5, 10)):
+def revisited(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    relevant: Sequence[dict[str, Any]],
+    ks: Sequence[int] = (1, 5, 10),
+) -> dict[str, dict[str, Any]]:
     """mAP and mean precision at k of the revisited protocol.
 
     Args:
@@ -134,7 +142,9 @@ def revisited(queries, gallery, relevant, ks=(1, 5, 10)):
         )
     if not all(k >= 1 for k in ks):
         raise ValueError(f"ks={tuple(ks)}: expected numbers of 1 or more")
-    rows = {name: {"ap": [], "precision": {k: [] for k in ks}, "skipped": 0} for name in DIFFICULTIES}
+    rows: dict[str, Any] = {
+        name: {"ap": [], "precision": {k: [] for k in ks}, "skipped": 0} for name in DIFFICULTIES
+    }
     for query, truth in zip(queries, relevant, strict=True):
         order = np.argsort(-(gallery @ query), kind="stable")
         for name, (positive, ignored) in DIFFICULTIES.items():

@@ -1,12 +1,24 @@
 """Linear classifier by stochastic gradient descent, after DINO's protocol, on features that are kept."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 BATCH = 1024
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # at a batch of 256
 
 
-def fit_sgd(features, labels, classes, rates, epochs=100, batch=BATCH, seed=0, track=iter):
+def fit_sgd(
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    rates: Sequence[float],
+    epochs: int = 100,
+    batch: int = BATCH,
+    seed: int = 0,
+    track: Callable = iter,
+) -> tuple[np.ndarray, np.ndarray]:
     """Linear classifiers, one per learning rate, taught side by side on the same batches.
 
     SGD with momentum 0.9 and no weight decay on the cross-entropy; the rate is multiplied by batch / 256 and falls
@@ -51,16 +63,16 @@ def fit_sgd(features, labels, classes, rates, epochs=100, batch=BATCH, seed=0, t
 
 
 def sgd_probe(
-    train,
-    train_labels,
-    test,
-    rates=RATES,
-    held_out=0.1,
-    epochs=100,
-    batch=BATCH,
-    seed=0,
-    track=iter,
-):
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    rates: Sequence[float] = RATES,
+    held_out: float = 0.1,
+    epochs: int = 100,
+    batch: int = BATCH,
+    seed: int = 0,
+    track: Callable = iter,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Classes of test features by a linear classifier trained with SGD, its learning rate chosen on a part of train.
 
     What differs from the published protocol: it crops and flips its training images at random and reports the best
@@ -120,7 +132,7 @@ def sgd_probe(
     if len(np.unique(labels[taught])) < 2:
         raise ValueError(f"train: {len(train)} features are too few to hold out a share of {held_out}")
     rates, classes = sorted(rates), int(labels.max()) + 1
-    about = {"epochs": epochs, "batch": batch, "seed": seed, "track": track}
+    about: dict[str, Any] = {"epochs": epochs, "batch": batch, "seed": seed, "track": track}
     weights, biases = fit_sgd(train[taught], labels[taught], classes, rates, **about)
     scores = [
         float((_classes(train[judged], w, b) == labels[judged]).mean())

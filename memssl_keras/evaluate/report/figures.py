@@ -1,6 +1,8 @@
 """The figures of an evaluation's report, each a PNG in memory."""
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +27,7 @@ def _png(figure):
     return buffer.getvalue()
 
 
-def low_shot_curves(by_model):
+def low_shot_curves(by_model: dict[str, dict]) -> bytes:
     """Accuracy over labelled images with 95 % intervals: a panel per classifier, a line per model.
 
     Args:
@@ -42,7 +44,7 @@ def low_shot_curves(by_model):
             axes.plot(images, mean, ".-", color=colour, label=name)
             axes.fill_between(images, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
         axes.set(title=classifier, xlabel="labelled images in all", xscale="log")
-        marks = []
+        marks: list[int] = []
         for count in sorted(
             {int(cell[classifier]["images"]) for cell in next(iter(by_model.values())).values()}
         ):
@@ -56,7 +58,7 @@ def low_shot_curves(by_model):
     return _png(figure)
 
 
-def precision_recall(by_model):
+def precision_recall(by_model: dict[str, np.ndarray]) -> bytes:
     """Interpolated precision over recall, a line per model; `by_model`: name → `Retrieval.curve`."""
     figure = _figure(5.2, 3.8)
     axes = figure.subplots()
@@ -68,7 +70,7 @@ def precision_recall(by_model):
     return _png(figure)
 
 
-def found_within(by_model, limit=100):
+def found_within(by_model: dict[str, np.ndarray], limit: int = 100) -> bytes:
     """Share of queries that find a positive among the first k, over k, a line per model.
 
     Args:
@@ -88,7 +90,7 @@ def found_within(by_model, limit=100):
     return _png(figure)
 
 
-def confusion_matrix(counts, classes, limit=CONFUSED):
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], limit: int = CONFUSED) -> bytes:
     """Share of each class (row) that became each class (column).
 
     Of more than `limit` classes those that are confused most are shown.
@@ -103,7 +105,7 @@ def confusion_matrix(counts, classes, limit=CONFUSED):
     figure = _figure(side + 0.8, side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [classes[i] for i in shown]
+    names = [classes[int(i)] for i in shown]
     axes.set_xticks(range(len(shown)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.set(xlabel="became", ylabel="class")
@@ -117,7 +119,7 @@ def confusion_matrix(counts, classes, limit=CONFUSED):
     return _png(figure)
 
 
-def neighbour_page(rows, side=64, gap=5):
+def neighbour_page(rows: Sequence[tuple], side: int = 64, gap: int = 5) -> bytes:
     """Queries on the left, beside each what came first, framed green where right and red where wrong.
 
     Args:
@@ -139,7 +141,7 @@ def neighbour_page(rows, side=64, gap=5):
     return buffer.getvalue()
 
 
-def embedding_map(features, images, width=1100, seed=0):
+def embedding_map(features: np.ndarray, images: Any, width: int = 1100, seed: int = 0) -> bytes:
     """A map of features `(N, D)`, drawn with the pictures themselves; alike ones lie close.
 
     The places that t-SNE finds are moved onto a grid, each by as little as possible in all, so that no picture hides

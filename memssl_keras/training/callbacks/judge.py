@@ -8,17 +8,22 @@ import math
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
 from memssl_keras.evaluate.protocols.features import extract
-from memssl_keras.evaluate.verdict import PIXELS, START, UNTRAINED, Reference, judge
+from memssl_keras.evaluate.verdict import PIXELS, START, UNTRAINED, Reference, Verdict, judge
 from memssl_keras.files import write_json
 from memssl_keras.training import distributed
 from memssl_keras.weights.folder import write_encoder
+
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
 
 VERDICT, BEST = "verdict.json", "best"
 
@@ -51,11 +56,11 @@ class Judge(keras.callbacks.Callback):
     def __init__(
         self,
         measure: LabelledKNN | ViewRetrieval,
-        untrained,
+        untrained: Encoder,
         *,
-        start=None,
+        start: Encoder | None = None,
         start_name: str = "start",
-        folder=None,
+        folder: PathLike | None = None,
         every: int = 1,
         say: Callable = print,
     ):
@@ -71,14 +76,16 @@ class Judge(keras.callbacks.Callback):
             self.rivals.append((START, start_name, start.embed))
         embed_pixels = functools.partial(pixels, size=side, centred=True)
         self.rivals.append((PIXELS, f"plain pixels (mean-centred, {side} px)", embed_pixels))
-        self.references = self.hits = self.verdict = None
+        self.references: list[Reference] = []
+        self.hits: np.ndarray | None = None
+        self.verdict: Verdict | None = None
 
     def _hits(self, embed):
         return self.measure.hits(
             lambda images: distributed.interleaved(lambda part: extract(embed, part), images)
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         # An encoder that gives all pictures the same vector hits nothing, and an error in the measure comes first.
         self.references = [Reference(kind, name, self._hits(embed)) for kind, name, embed in self.rivals]
         scores = [f"{one.name} {np.mean(one.hits):.1%}" for one in self.references]
@@ -91,7 +98,7 @@ class Judge(keras.callbacks.Callback):
             shutil.rmtree(path.parent, ignore_errors=True)
         return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         last = epoch + 1 == self.params["epochs"]
         self.hits = self._hits(self.model.encoder.embed) if last or (epoch + 1) % self.every == 0 else None
         score = math.nan if self.hits is None else float(np.mean(self.hits))
@@ -103,15 +110,15 @@ class Judge(keras.callbacks.Callback):
                 write_encoder(self.model.encoder, self.folder / BEST)
                 write_json(self.folder / BEST / "score.json", self.best)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         if self.hits is None:  # all epochs were done before
             self.hits = self._hits(self.model.encoder.embed)
-        self.verdict = judge(self.hits, self.references, self.measure.words)
-        for line in self.verdict.lines():
+        verdict = self.verdict = judge(self.hits, self.references, self.measure.words)
+        for line in verdict.lines():
             self.say(line)
-        best = self.best if self.best and self.best["score"] > self.verdict.score else None
+        best = self.best if self.best and self.best["score"] > verdict.score else None
         if best:
             kept = f", kept in {self.folder / BEST}" if self.folder else ""
             self.say(f"  best epoch {best['epoch']}: {best['score']:.1%}{kept}")
         if self.folder:
-            write_json(self.folder / VERDICT, {**self.verdict.to_dict(), "best": self.best})
+            write_json(self.folder / VERDICT, {**verdict.to_dict(), "best": self.best})

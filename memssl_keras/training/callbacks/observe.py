@@ -1,7 +1,10 @@
 """Callbacks that show whether a run learns: online k-NN, the memory's health, and a warning before it collapses."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -11,6 +14,10 @@ from memssl_keras.data.columns import labelled
 from memssl_keras.evaluate.protocols.features import extract
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.training import distributed
+
+if TYPE_CHECKING:
+    from memssl_keras.data.labels import Labelled
+    from memssl_keras.encoders import Encoder
 
 
 def _with_labels(name, images, labels):
@@ -49,7 +56,14 @@ class OnlineKNN(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, train, train_labels=None, test=None, test_labels=None, every=1, k=20, temperature=0.07
+        self,
+        train: Any,
+        train_labels: Any = None,
+        test: Any = None,
+        test_labels: Any = None,
+        every: int = 1,
+        k: int = 20,
+        temperature: float = 0.07,
     ):
         super().__init__()
         train, train_labels = _with_labels("train", train, train_labels)
@@ -63,11 +77,11 @@ class OnlineKNN(keras.callbacks.Callback):
         self.every, self.k, self.temperature = every, k, temperature
 
     @classmethod
-    def of(cls, labelled, **options):
+    def of(cls, labelled: Labelled, **options) -> OnlineKNN:
         """For a `Labelled` of `memssl_keras.data.labels.open_classes`; `options` are the other arguments."""
         return cls(labelled.train, labelled.train_labels, labelled.test, labelled.test_labels, **options)
 
-    def measure(self, encoder):
+    def measure(self, encoder: Encoder) -> float:
         """Accuracy of an encoder, 0 … 1."""
 
         def features(images):
@@ -76,7 +90,7 @@ class OnlineKNN(keras.callbacks.Callback):
         train, test = (distributed.interleaved(features, images) for images in (self.train, self.test))
         return knn_accuracy(train, self.train_labels, test, self.test_labels, self.k, self.temperature)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
         logs["knn"] = self.measure(self.model.encoder) if due else math.nan
 
@@ -99,11 +113,11 @@ class MemoryHealth(keras.callbacks.Callback):
         "teacher temperature, batch norm in the head, a lower learning rate at the start, fewer slots per block"
     )
 
-    def __init__(self, sample=512, uniform=0.97, narrow=0.2):
+    def __init__(self, sample: int = 512, uniform: float = 0.97, narrow: float = 0.2):
         super().__init__()
         self.sample, self.uniform, self.narrow = sample, uniform, narrow
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         memory, steps = self.model.memory, max(self.model.step, 1)
         written = int(memory.written.value)
         held = min(written, memory.size)

@@ -1,10 +1,18 @@
 """Progress of a run: a bar at a terminal, a plain line every so often in a log file."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from memssl_keras.data.loader import seconds_waited
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 FIRST, EVERY = 10.0, 60.0  # seconds after which the first plain line comes, and then between two
 _FIGURES = ("loss", "teacher_entropy", "spread")
@@ -22,12 +30,14 @@ class RunProgress(keras.callbacks.Callback):
         say: Called with each line.
     """
 
-    def __init__(self, console, say=print):
+    def __init__(self, console: Console, say: Callable[[str], object] = print):
         super().__init__()
-        self.console, self.say, self.progress = console, say, None
+        self.console, self.say = console, say
+        self.progress: Progress | None = None
+        self.began: tuple[float, int] | None = None
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Steps of the whole run."""
         return self.params["epochs"] * self.params["steps"]
 
@@ -36,7 +46,7 @@ class RunProgress(keras.callbacks.Callback):
         seconds, waited = (end - start for end, start in zip(self.now, self.epoch_began, strict=True))
         return f"data {waited / max(seconds, 1e-9):.0%} of the time"
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self.began, self.announced = None, False
         self.next = time.perf_counter() + FIRST
         if not self.console.is_terminal:
@@ -45,15 +55,15 @@ class RunProgress(keras.callbacks.Callback):
 
         columns = [BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()]
         columns.append(TextColumn("{task.fields[figures]}", markup=False))
-        self.progress = Progress(*columns, console=self.console)
-        self.task = self.progress.add_task("", total=self.total, completed=self.model.step, figures="")
-        self.progress.start()
+        self.progress = bar = Progress(*columns, console=self.console)
+        self.task = bar.add_task("", total=self.total, completed=self.model.step, figures="")
+        bar.start()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
         self.now = self.epoch_began = time.perf_counter(), seconds_waited()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         step, now = self.model.step, time.perf_counter()
         self.now = now, seconds_waited()
         if self.began is None:  # the first step is slower than all others
@@ -73,16 +83,16 @@ class RunProgress(keras.callbacks.Callback):
             where = f"epoch {self.epoch + 1}, step {step:,} of {self.total:,}"
             self.say(f"{where}: {figures}, {1 / pace:.2f} steps/s, {self._data_share()}, {left} left")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         figures = ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in logs.items())
         self.say(f"epoch {epoch + 1}: {figures}, {self._data_share()}")
 
-    def stop(self):
+    def stop(self) -> None:
         """End the display; also where training ended by an error."""
         if self.progress:
             self.progress.stop()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self.stop()
 
 

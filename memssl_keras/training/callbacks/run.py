@@ -1,15 +1,20 @@
 """Callbacks of a run that is left alone: checkpoints and the table of epochs."""
 
+from __future__ import annotations
+
+import contextlib
 import csv
 import json
 import pathlib
 import shutil
 import signal
 import threading
+from typing import Any
 
 import keras
 import torch
 
+from memssl_keras.annotations import PathLike
 from memssl_keras.training import distributed
 from memssl_keras.training.checkpoints import Checkpoints
 from memssl_keras.weights.folder import write_encoder
@@ -18,7 +23,7 @@ from memssl_keras.weights.folder import write_encoder
 class Terminated(SystemExit):
     """The process was asked to end and has saved; its exit code is 143 for SIGTERM and 130 for Ctrl-C, as in shells."""
 
-    def __init__(self, message, number=signal.SIGTERM):
+    def __init__(self, message: str, number: int = signal.SIGTERM):
         super().__init__(128 + number)
         self.message = message
 
@@ -44,7 +49,7 @@ class Checkpoint(keras.callbacks.Callback):
         keep: Checkpoints that stay.
     """
 
-    def __init__(self, folder, every=500, keep=3):
+    def __init__(self, folder: PathLike, every: int = 500, keep: int = 3):
         super().__init__()
         if every < 1:
             raise ValueError(f"checkpoint_every={every}: expected 1 step or more")
@@ -55,11 +60,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.asked_to_end = 0  # the signal's number
 
     @property
-    def metrics(self):
+    def metrics(self) -> pathlib.Path:
         """The table of epochs, which is saved and goes back with the state."""
         return self.folder / "metrics.csv"
 
-    def load(self, path, model):
+    def load(self, path: pathlib.Path, model: keras.Model) -> dict[str, Any]:
         """Put the state in the checkpoint folder `path` into a model of the same make; returns its `state.json`.
 
         Raises:
@@ -75,11 +80,11 @@ class Checkpoint(keras.callbacks.Callback):
             shutil.copyfile(path / self.metrics.name, self.metrics)
         return state
 
-    def start_at(self, epoch, batch):
+    def start_at(self, epoch: int, batch: int) -> None:
         """Where the first epoch starts."""
         self.epoch, self.batch = epoch, batch
 
-    def watching(self):
+    def watching(self) -> contextlib.AbstractContextManager:
         """Context in which SIGTERM and Ctrl-C end the training after a step, saved."""
         return _Watch(self)
 
@@ -105,7 +110,7 @@ class Checkpoint(keras.callbacks.Callback):
         message = f"asked to end: saved at step {self.model.step}, the same command resumes there"
         raise Terminated(message, self.asked_to_end or signal.SIGTERM)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.batch += 1
         if self.batch == self.params["steps"]:
             return  # the end of the epoch is saved instead, with its metrics
@@ -117,7 +122,7 @@ class Checkpoint(keras.callbacks.Callback):
         if ending:
             self._end()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.start_at(epoch + 1, 0)
         # The encoder first: whoever finds the checkpoint of an epoch finds its encoder.
         if distributed.is_main():
@@ -127,7 +132,7 @@ class Checkpoint(keras.callbacks.Callback):
             self._end()
 
 
-def environment():
+def environment() -> dict[str, Any]:
     """What else the bits of a result depend on."""
     return {
         "processes": distributed.world_size(),
@@ -162,11 +167,11 @@ class _Watch:
 class MetricsTable(keras.callbacks.Callback):
     """Adds a row of metrics per epoch to a CSV file; the epoch is counted from 0."""
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike):
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         row = {"epoch": epoch, **{name: float(value) for name, value in sorted(logs.items())}}
         new = not self.path.exists()
         with self.path.open("a", encoding="utf-8", newline="") as file:
