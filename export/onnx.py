@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import onnx
-
 from memssl_keras.annotations import PathLike
 from memssl_keras.encoders import Encoder
-from memssl_keras.export import verify
-from memssl_keras.export.bounds import ParityError, Verification, check
-from memssl_keras.export.calibration import dead_leaves
-from memssl_keras.export.pack import packed
-from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES, to_float16, to_int8, to_static_int8
+from memssl_keras.export.bounds import ParityError, Verification
+from memssl_keras.export.job import Job
+from memssl_keras.export.quantize import to_float16, to_int8, to_static_int8
 from memssl_keras.export.raw_pixels import with_raw_pixels
-from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.export.trace import OPSETS, trace
-from memssl_keras.files import replace_file
 from memssl_keras.images import ImageError
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.images.read import open_picture
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS, read_config
 from memssl_keras.weights.folder import write_config
-
-DEAD_LEAVES = 96  # pictures to calibrate with where the user gives none
 
 __all__ = ["ParityError", "Verification", "export_onnx"]
 
@@ -102,7 +92,7 @@ def export_onnx(
         resize = round(preprocess.resize_size * image_size / preprocess.image_size)
         preprocess = dataclasses.replace(preprocess, image_size=image_size, resize_size=resize)
     _check_folder(folder, preprocess)
-    job = _Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
+    job = Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
     job.float32 = trace(encoder, image_size=image_size, opset=opset)
     graphs = _variants(job.float32, variants, job)
     for variant, graph in graphs:
@@ -177,90 +167,3 @@ def _variants(model, variants, job):
             yield variant, to_int8(model, job.calibration)
         else:
             yield variant, to_static_int8(model, job.calibration())
-
-
-class _Job:
-    """What is compared with what, and what came of it."""
-
-    def __init__(self, encoder, folder, preprocess, images, labels, tolerance, image_size):
-        self.encoder, self.folder, self.preprocess = encoder, folder / "onnx", preprocess
-        self.images, self.labels, self.tolerance, self.image_size = images, labels, tolerance, image_size
-        self.written, self.failures, self._reference, self.float32 = {}, [], None, None
-
-    def calibration(self, batch=8):
-        """Batches `(n, 3, S, S)` of the first images, of full ones: their ranges are collected side by side."""
-        images = self.images[:MOST_CALIBRATION_IMAGES] if self.images else dead_leaves(DEAD_LEAVES)
-        stop = len(images) - len(images) % batch if len(images) > batch else len(images)
-        for start in range(0, stop, batch):
-            yield self._pixels(images[start : start + batch])
-
-    def write(self, graph, name, variant, ort, raw=False):
-        """Check a graph and put it in place, or note why not."""
-        graph = packed(graph)
-
-        def verified(path):
-            onnx.checker.check_model(graph, full_check=True)
-            onnx.save(graph, path)
-            self._check(path, name, variant, raw)
-
-        try:
-            replace_file(self.folder / name, verified)
-            self._note(name)
-            if ort:
-                mobile = str(pathlib.Path(name).with_suffix(".ort"))
-                replace_file(
-                    self.folder / mobile,
-                    lambda path: (
-                        _optimise(self.folder / name, path),
-                        self._check(path, mobile, variant, raw),
-                    ),
-                )
-                self._note(mobile)
-        except ParityError as error:
-            self.failures.append(str(error))
-
-    def _note(self, name):
-        text = json.dumps(self.written[name].to_dict(), indent=2) + "\n"
-        path = self.folder / f"{name}.verify.json"
-        replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-    def _check(self, path, name, variant, raw):
-        if raw:
-            found = verify.compare_raw_pixels(path, self.encoder, self.preprocess, variant)
-        else:
-            found = verify.compare(path, self.encoder, variant, self.image_size)
-        if variant.startswith("int8") and not raw:
-            found = dataclasses.replace(
-                found, speedup=verify.speedup(path, self.float32, self.encoder, self.image_size)
-            )
-        measured = self._on_images(path, raw) if self.images else {}
-        found = dataclasses.replace(found, file=name, images=measured)
-        check(found, self.tolerance if variant == "fp32" else None)
-        self.written[name] = found
-
-    def _on_images(self, path, raw):
-        if self._reference is None:
-            self._reference = self.encoder.embed(self.images, preprocessing=self.preprocess)
-        return verify.on_images(self._embed(path, raw), self._reference, self.labels)
-
-    def _embed(self, path, raw):
-        session = verify.open_session(path)
-        if raw:
-            return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
-        config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
-        return OnnxEncoder(session, config, pathlib.Path(path)).embed(self.images)
-
-    def _pixels(self, images):
-        return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))
-
-
-def _optimise(source, path):
-    """The graph as ONNX Runtime optimises it for any processor, in its own format."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(path)
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])

@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # what editors and type checkers see of the table below
     from memssl_keras.training.massl import MaSSL
     from memssl_keras.training.memory import Memory
     from memssl_keras.training.optimizer import AdamW
-    from memssl_keras.training.recipes import Recipe, get_recipe, list_recipes
+    from memssl_keras.training.recipe import Recipe
+    from memssl_keras.training.recipes import get_recipe, list_recipes
     from memssl_keras.training.schedules import Schedules, cosine_schedule
     from memssl_keras.training.whiten import whiten
     from memssl_keras.zoo.publish import push_to_hub
@@ -41,7 +42,7 @@ _PUBLIC = {
     "OnnxEncoder": "export.runtime",
     "Preprocessing": "images.preprocess",
     "ProjectionHead": "training.head",
-    "Recipe": "training.recipes",
+    "Recipe": "training.recipe",
     "ResNet": "encoders.resnet",
     "Schedules": "training.schedules",
     "Stream": "data.huggingface",

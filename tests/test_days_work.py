@@ -18,7 +18,7 @@ from memssl_keras.embedding.table import open_image, read_embeddings
 from memssl_keras.embedding.watch import watch
 from memssl_keras.export import OnnxEncoder
 from memssl_keras.training import recipes
-from memssl_keras.training.recipes import Recipe
+from memssl_keras.training.recipe import Recipe
 
 pytestmark = [
     pytest.mark.slow,

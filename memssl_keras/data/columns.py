@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.data.parquet import places_of
 
 
 def _image_column(features, column=None):
@@ -21,8 +22,9 @@ def _image_column(features, column=None):
         raise ValueError(
             "the stream does not tell its columns: expected one with features, as `cast` sets them"
         )
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    bare = [name for name, feature in features.items() if encoded(feature)]
+    kinds = {name: _element(feature) or feature for name, feature in features.items()}
+    images = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    bare = [name for name, kind in kinds.items() if encoded(kind)]
     found = images or bare
     if column in images + bare:
         return column
@@ -38,13 +40,32 @@ def _image_column(features, column=None):
     )
 
 
-def undecoded(dataset: Any, column: str | None) -> Any:
-    """That column, undecoded, and its shard: `read_image` turns, flattens and reports the file in its own way."""
+def _element(feature):
+    """What a list of `datasets` holds; None where a feature is no list."""
+    if isinstance(feature, list):
+        return feature[0]
+    return None if isinstance(feature, dict) else getattr(feature, "feature", None)
+
+
+def undecoded(dataset: Any, column: str | None) -> tuple[str, Any]:
+    """The image column's name, and the data set with that column alone, undecoded, and its shard.
+
+    `read_image` turns, flattens and reports a file in its own way. A column of lists stays one.
+    """
     import datasets
 
     column = _image_column(dataset.features, column)
     kept = [name for name in (column, "__url__") if name in dataset.features]
-    return column, dataset.select_columns(kept).cast_column(column, datasets.Image(decode=False))
+    feature: Any = datasets.Image(decode=False)
+    if _element(dataset.features[column]) is not None:
+        given = dataset.features[column]
+        feature = [feature] if isinstance(given, list) else type(given)(feature)
+    return column, dataset.select_columns(kept).cast_column(column, feature)
+
+
+def pictures_of(value: Any) -> list:
+    """The pictures of a row: of a list all, of an empty one a missing picture."""
+    return (value or [None]) if isinstance(value, list) else [value]
 
 
 def content_of(value: Any) -> Any:
@@ -56,9 +77,15 @@ def content_of(value: Any) -> Any:
 class Column:
     """The image column of a `datasets.Dataset`, as a sequence of what `read_image` takes.
 
+    Where rows are lists of pictures, each picture is an element; an empty list counts as one that is missing.
+
     Args:
         dataset: The data set.
         column: Name of the column; by default the only one of type `datasets.Image`.
+
+    Attributes:
+        places: Of lists, the row of each picture and its place in the list, `(N, 2)`; None where there are none.
+        notes: In words, how many pictures the lists hold.
 
     Raises:
         ValueError: listing the image columns, where there is not exactly one and none was named.
@@ -75,17 +102,39 @@ class Column:
 
     def __init__(self, dataset: Any, column: str | None = None):
         self.column, self.dataset = undecoded(dataset, column)
+        self.places: np.ndarray | None = None
+        self.notes: list[str] = []
+        if _element(self.dataset.features[self.column]) is not None:
+            self.places = _places(self.dataset, self.column)
+            rows = f"{len(self.places):,} pictures of {len(self.dataset):,} rows"
+            self.notes.append(f"column {self.column!r} holds lists: {rows}")
 
     def __len__(self):
-        return len(self.dataset)
+        return len(self.dataset) if self.places is None else len(self.places)
+
+    def _at(self, index):
+        """Row, place in its list, and what stands there."""
+        row, place = (index, 0) if self.places is None else map(int, self.places[index])
+        return row, place, pictures_of(self.dataset[row][self.column])[place]
 
     def __getitem__(self, index):
-        return content_of(self.dataset[index][self.column])
+        return content_of(self._at(index)[-1])
 
     def name(self, index: int) -> str:
-        """A name of that image: its row, with its file where it has one."""
-        path = (self.dataset[index][self.column] or {}).get("path")
-        return f"{path} (row {index})" if path else f"row {index}"
+        """A name of that image: its row and place in a list, with its file where it has one."""
+        row, place, value = self._at(index)
+        where = f"row {row}" if self.places is None else f"row {row}, picture {place}"
+        path = (value or {}).get("path")
+        return f"{path} ({where})" if path else where
+
+
+def _places(dataset, column):
+    """Row and place in its list of every picture, `(N, 2)`."""
+    import pyarrow.compute as pc
+
+    batches = dataset.with_format("arrow").iter(1000)
+    lengths = [pc.fill_null(pc.list_value_length(batch[column]), 0).to_numpy() for batch in batches]
+    return places_of(np.concatenate([np.zeros(0, np.int64), *lengths]))
 
 
 def labelled(dataset: Any, label: str | None = None) -> Any:
@@ -107,7 +156,8 @@ def labelled(dataset: Any, label: str | None = None) -> Any:
             f"the data set has {len(found)} ClassLabel columns ({', '.join(found) or 'none'}) among "
             f"{', '.join(dataset.features)}: expected exactly one, or images and labels apart"
         )
-    return images, np.asarray(dataset[label or found[0]][:])
+    labels = np.asarray(dataset[label or found[0]][:])
+    return images, labels if images.places is None else labels[images.places[:, 0]]
 
 
 def load_saved(path: PathLike, split: str | None = None) -> Any:

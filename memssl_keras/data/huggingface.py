@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.data.columns import Column, content_of, undecoded
+from memssl_keras.data.columns import Column, content_of, pictures_of, undecoded
 from memssl_keras.data.parquet import ImageColumn
-from memssl_keras.data.sources import files_of, open_source
+from memssl_keras.data.sources import open_source
+from memssl_keras.data.splits import files_of
 
 # `name`, `owner/name`, each with `:config`; what ends like a file is meant as one.
 _HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*(/\w[\w.-]*)?)(:(?P<config>[\w.-]+))?", re.ASCII)
@@ -86,11 +87,11 @@ class Stream:
             data.set_epoch(epoch + (rounds << 20))
             before = index
             for row in data:
-                value = row[self.column] or {}
-                where = [part for part in (row.get("__url__"), value.get("path")) if part]
-                name = "#".join(where) or f"image {index} of epoch {epoch + 1}"
-                yield index, name, _fetched(content_of(value))
-                index += world_size
+                for value in pictures_of(row[self.column]):
+                    where = [part for part in (row.get("__url__"), (value or {}).get("path")) if part]
+                    name = "#".join(where) or f"image {index} of epoch {epoch + 1}"
+                    yield index, name, _fetched(content_of(value))
+                    index += world_size
             if index == before:
                 raise ValueError("the stream holds no image, or fewer files than there are processes")
 
@@ -176,11 +177,6 @@ def _in_random_order(source):
         raise ValueError(
             f"column={column!r}: a field of a struct in Parquet of {source.items.bytes / 1e9:.1f} GB cannot be read in "
             "random order; expected a column of its own, or streaming"
-        )
-    if source.items.places is not None:
-        raise ValueError(
-            f"column={column!r}: lists of pictures in Parquet of {source.items.bytes / 1e9:.1f} GB cannot be read in "
-            "random order; expected a picture in each row"
         )
     files = [str(file) for file in source.items.files]
     dataset = _load(files[0], "parquet", data_files=files, split="train", columns=[column])

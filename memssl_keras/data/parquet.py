@@ -125,7 +125,19 @@ def list_places(files: list[Path], column: str) -> np.ndarray:
             for field in column.split(".")[1:] if column not in file.schema_arrow.names else ():
                 values = values.field(field)
             lengths.append(pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False))
-    counts = np.maximum(np.concatenate(lengths), 1).astype(np.int64)
+    return places_of(np.concatenate(lengths))
+
+
+def places_of(lengths: np.ndarray) -> np.ndarray:
+    """Row and place of every picture of lists of these lengths `(R,)`, `(N, 2)`; an empty list counts as one place.
+
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras.data.parquet import places_of
+        >>> places_of(np.array([2, 0])).tolist()
+        [[0, 0], [0, 1], [1, 0]]
+    """
+    counts = np.maximum(lengths, 1).astype(np.int64)
     rows = np.repeat(np.arange(len(counts)), counts)
     return np.stack([rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)], 1)
 

@@ -5,9 +5,7 @@ Read without keras or torch.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,11 @@ from memssl_keras.data import parquet
 from memssl_keras.data.hashes import file_state
 from memssl_keras.data.hub import download
 from memssl_keras.data.shards import TarImages
+from memssl_keras.data.splits import files_of, split_folder
 from memssl_keras.files import printable
 from memssl_keras.images import Listing, find_images
 from memssl_keras.images.listing import some_images
 
-# What a split is called; the first name of each line is the one that it is asked for by.
-SPLITS = {
-    "train": ("train", "training"),
-    "test": ("test", "testing"),
-    "validation": ("validation", "valid", "val", "dev"),
-}
 HELD_BYTES = 128 << 20  # Parquet up to this size is held in memory, larger ones are read page by page
 
 
@@ -87,51 +80,6 @@ def files_behind(name: str) -> list[str]:
     """What may be the file of a name such as `FILE`, `FILE#ROW` or `FILE#ROW#PLACE`: file names may hold # as well."""
     parts = name.split("#")
     return ["#".join(parts[:count]) for count in range(len(parts), 0, -1)]
-
-
-def files_of(path: Path, suffix: str, split: str | None = None) -> list[Path]:
-    """The file, or the files of a folder, that end in `suffix`, sorted; of a split those of its name.
-
-    A folder without such files of its own may have them in subfolders, such as `data/` or one for each split.
-
-    Raises:
-        ValueError: where there are such files and none is of that split.
-    """
-    if path.is_file():
-        return [path] if path.suffix == suffix else []
-    files = (
-        _in_folder(path, f"*{suffix}")
-        or _in_folder(path, f"*/*{suffix}")
-        or _in_folder(path, f"*/*/*{suffix}")
-    )
-    chosen = [file for file in files if split is None or is_of_split(file, split, path)]
-    if files and not chosen:
-        names, kind = (
-            ", ".join(printable(file.relative_to(path)) for file in files[:10]),
-            suffix[1:].capitalize(),
-        )
-        raise ValueError(f"{path}: split={split!r} matches none of its {kind} files, {names}")
-    return chosen
-
-
-def _in_folder(path, pattern):
-    found = (file for file in path.glob(pattern) if file.is_file())
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts))
-
-
-def is_of_split(file: Path, split: str, root: Path) -> bool:
-    """Whether a file's name begins with a split's name, or it lies in a folder called so."""
-    names = next((names for names in SPLITS.values() if split in names), (split,))
-    parts = file.relative_to(root).parts
-    stem = parts[-1].lower()
-    begins = any(stem.startswith(name) and not stem[len(name) : len(name) + 1].isalpha() for name in names)
-    return begins or stem.startswith(split) or any(part.lower() in names for part in parts[:-1])
-
-
-def split_folder(path: Path, split: str) -> Path | None:
-    """The subfolder of a split, under any of its names; None where there is none."""
-    names = next((names for names in SPLITS.values() if split in names), (split,))
-    return next((path / name for name in (split, *names) if (path / name).is_dir()), None)
 
 
 def open_source(data: PathLike, split: str | None = None, column: str | None = None) -> ImageSource:
@@ -245,7 +193,13 @@ def _open_saved(path, split, column):
     dataset = load_saved(path, split)
     images = Column(dataset, column)
     columns = {name: dataset.data[name] for name in dataset.column_names if name != images.column}
-    return ImageSource([f"{printable(path)}#{row}" for row in range(len(images))], images, columns)
+    ids = [f"{printable(path)}#{row}" for row in range(len(dataset))]
+    rows = None
+    if images.places is not None:
+        rows = images.places[:, 0]
+        columns = {name: values.take(rows) for name, values in columns.items()}
+        ids = [f"{ids[row]}#{place}" for row, place in images.places]
+    return ImageSource(ids, images, columns, notes=images.notes, rows=rows)
 
 
 def column_of(source: ImageSource, name: str) -> np.ndarray:
@@ -257,51 +211,3 @@ def column_of(source: ImageSource, name: str) -> np.ndarray:
     if name not in source.columns:
         raise ValueError(f"column {name!r} is missing; there are {', '.join(source.columns) or 'none'}")
     return np.asarray(source.columns[name].to_pylist())
-
-
-def open_sources(
-    data: PathLike | Sequence[PathLike], split: str | None = None, column: str | None = None
-) -> ImageSource:
-    """Open one or several paths as one source, in their order.
-
-    Args:
-        data: One or several of what `open_source` takes.
-        split, column: As `open_source` takes them.
-
-    Raises:
-        ValueError: as `open_source` does. Columns beside the images stay only where there is one path.
-    """
-    if isinstance(data, str | os.PathLike):
-        return open_source(data, split, column)
-    if len(data) == 1:
-        return open_source(data[0], split, column)
-    sources = [open_source(path, split, column) for path in data]
-    listings = [source.listing for source in sources]
-    kinds = ("others", "unread", "hidden", "hidden_files")
-    listing = Listing(
-        [], *(list(chain.from_iterable(getattr(one, kind) for one in listings)) for kind in kinds)
-    )
-    summaries = {one.summary() for one in listings}
-    notes = [note for source in sources for note in source.notes if note not in summaries]
-    if columns := sorted({name for source in sources for name in source.columns}):
-        notes.append(f"columns not kept, as there are several paths: {', '.join(columns)}")
-    ids = [name for source in sources for name in source.ids]
-    if all(source.lists_paths for source in sources):
-        items: Any = [item for source in sources for item in source.items]
-    else:
-        items = _Chained(sources)
-    return ImageSource(ids, items, listing=listing, notes=notes)
-
-
-class _Chained:
-    """Several sequences, one behind the other."""
-
-    def __init__(self, parts):
-        self.parts = parts
-
-    def __getitem__(self, index):
-        for part in self.parts:
-            if index < len(part):
-                return part[index]
-            index -= len(part)
-        raise IndexError(index)

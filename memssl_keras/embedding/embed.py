@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memssl_keras.data.sources import ImageSource, open_sources
+from memssl_keras.data.several import open_sources
+from memssl_keras.data.sources import ImageSource
 from memssl_keras.embedding.run import write_embeddings, write_unreadable
 from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.images import ImageError

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from memssl_keras.data.sources import open_sources
+from memssl_keras.data.several import open_sources
 from memssl_keras.embedding.run import EmbeddingRun
 from memssl_keras.export.runtime import OnnxEncoder
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memssl_keras.data.labels import Labelled
+from memssl_keras.data.classes import Labelled
 from memssl_keras.data.order import image_generator
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.evaluate.protocols.features import unit
@@ -23,7 +23,7 @@ class LabelledKNN:
     """k-NN classification of labelled test pictures by labelled training pictures.
 
     Args:
-        labelled: A `Labelled` of `memssl_keras.data.labels.open_classes`.
+        labelled: A `Labelled` of `memssl_keras.data.classes.open_classes`.
         k: Neighbours that vote.
         temperature: Of their vote.
 

@@ -21,7 +21,7 @@ from memssl_keras.evaluate.protocols.retrieval import retrieve
 from memssl_keras.evaluate.protocols.revisited import GroundTruth, revisited, trapezoidal_average_precision
 
 if TYPE_CHECKING:
-    from memssl_keras.data.labels import Labelled
+    from memssl_keras.data.classes import Labelled
     from memssl_keras.evaluate.run import Features
 
 

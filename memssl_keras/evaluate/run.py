@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.data.labels import open_classes
+from memssl_keras.data.classes import open_classes
 from memssl_keras.data.sequences import all_images
 from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.embedders import Embedder

@@ -41,8 +41,12 @@ class Branch(keras.Model):
         features = [self.encoder(torch.cat(group), training=training) for group in groups]
         return self.head(torch.cat(features), training=training)
 
-    def copy(self) -> Branch:
-        """The same weights in an encoder and a head of their own, without drop path or any other dropout."""
+    def copy(self, name: str | None = None) -> Branch:
+        """The same weights in an encoder and a head of their own, without drop path or any other dropout.
+
+        Args:
+            name: What summaries call it.
+        """
         parts = []
         for part in (self.encoder, self.head):
             twin = type(part).from_config(part.get_config())
@@ -50,7 +54,7 @@ class Branch(keras.Model):
                 twin.build((None, self.encoder.output_shape[-1]))
             twin.set_weights(part.get_weights())
             parts.append(twin)
-        twin = Branch(*parts, dtype=self.dtype_policy)
+        twin = Branch(*parts, dtype=self.dtype_policy, name=name)
         for layer in twin._flatten_layers():
             if isinstance(layer, layers.Dropout):
                 layer.rate = 0

@@ -78,7 +78,7 @@ class SelfDistillation(FitOnViews):
         encoder = Encoder.wrap(encoder)
         head.build((None, encoder.embed_dim))
         self.student = Branch(encoder, head, dtype=self.dtype_policy, name="student")
-        self.teacher = self.student.copy()
+        self.teacher = self.student.copy("teacher")
         self.teacher_temperature, self.teacher_momentum = teacher_temperature, teacher_momentum
         self.seed = seed
         len(self._followed)  # pairs are found while all of both is trainable

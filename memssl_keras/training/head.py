@@ -78,6 +78,9 @@ class ProjectionHead(layers.Layer):
         for norm in self.norms:
             norm.build((None, self.hidden_dim))
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.output_dim)
+
     def call(self, features: Tensor, training: bool | None = None) -> Tensor:
         x = features
         for i, linear in enumerate(self.linears[:-1]):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.data.classes import Labelled
 from memssl_keras.data.held_out import held_out_count, hold_out
 from memssl_keras.data.huggingface import Stream
-from memssl_keras.data.labels import Labelled
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
 from memssl_keras.training.callbacks.judge import Judge
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
-    from memssl_keras.training.recipes import Recipe
+    from memssl_keras.training.recipe import Recipe
 
 MEASUREMENTS = 10  # of a run without labels
 

@@ -23,7 +23,7 @@ from memssl_keras.training.start import fingerprint, start_from
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
     from memssl_keras.training.massl import MaSSL
-    from memssl_keras.training.recipes import Recipe
+    from memssl_keras.training.recipe import Recipe
 
 RUN = "run.json"
 

@@ -1,128 +1,20 @@
-"""Recipes: named, complete settings of a pretraining run.
+"""The recipes that there are, by name.
 
-`vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this
-project's, for small images: `vitn4_cifar10`, `resnet12_cifar10` and `resnet12_glyphs` are for a processor core and an
-hour or two; `vitt4_cifar10`, `vitt8_glyphs` and `resnet18_cifar10` are for a GPU and have not been run to their end
-yet. Keras and torch are imported where a model is built, so that recipes can be listed without them. The last recipe
-has the setting of lightly's public CIFAR-10 benchmark, but for the method: 200 epochs of batches of 512,
-no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is measured as there.
+`vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this project's,
+for small images; the purpose of each says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs` and
+`resnet18_cifar10` have not been run to their end yet. Keras and torch are imported where a model is built, so that
+recipes can be listed without them. `resnet18_cifar10` has the setting of lightly's public CIFAR-10 benchmark, but for
+the method: 200 epochs of batches of 512, no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is
+measured as there.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
-
-if TYPE_CHECKING:
-    import keras
-
-    from memssl_keras.encoders import Encoder
-    from memssl_keras.training.massl import MaSSL
-    from memssl_keras.training.schedules import Schedules
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All settings of a run; `dataclasses.replace` changes some of them.
-
-    `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
-    or `"resnet"`. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning
-    rate is `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
-    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
-
-    Example:
-        >>> from memssl_keras import get_recipe
-        >>> recipe = get_recipe("vitt4_cifar10")
-        >>> model = recipe.build()
-        >>> # model.fit(images, views=recipe.views, batch_size=recipe.batch_size, epochs=recipe.epochs,
-        >>> #           callbacks=[recipe.schedules()])
-    """
-
-    name: str
-    encoder: dict
-    views: MultiCrop = MultiCrop()
-    epochs: int = 800
-    batch_size: int = 128
-    learning_rate: float = 5e-4
-    final_learning_rate: float = 1e-6
-    warmup_epochs: float = 0
-    weight_decay: tuple = (0.04, 0.4)
-    clip: float = 3.0
-    momentum: float = 0.992
-    teacher_temperature: tuple = (0.04, 0.07)
-    temperature_warmup_epochs: float = 30
-    student_temperature: float = 0.1
-    memory_size: int = 131072
-    block_size: int = 16384
-    hidden_dim: int = 2048
-    output_dim: int = 256
-    batch_norm: bool = False
-    koleo_weight: float = 0.0
-    accumulate: int = 1
-    precision: str = "float32"
-    memory_storage: str = "float32"
-    family: str = "vit"
-    purpose: str = ""
-
-    def __post_init__(self):
-        if self.family not in ("vit", "resnet"):
-            raise ValueError(f"family={self.family!r}: expected 'vit' or 'resnet'")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
-
-    def build_encoder(self) -> Encoder:
-        """A new encoder of the recipe, a `ViT` or a `ResNet`."""
-        from memssl_keras.encoders import ResNet, ViT
-
-        kinds = {"resnet": ResNet, "vit": ViT}
-        return kinds[self.family](**self.encoder, dtype=self.precision)
-
-    def build(self, encoder: keras.Model | None = None, seed: int = 0) -> MaSSL:
-        """A compiled `MaSSL` around a new encoder, or around another one."""
-        from memssl_keras.training.massl import MaSSL
-        from memssl_keras.training.optimizer import AdamW
-
-        model = MaSSL(
-            encoder or self.build_encoder(),
-            memory_size=self.memory_size,
-            block_size=self.block_size,
-            hidden_dim=self.hidden_dim,
-            output_dim=self.output_dim,
-            batch_norm=self.batch_norm,
-            student_temperature=self.student_temperature,
-            teacher_temperature=self.teacher_temperature[0],
-            teacher_momentum=self.momentum,
-            koleo_weight=self.koleo_weight,
-            seed=seed,
-            memory_storage=self.memory_storage,
-            dtype=self.precision,
-        )
-        model.compile(AdamW(self.peak_learning_rate, weight_decay=self.weight_decay[0], clipnorm=self.clip))
-        return model
-
-    @property
-    def peak_learning_rate(self) -> float:
-        return self.learning_rate * self.batch_size / 256
-
-    def schedules(self) -> Schedules:
-        """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
-        from memssl_keras.training.schedules import CosineSchedule, Schedules
-
-        cold, warm = self.teacher_temperature
-        return Schedules(
-            learning_rate=CosineSchedule(
-                self.peak_learning_rate, self.final_learning_rate, self.warmup_epochs
-            ),
-            weight_decay=CosineSchedule(*self.weight_decay),
-            teacher_momentum=CosineSchedule(self.momentum, 1.0),
-            teacher_temperature=CosineSchedule(warm, warm, self.temperature_warmup_epochs, cold),
-        )
-
+from memssl_keras.training.recipe import Recipe
 
 _SMALL = {
     "embed_dim": 384,
@@ -135,6 +27,7 @@ _SMALL = {
 _BASE = {**_SMALL, "embed_dim": 768, "num_heads": 12}
 _TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3, "drop_path": 0.1}
 _NANO = {"embed_dim": 128, "depth": 4, "num_heads": 4}
+_RESNET12 = {"blocks": (1, 2, 2), "width": 32, "stem": "half"}
 
 
 def _pixels(size):
@@ -178,6 +71,8 @@ _ON_SCREEN: dict[str, Any] = {
     "small_share": (0.25, 0.9),
     "jpeg": 0.2,
 }
+_ICON_POOLING = {"stem": "half", "pooling_grid": 3, "preprocessing": {**_pixels(64), "trim": 0.08}}
+_LONG: dict[str, Any] = {"epochs": 200, "learning_rate": 1e-3, "warmup_epochs": 10}
 # For batches of 512 and more.
 _WIDE = {"memory_size": 8192, "block_size": 2048, "hidden_dim": 1024}
 
@@ -203,31 +98,24 @@ RECIPES = {
             {**_TINY, "patch_size": 4, "image_size": 32},
             views=MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
             purpose="small photographs of some 32 px, a GPU, hours",
-            epochs=200,
-            learning_rate=1e-3,
-            warmup_epochs=10,
             **_LITTLE,
+            **_LONG,
         ),
         Recipe(
             "vitt8_glyphs",
             {**_TINY, "patch_size": 8, "image_size": 64},
             views=MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
             purpose="drawings of some 64 px, a GPU, hours",
-            epochs=200,
-            learning_rate=1e-3,
-            warmup_epochs=10,
             **_LITTLE,
+            **_LONG,
         ),
         Recipe(
             "resnet18_cifar10",
             {"stem": "cifar", "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
             purpose="small photographs of some 32 px, a GPU, hours",
-            epochs=200,
-            learning_rate=1e-3,
-            warmup_epochs=10,
             family="resnet",
-            **{**_LITTLE, "batch_size": 512},
+            **{**_LITTLE, "batch_size": 512, **_LONG},
         ),
         Recipe(
             "resnet18n_cifar10",
@@ -256,13 +144,7 @@ RECIPES = {
         ),
         Recipe(
             "resnet12_cifar10",
-            {
-                "blocks": (1, 2, 2),
-                "width": 32,
-                "stem": "half",
-                "pooling_grid": 2,
-                "preprocessing": _pixels(32),
-            },
+            {**_RESNET12, "pooling_grid": 2, "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
             purpose="small photographs of some 32 px, a processor core, two hours",
             epochs=16,
@@ -275,13 +157,7 @@ RECIPES = {
             "resnet12_glyphs",
             # Where things are tells one glyph from another: a pooling grid keeps it, mild views leave it alone.
             # Trained at 48 px, a third of the work; 80 px then find more.
-            {
-                "blocks": (1, 2, 2),
-                "width": 32,
-                "stem": "half",
-                "pooling_grid": 3,
-                "preprocessing": _pixels(80),
-            },
+            {**_RESNET12, "pooling_grid": 3, "preprocessing": _pixels(80)},
             views=MultiCrop(
                 48,
                 24,
@@ -302,13 +178,7 @@ RECIPES = {
         ),
         Recipe(
             "resnet12_icons",
-            {
-                "blocks": (1, 2, 2),
-                "width": 32,
-                "stem": "half",
-                "pooling_grid": 3,
-                "preprocessing": {**_pixels(64), "trim": 0.08},
-            },
+            {**_RESNET12, **_ICON_POOLING},
             views=MultiCrop(40, 20, 0, **_ON_SCREEN),
             purpose="icons of any colour and size, a processor core, an hour, from glyphs' weights",
             epochs=1,
@@ -320,13 +190,7 @@ RECIPES = {
         ),
         Recipe(
             "resnet14_icons",
-            {
-                "blocks": (1, 2, 3),
-                "width": 48,
-                "stem": "half",
-                "pooling_grid": 3,
-                "preprocessing": {**_pixels(64), "trim": 0.08},
-            },
+            {"blocks": (1, 2, 3), "width": 48, **_ICON_POOLING},
             views=MultiCrop(48, 24, 0, **_ON_SCREEN),
             purpose="icons of any colour and size, a GPU, a quarter of an hour",
             epochs=50,
@@ -339,13 +203,7 @@ RECIPES = {
         ),
         Recipe(
             "resnet8_icons",
-            {
-                "blocks": (1, 1, 1),
-                "width": 32,
-                "stem": "half",
-                "pooling_grid": 3,
-                "preprocessing": {**_pixels(64), "trim": 0.08},
-            },
+            {"blocks": (1, 1, 1), "width": 32, **_ICON_POOLING},
             views=MultiCrop(48, 24, 0, **_ON_SCREEN),
             purpose="icons of any colour and size with the smallest network, a GPU, ten minutes",
             epochs=25,

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.data.classes import Labelled, open_classes
 from memssl_keras.data.huggingface import open_data
-from memssl_keras.data.labels import Labelled, open_classes
 from memssl_keras.data.pairs import Paired
-from memssl_keras.data.sources import column_of, files_of, open_source
+from memssl_keras.data.sources import column_of, open_source
+from memssl_keras.data.splits import files_of
 from memssl_keras.training import distributed
 from memssl_keras.training.judging import judge_of, keep_apart
 from memssl_keras.training.massl import NonFiniteLoss
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import keras
 
     from memssl_keras.encoders import Encoder
-    from memssl_keras.training.recipes import Recipe
+    from memssl_keras.training.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

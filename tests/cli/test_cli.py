@@ -19,8 +19,9 @@ from memssl_keras import from_pretrained
 from memssl_keras.cli import app
 from memssl_keras.training import recipes
 from memssl_keras.training.pretrain import warnings_before
+from memssl_keras.training.recipe import Recipe
 
-TINY = recipes.Recipe(
+TINY = Recipe(
     "tiny_test",
     {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32, "drop_path": 0.2},
     small_crops(),

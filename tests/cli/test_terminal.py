@@ -59,13 +59,19 @@ def test_completion_knows_commands_and_options(tmp_path):
 
 def test_a_missing_variant_is_named_by_its_model_and_not_by_a_path(tmp_path):
     said = run(
-        "embed", tmp_path, "--model", "massl_resnet12.cifar10", "--variant", "fp16", "--out", "x", code=1
+        "embed", tmp_path, "--model", "massl_resnet18n.cifar10", "--variant", "fp16", "--out", "x", code=1
     )
-    assert "variant='fp16': massl_resnet12.cifar10 has fp32, int8; memssl export" in said and "/" not in said
+    assert "variant='fp16': massl_resnet18n.cifar10 has int8; memssl export" in said and "/" not in said
 
 
 @pytest.mark.parametrize("model", [small_vit, small_massl, lambda: Encoder.wrap(small_cnn())])
 def test_summaries_know_every_shape(model):
     lines = []
-    model().summary(print_fn=lambda line, **_: lines.append(line))
+    model().summary(print_fn=lambda line, **_: lines.append(line), expand_nested=True)
     assert lines and "?" not in "\n".join(lines)
+
+
+def test_the_summary_names_student_teacher_and_memory():
+    lines = []
+    small_massl().summary(print_fn=lambda line, **_: lines.append(line))
+    assert all(name in "\n".join(lines) for name in ("student (Branch)", "teacher (Branch)", "(Memory)"))

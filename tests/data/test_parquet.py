@@ -1,6 +1,7 @@
 """Parquet in the forms that people have, read in bounded memory."""
 
 import io
+import itertools
 import pickle
 
 import datasets
@@ -12,7 +13,9 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.data import parquet, sources
-from memssl_keras.data.huggingface import open_data
+from memssl_keras.data.columns import Column, labelled
+from memssl_keras.data.huggingface import Stream, open_data
+from memssl_keras.data.several import open_sources
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.images import read_image
 
@@ -89,14 +92,14 @@ def test_lists_that_memory_does_not_hold(tmp_path, monkeypatch):
     assert not isinstance(source.items, list) and len(source) == 7
     np.testing.assert_array_equal(read_image(source[6]), pictures(6)[5])
     np.testing.assert_array_equal(read_image(source[0]), pictures(6)[0])
-    with pytest.raises(
-        ValueError, match="column='images': lists of pictures .* cannot be read in random order"
-    ):
-        open_data(path)
+    shuffled = open_data(path)  # what training takes: Arrow files that are mapped
+    assert len(shuffled) == 7 and shuffled.name(6) == "2.png (row 3, picture 2)"
+    np.testing.assert_array_equal(read_image(shuffled[6]), pictures(6)[5])
+    np.testing.assert_array_equal(read_image(shuffled[0]), pictures(6)[0])
 
 
 def test_pictures_of_a_row_are_never_on_both_sides_of_a_split(tmp_path):
-    from memssl_keras.data.labels import open_classes
+    from memssl_keras.data.classes import open_classes
 
     images = pictures(40)
     rows = [[{"bytes": png(image), "path": None} for image in images[i : i + 4]] for i in range(0, 40, 4)]
@@ -180,6 +183,51 @@ def test_a_saved_data_set(tmp_path, split):
     assert source.columns["label"].to_pylist() == [5, 6, 7]
 
 
+@pytest.mark.parametrize("form", ["structs", "bytes"])
+def test_lists_of_a_saved_data_set(tmp_path, form):
+    rows = lists_of(pictures(6))
+    rows[1] = [] if form == "structs" else None
+    feature: object = datasets.Image()
+    if form == "bytes":
+        rows = [row and [one["bytes"] for one in row] for row in rows]
+        feature = datasets.Value("binary")
+    features = {"images": datasets.List(feature), "label": datasets.Value("string")}
+    saved = datasets.Dataset.from_dict(
+        {"images": rows, "label": ["a", "b", "a", "c"]}, datasets.Features(features)
+    )
+    saved.save_to_disk(tmp_path / "saved")
+    source = open_source(tmp_path / "saved")
+    assert [name.partition("#")[2] for name in source.ids] == [
+        "0#0",
+        "0#1",
+        "1#0",
+        "2#0",
+        "3#0",
+        "3#1",
+        "3#2",
+    ]
+    assert source.columns["label"].to_pylist() == ["a", "a", "b", "a", "c", "c", "c"]
+    assert source[2] == b"" and source.rows.tolist() == [0, 0, 1, 2, 3, 3, 3]
+    found = [source[i] for i in range(len(source)) if source[i]]
+    for ours, theirs in zip(found, pictures(6), strict=True):
+        np.testing.assert_array_equal(read_image(ours), theirs)
+    assert "holds lists: 7 pictures of 4 rows" in source.notes[0]
+
+
+def test_lists_of_a_data_set_in_another_order_and_as_a_stream():
+    columns = {"images": lists_of(pictures(6)), "label": [0, 1, 0, 1]}
+    features = {"images": datasets.List(datasets.Image()), "label": datasets.ClassLabel(names=["a", "b"])}
+    data = datasets.Dataset.from_dict(columns, datasets.Features(features))
+    images, labels = labelled(data.select([3, 0]))
+    assert len(images) == 5 and labels.tolist() == [1, 1, 1, 0, 0]
+    np.testing.assert_array_equal(read_image(images[3]), pictures(6)[0])
+    stream = Stream(data.to_iterable_dataset(), images_per_epoch=7, shuffle_buffer=1)
+    read = list(itertools.islice(stream.read(epoch=0), 7))
+    assert [index for index, _, _ in read] == list(range(7))
+    whole = Column(data)
+    assert sorted(image for _, _, image in read) == sorted(whole[i] for i in range(7))
+
+
 def test_large_files_are_read_page_by_page(tmp_path, monkeypatch):
     """In any order, from any process; and never much more than a page of a file."""
     monkeypatch.setattr(sources, "HELD_BYTES", 0)
@@ -230,7 +278,7 @@ def test_several_paths_are_not_held_in_memory(tmp_path, monkeypatch):
     (tmp_path / "b" / "notes.txt").write_text("words")
     for number, image in enumerate(images[3:]):
         Image.fromarray(image).save(tmp_path / "b" / f"{number}.png")
-    source = sources.open_sources([tmp_path / "a.parquet", tmp_path / "b"])
+    source = open_sources([tmp_path / "a.parquet", tmp_path / "b"])
     same(source, images)
     assert not isinstance(source.items, list)
     assert source.notes == ["columns not kept, as there are several paths: label", "1 other file not read"]

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from small_models import pictures
 
-from memssl_keras.data.labels import numbered_labels, open_classes
+from memssl_keras.data.classes import open_classes
+from memssl_keras.data.labels import numbered_labels
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.images.read import read_image
 

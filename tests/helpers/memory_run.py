@@ -10,7 +10,7 @@ from tiny_run import RECIPE
 
 from memssl_keras.data.sources import open_source
 from memssl_keras.images import Preprocessing
-from memssl_keras.training.recipes import Recipe
+from memssl_keras.training.recipe import Recipe
 
 PIXELS = {
     "image_size": 32,

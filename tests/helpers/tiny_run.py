@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from memssl_keras.data.views import MultiCrop
-from memssl_keras.training.recipes import Recipe
+from memssl_keras.training.recipe import Recipe
 
 RECIPE = Recipe(
     "tiny",

@@ -14,7 +14,7 @@ from memssl_keras.files import lock
 from memssl_keras.training.callbacks.run import Checkpoint
 from memssl_keras.training.massl import MaSSL, NonFiniteLoss
 from memssl_keras.training.pretrain import SettingsChanged, pretrain
-from memssl_keras.training.recipes import Recipe
+from memssl_keras.training.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 

@@ -28,7 +28,7 @@ from dino import build_dino
 from table import add_row
 
 from memssl_keras import get_recipe
-from memssl_keras.data.labels import open_classes
+from memssl_keras.data.classes import open_classes
 from memssl_keras.images.read import read_image
 from memssl_keras.training.callbacks.observe import OnlineKNN
 

@@ -29,7 +29,7 @@ from gpu_views import DeviceViews, Pictures
 from torch.utils.data import DataLoader, IterableDataset
 
 from memssl_keras import get_recipe
-from memssl_keras.data.labels import open_classes
+from memssl_keras.data.classes import open_classes
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.images.read import read_image
 from memssl_keras.training import massl

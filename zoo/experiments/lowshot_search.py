@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from memssl_keras import from_pretrained
-from memssl_keras.data.labels import open_classes
+from memssl_keras.data.classes import open_classes
 from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.protocols.lowshot import low_shot
 from memssl_keras.training.whiten import raw_features

@@ -16,7 +16,7 @@ from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.training import distributed
 
 if TYPE_CHECKING:
-    from memssl_keras.data.labels import Labelled
+    from memssl_keras.data.classes import Labelled
     from memssl_keras.encoders import Encoder
 
 
@@ -78,7 +78,7 @@ class OnlineKNN(keras.callbacks.Callback):
 
     @classmethod
     def of(cls, labelled: Labelled, **options) -> OnlineKNN:
-        """For a `Labelled` of `memssl_keras.data.labels.open_classes`; `options` are the other arguments."""
+        """For a `Labelled` of `memssl_keras.data.classes.open_classes`; `options` are the other arguments."""
         return cls(labelled.train, labelled.train_labels, labelled.test, labelled.test_labels, **options)
 
     def measure(self, encoder: Encoder) -> float:

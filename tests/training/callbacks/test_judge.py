@@ -18,7 +18,7 @@ from memssl_keras.training import recipes
 from memssl_keras.training.callbacks.judge import Judge
 from memssl_keras.training.judging import judge_of, keep_apart
 from memssl_keras.training.pretrain import pretrain
-from memssl_keras.training.recipes import Recipe
+from memssl_keras.training.recipe import Recipe
 
 TINY = Recipe(
     "tiny_test",

@@ -1,0 +1,123 @@
+"""One export: each graph is checked against the encoder, put in place, and what was measured is noted beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from memssl_keras.encoders import Encoder
+from memssl_keras.export import verify
+from memssl_keras.export.bounds import ParityError, Verification, check
+from memssl_keras.export.calibration import dead_leaves
+from memssl_keras.export.pack import packed
+from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES
+from memssl_keras.export.runtime import OnnxEncoder
+from memssl_keras.files import replace_file
+from memssl_keras.images.preprocess import Preprocessing
+
+DEAD_LEAVES = 96  # pictures to calibrate with where the user gives none
+
+
+class Job:
+    """What is compared with what, and what came of it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        folder: pathlib.Path,
+        preprocess: Preprocessing,
+        images: list | None,
+        labels: Sequence | None,
+        tolerance: float | None,
+        image_size: int | None,
+    ):
+        self.encoder, self.folder, self.preprocess = encoder, folder / "onnx", preprocess
+        self.images, self.labels, self.tolerance, self.image_size = images, labels, tolerance, image_size
+        self.written: dict[str, Verification] = {}
+        self.failures: list[str] = []
+        self._reference: np.ndarray | None = None
+        self.float32: Any = None
+
+    def calibration(self, batch: int = 8) -> Iterator[np.ndarray]:
+        """Batches `(n, 3, S, S)` of the first images, of full ones: their ranges are collected side by side."""
+        images = self.images[:MOST_CALIBRATION_IMAGES] if self.images else dead_leaves(DEAD_LEAVES)
+        stop = len(images) - len(images) % batch if len(images) > batch else len(images)
+        for start in range(0, stop, batch):
+            yield self._pixels(images[start : start + batch])
+
+    def write(self, graph: Any, name: str, variant: str, ort: bool, raw: bool = False) -> None:
+        """Check a graph and put it in place, or note why not."""
+        graph = packed(graph)
+
+        def verified(path):
+            onnx.checker.check_model(graph, full_check=True)
+            onnx.save(graph, path)
+            self._check(path, name, variant, raw)
+
+        try:
+            replace_file(self.folder / name, verified)
+            self._note(name)
+            if ort:
+                mobile = str(pathlib.Path(name).with_suffix(".ort"))
+                replace_file(
+                    self.folder / mobile,
+                    lambda path: (
+                        _optimise(self.folder / name, path),
+                        self._check(path, mobile, variant, raw),
+                    ),
+                )
+                self._note(mobile)
+        except ParityError as error:
+            self.failures.append(str(error))
+
+    def _note(self, name):
+        text = json.dumps(self.written[name].to_dict(), indent=2) + "\n"
+        path = self.folder / f"{name}.verify.json"
+        replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def _check(self, path, name, variant, raw):
+        if raw:
+            found = verify.compare_raw_pixels(path, self.encoder, self.preprocess, variant)
+        else:
+            found = verify.compare(path, self.encoder, variant, self.image_size)
+        if variant.startswith("int8") and not raw:
+            found = dataclasses.replace(
+                found, speedup=verify.speedup(path, self.float32, self.encoder, self.image_size)
+            )
+        measured = self._on_images(path, raw) if self.images else {}
+        found = dataclasses.replace(found, file=name, images=measured)
+        check(found, self.tolerance if variant == "fp32" else None)
+        self.written[name] = found
+
+    def _on_images(self, path, raw):
+        if self._reference is None:
+            self._reference = self.encoder.embed(self.images, preprocessing=self.preprocess)
+        return verify.on_images(self._embed(path, raw), self._reference, self.labels)
+
+    def _embed(self, path, raw):
+        session = verify.open_session(path)
+        if raw:
+            return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
+        config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
+        return OnnxEncoder(session, config, pathlib.Path(path)).embed(self.images)
+
+    def _pixels(self, images):
+        return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))
+
+
+def _optimise(source, path):
+    """The graph as ONNX Runtime optimises it for any processor, in its own format."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,115 @@
+"""What a recipe is: the complete settings of a pretraining run, and the model and schedules that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from memssl_keras.data.views import MultiCrop
+
+if TYPE_CHECKING:
+    import keras
+
+    from memssl_keras.encoders import Encoder
+    from memssl_keras.training.massl import MaSSL
+    from memssl_keras.training.schedules import Schedules
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All settings of a run; `dataclasses.replace` changes some of them.
+
+    `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
+    or `"resnet"`. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning
+    rate is `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
+    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
+
+    Example:
+        >>> from memssl_keras import get_recipe
+        >>> recipe = get_recipe("vitt4_cifar10")
+        >>> model = recipe.build()
+        >>> # model.fit(images, views=recipe.views, batch_size=recipe.batch_size, epochs=recipe.epochs,
+        >>> #           callbacks=[recipe.schedules()])
+    """
+
+    name: str
+    encoder: dict
+    views: MultiCrop = MultiCrop()
+    epochs: int = 800
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 1e-6
+    warmup_epochs: float = 0
+    weight_decay: tuple = (0.04, 0.4)
+    clip: float = 3.0
+    momentum: float = 0.992
+    teacher_temperature: tuple = (0.04, 0.07)
+    temperature_warmup_epochs: float = 30
+    student_temperature: float = 0.1
+    memory_size: int = 131072
+    block_size: int = 16384
+    hidden_dim: int = 2048
+    output_dim: int = 256
+    batch_norm: bool = False
+    koleo_weight: float = 0.0
+    accumulate: int = 1
+    precision: str = "float32"
+    memory_storage: str = "float32"
+    family: str = "vit"
+    purpose: str = ""
+
+    def __post_init__(self):
+        if self.family not in ("vit", "resnet"):
+            raise ValueError(f"family={self.family!r}: expected 'vit' or 'resnet'")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
+
+    def build_encoder(self) -> Encoder:
+        """A new encoder of the recipe, a `ViT` or a `ResNet`."""
+        from memssl_keras.encoders import ResNet, ViT
+
+        kinds = {"resnet": ResNet, "vit": ViT}
+        return kinds[self.family](**self.encoder, dtype=self.precision)
+
+    def build(self, encoder: keras.Model | None = None, seed: int = 0) -> MaSSL:
+        """A compiled `MaSSL` around a new encoder, or around another one."""
+        from memssl_keras.training.massl import MaSSL
+        from memssl_keras.training.optimizer import AdamW
+
+        model = MaSSL(
+            encoder or self.build_encoder(),
+            memory_size=self.memory_size,
+            block_size=self.block_size,
+            hidden_dim=self.hidden_dim,
+            output_dim=self.output_dim,
+            batch_norm=self.batch_norm,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self.teacher_temperature[0],
+            teacher_momentum=self.momentum,
+            koleo_weight=self.koleo_weight,
+            seed=seed,
+            memory_storage=self.memory_storage,
+            dtype=self.precision,
+        )
+        model.compile(AdamW(self.peak_learning_rate, weight_decay=self.weight_decay[0], clipnorm=self.clip))
+        return model
+
+    @property
+    def peak_learning_rate(self) -> float:
+        return self.learning_rate * self.batch_size / 256
+
+    def schedules(self) -> Schedules:
+        """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
+        from memssl_keras.training.schedules import CosineSchedule, Schedules
+
+        cold, warm = self.teacher_temperature
+        return Schedules(
+            learning_rate=CosineSchedule(
+                self.peak_learning_rate, self.final_learning_rate, self.warmup_epochs
+            ),
+            weight_decay=CosineSchedule(*self.weight_decay),
+            teacher_momentum=CosineSchedule(self.momentum, 1.0),
+            teacher_temperature=CosineSchedule(warm, warm, self.temperature_warmup_epochs, cold),
+        )
