@@ -49,5 +49,5 @@ def test_says_when_nothing_is_bundled(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", registry.list_models())
 def test_every_bundled_model_runs(name):
-    encoder = OnnxEncoder.from_pretrained(name)
+    encoder = OnnxEncoder.from_pretrained(name, variant="int8")
     assert encoder.embed_dim == registry.info(name)["embed_dim"]
