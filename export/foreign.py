@@ -67,7 +67,8 @@ def find_graph(folder: PathLike, variant: str | None = None) -> Path:
             return Path(folder) / name
     asked = f"variant={variant!r}: " if variant else ""
     raise FileNotFoundError(
-        f"{asked}{folder} has none of {', '.join(_candidates(variant))}; memssl convert reads checkpoints that are not ONNX"
+        f"{asked}{folder} has none of {', '.join(_candidates(variant))}; memssl convert reads checkpoints that are not "
+        "ONNX"
     )
 
 
