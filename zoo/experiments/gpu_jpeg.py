@@ -1,7 +1,7 @@
 """What JPEG does to a batch of pictures on a GPU: blocks of cosines, rounded at the quality of each picture.
 
-The tables and the scaling of them by a quality are those of libjpeg; pixels agree with OpenCV's to a quarter of a level
-on average.
+The tables and the scaling of them by a quality are those of libjpeg. On icons of 64 px at quality 60, pixels agree with
+OpenCV's to a quarter of a level on average, where JPEG itself changes them by 2.6; on noise to one level.
 
 References:
     Wallace, The JPEG Still Picture Compression Standard, Communications of the ACM 1991.
