@@ -15,10 +15,7 @@ from memssl_keras.encoders import Encoder
 from memssl_keras.export import verify
 from memssl_keras.export.bounds import ParityError, Verification, check
 from memssl_keras.export.calibration import dead_leaves
-<<<<<<< HEAD
 from memssl_keras.export.graph import Graph
-=======
->>>>>>> 64b89b6738cdebdb4909e26d16d363cb5b71dbe6
 from memssl_keras.export.pack import packed
 from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES
 from memssl_keras.export.runtime import OnnxEncoder
@@ -109,12 +106,8 @@ class Job:
         if raw:
             return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
         config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
-<<<<<<< HEAD
         graph = Graph(session, pathlib.Path(path))
         return OnnxEncoder(graph, config, graph.file).embed(self.images)
-=======
-        return OnnxEncoder(session, config, pathlib.Path(path)).embed(self.images)
->>>>>>> 64b89b6738cdebdb4909e26d16d363cb5b71dbe6
 
     def _pixels(self, images):
         return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))
