@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from memssl_keras.demo.asking import picture_input
 from memssl_keras.demo.inside import Inside
 from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.pictures import address, cut, read_upload
 from memssl_keras.demo.recall import NEAREST, Block
-from memssl_keras.demo.retrieve import picture_input
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.demo.taught import Taught
 from memssl_keras.demo.teach_events import words

@@ -1,4 +1,4 @@
-"""The demo page: retrieve from a gallery by example and teach classes by example, with ONNX Runtime alone."""
+"""The demo page: name an icon or retrieve by example, and teach classes by example, with ONNX Runtime alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import gradio as gr
 from starlette.middleware import Middleware
 from threadpoolctl import threadpool_limits
 
-from memssl_keras.demo import api, inside, retrieve, teach
+from memssl_keras.demo import api, inside, retrieve_tab, teach
+from memssl_keras.demo.asking import PLAIN
 from memssl_keras.demo.lessons import Lessons
-from memssl_keras.demo.models import DEFAULT, beside, open_model, shown_name
+from memssl_keras.demo.models import beside, open_model, shown_name
 from memssl_keras.demo.pictures import Pictures
-from memssl_keras.demo.retrieve import PLAIN, Page
-from memssl_keras.demo.search import Retrieval, load
+from memssl_keras.demo.retrieve import IconPage, Page
+from memssl_keras.demo.search import Retrieval, chosen, load, opened
 from memssl_keras.demo.upkeep import MOST_UPLOAD, DiskLimit
 
 _STYLE = Path(__file__).parent / "style.css"
 _CREDITS = (
-    "Pictures: Noto Emoji (Apache-2.0), Twemoji (CC BY 4.0, scaled), Fluent Emoji (MIT). "
-    "Sources and licences stand in gallery/LICENSES.md."
+    "Icons: the sets named beside them, under MIT, ISC, Apache-2.0 or CC BY 4.0, scaled. "
+    "Authors and licences stand in gallery/LICENSES.md."
 )
 _SESSIONS = 200  # whose classes are kept at once; the least recent is forgotten first
 _HOUR = 3600
@@ -33,9 +34,9 @@ def build_app(model=None, gallery=None, compare=None, advance=lambda count: None
     """Build the page without serving it.
 
     Args:
-        model: a model folder or name, with `@VARIANT` another one of its ONNX files; by default the one that comes
-            with the package.
-        gallery: a folder of images, Parquet, or `hub:OWNER/NAME`; by default the bundled emoji.
+        model: a model folder or name, with `@VARIANT` another one of its ONNX files; by default the bundled one that
+            suits the gallery.
+        gallery: a folder of images, Parquet, or `hub:OWNER/NAME`; by default the bundled icons.
         compare: further models, to be asked beside the first; by default the model's other variants and the other
             bundled models. Each is opened, and embeds the gallery, when it is first chosen.
         advance: called with the number of images of the gallery done since the last call.
@@ -50,20 +51,25 @@ def build_app(model=None, gallery=None, compare=None, advance=lambda count: None
         >>> from memssl_keras.demo.app import build_app
         >>> app = build_app()
     """
+    why = None if model else chosen(opened(gallery)).why
+    model = model or chosen(opened(gallery)).model
     retrieval = load(model, gallery, advance)
     for spec in compare or ():
         open_model(str(spec))  # what is not there is said now
-    compare = beside(str(model or DEFAULT)) if compare is None else map(str, compare)
+    compare = beside(str(model)) if compare is None else map(str, compare)
     others = {shown_name(spec): functools.partial(load, spec, gallery) for spec in compare}
     pictures = Pictures()
     pictures.add(retrieval.gallery)
+    icons = retrieval.gallery.icons is not None
+    title = "Which icon is this?" if icons else "Look-alikes"
+    kind = "drawings" if chosen(opened(gallery)).drawings else "photographs"
     with gr.Blocks(
-        title="Look-alikes · memssl-keras", analytics_enabled=False, delete_cache=(_HOUR // 4, _HOUR)
+        title=f"{title} · memssl-keras", analytics_enabled=False, delete_cache=(_HOUR // 4, _HOUR)
     ) as app:
-        gr.HTML(_intro(retrieval), elem_id="intro", **PLAIN)
-        with gr.Tabs():
-            with gr.Tab("Retrieve", id="retrieve"):
-                retrieve.build_tab(Page(retrieval, others))
+        gr.HTML(_intro(retrieval, why), elem_id="intro", **PLAIN)
+        with gr.Tabs(elem_classes=kind):
+            with gr.Tab("Name it" if icons else "Retrieve", id="retrieve"):
+                retrieve_tab.build_tab((IconPage if icons else Page)(retrieval, others))
             with gr.Tab("Teach it", id="teach"):
                 teach.build_tab(Lessons(retrieval))
             with gr.Tab("Look inside", id="inside") as tab:
@@ -148,9 +154,22 @@ def _uploads() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="memssl-demo-", ignore_cleanup_errors=True)
 
 
-def _intro(retrieval: Retrieval) -> str:
+def _intro(retrieval: Retrieval, why: str | None) -> str:
+    """What the page does, with which model and why that one, and how to bring one's own pictures."""
+    gallery, model = retrieval.gallery, escape(retrieval.model.name)
+    used = f"<b>{model}</b> turns a picture into {retrieval.encoder.embed_dim} numbers" + (
+        f"; it was chosen because {escape(why)}" if why else ""
+    )
+    own = "Your own pictures instead: <code>memssl demo --gallery photos/</code>"
+    if gallery.icons:
+        sets = len(gallery.columns["Set"][0]) if "Set" in gallery.columns else 1
+        return (
+            "<h1>Which icon is this?</h1><p>Paste a screenshot and drag a box around the icon. You get its name in "
+            f"{sets} sets, with licence and an id to copy, out of <b>{len(gallery):,}</b> icons.</p>"
+            f'<p class="hint">{used}, all on this computer. {own}.</p>'
+        )
     return (
-        "<h1>Show a picture, find its look-alikes</h1>"
-        f"<p>The encoder <b>{escape(retrieval.model.name)}</b> turns it into {retrieval.encoder.embed_dim} numbers "
-        f"and ranks {len(retrieval.gallery):,} pictures by how closely theirs agree, all on this computer.</p>"
+        f"<h1>Show a picture, find its look-alikes</h1><p>The <b>{len(gallery):,}</b> pictures of the gallery "
+        f"are ranked by how closely their numbers agree with those of yours.</p>"
+        f'<p class="hint">{used}, all on this computer. {own}.</p>'
     )

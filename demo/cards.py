@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from itertools import zip_longest
 
@@ -36,7 +37,7 @@ class Cards:
         """Pictures with name, first column and, where given, similarity."""
         cards = []
         for row, similarity in zip_longest(rows, similarities):
-            text = f'<span class="name">{escape(self._gallery.names[row])}</span>'
+            text = f'<span class="name">{breakable(self._gallery.names[row])}</span>'
             text += f'<span class="about">{escape(self._gallery.about(row))}</span>'
             if similarity is not None:
                 text += f'<span class="similarity">{similarity:.3f}</span>'
@@ -47,6 +48,11 @@ class Cards:
         title = self.title(row)
         picture = f'<img src="{address(self._gallery, row)}" alt="{title}" loading="lazy" decoding="async">'
         return f'<button type="button" class="card" data-row="{row}" title="{act} {title}">{picture}{text}</button>'
+
+
+def breakable(name: str) -> str:
+    """A name, escaped, that a narrow card breaks behind underscores and colons and before a file's ending."""
+    return re.sub(r"(?<=[_:])(?=.)", "<wbr>", re.sub(r"(?=\.\w{2,4}$)", "<wbr>", escape(name)))
 
 
 def grid(kind: str, cards: list[str]) -> str:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import numpy as np
 
 from memssl_keras.data.sources import ImageSource, open_source
 from memssl_keras.images.read import ImageError, read_image
 
-BUNDLED = Path(__file__).parent / "gallery" / "emoji.parquet"
+BUNDLED = Path(__file__).parent / "gallery" / "icons.parquet"
 MOST_VALUES = 40  # different values of a column that is offered as a filter
 _MOST_COLUMNS = 4
+
+
+class Icons(NamedTuple):
+    """What makes a gallery one of icons; one entry per image."""
+
+    ids: list[str]  # such as lucide:house
+    groups: list[str]  # drawings of one thing share it
 
 
 class Gallery:
@@ -23,13 +31,17 @@ class Gallery:
         names: what to call each.
         columns: label of a column → (its values, the position of each image's value among them as int32 `(N,)`, -1
             where it has none).
+        icons: ids and groups, where the images are icons.
 
     Attributes:
         key: changes with the images' names and their number; part of the address of a picture.
+        bundled: whether it is the whole of the gallery that comes with the package.
     """
 
-    def __init__(self, source: ImageSource, names: list[str], columns: dict):
-        self.source, self.names, self.columns = source, names, columns
+    bundled = False
+
+    def __init__(self, source: ImageSource, names: list[str], columns: dict, icons: Icons | None = None):
+        self.source, self.names, self.columns, self.icons = source, names, columns, icons
         self.key = hashlib.sha256("\n".join(source.ids).encode(errors="replace")).hexdigest()[:12]
 
     def __len__(self):
@@ -61,17 +73,19 @@ class Gallery:
         ids, items = ([part[row] for row in rows] for part in (self.source.ids, self.source))
         source = ImageSource(ids, items, notes=self.source.notes)
         columns = {label: (values, places[rows]) for label, (values, places) in self.columns.items()}
-        return Gallery(source, [self.names[row] for row in rows], columns)
+        icons = self.icons and Icons(*([part[row] for row in rows] for part in self.icons))
+        return Gallery(source, [self.names[row] for row in rows], columns, icons)
 
 
 def open_gallery(data=None) -> Gallery:
     """Open a folder of images, Parquet, or a data set on the Hub as a gallery.
 
     A column `name` names the images, or else their files do. Columns of texts, whole numbers or truths with 2 to 40
-    different values can be filtered by, the first four of them; of a folder, its subfolders.
+    different values can be filtered by, the first four of them; of a folder, its subfolders. With columns `id`, `group`
+    and `set` it is a gallery of icons, which are named.
 
     Args:
-        data: a folder, a Parquet file or a folder of them, or `hub:OWNER/NAME`; by default the bundled emoji.
+        data: a folder, a Parquet file or a folder of them, or `hub:OWNER/NAME`; by default the bundled icons.
 
     Raises:
         ValueError: there is nothing there, it holds no image, or is damaged.
@@ -80,7 +94,7 @@ def open_gallery(data=None) -> Gallery:
         >>> from memssl_keras.demo.gallery import open_gallery
         >>> gallery = open_gallery()
         >>> list(gallery.columns)
-        ['Vendor', 'Category']
+        ['Set', 'Style', 'Licence', 'Category']
     """
     data = str(data or BUNDLED)
     try:
@@ -98,11 +112,16 @@ def open_gallery(data=None) -> Gallery:
         if Path(data).is_dir():
             folders = [PurePath(name).relative_to(data).parent.as_posix() for name in source.ids]
             texts = {"folder": ["" if folder == "." else folder for folder in folders]}
+    icons = None
+    if texts.get("id") and texts.get("group") and texts.get("set"):
+        icons = Icons(texts.pop("id"), texts.pop("group"))
     columns: dict = {}
-    for name, values in sorted(texts.items(), key=lambda item: item[0] != "vendor"):
+    for name, values in sorted(texts.items(), key=lambda item: item[0] not in ("set", "vendor")):
         if values and 2 <= len(set(filter(None, values))) <= MOST_VALUES and len(columns) < _MOST_COLUMNS:
             columns[name.replace("_", " ").capitalize()] = _coded(values)
-    return Gallery(source, names, columns)
+    gallery = Gallery(source, names, columns, icons)
+    gallery.bundled = data == str(BUNDLED)
+    return gallery
 
 
 def _texts(source, name):

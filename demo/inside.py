@@ -10,13 +10,13 @@ from pathlib import Path
 import gradio as gr
 
 from memssl_keras.demo import blocks
+from memssl_keras.demo.asking import PLAIN, QUIET, picture_input
 from memssl_keras.demo.attention import LastAttention, draw
 from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
-from memssl_keras.demo.map import lay_out, map_rows
+from memssl_keras.demo.map import lay_out, map_rows, shipped_map
 from memssl_keras.demo.occlusion import occlude
 from memssl_keras.demo.pictures import address, data_uri, read_upload
 from memssl_keras.demo.recall import Recall, open_recall
-from memssl_keras.demo.retrieve import PLAIN, QUIET, picture_input
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.files import cache_folder
 from memssl_keras.images.read import ImageError
@@ -45,9 +45,12 @@ class Inside:
 
     @functools.cached_property
     def _laid_out(self):
-        return lay_out(
-            self.retrieval.index.vectors[self.rows], cache_folder("demo") / self.retrieval.model.revision
-        )
+        revision = self.retrieval.model.revision
+        if self.retrieval.gallery.bundled:
+            places = shipped_map(revision, len(self.rows))
+            if places is not None:
+                return places
+        return lay_out(self.retrieval.index.vectors[self.rows], cache_folder("demo") / revision)
 
     @property
     def places(self):
@@ -169,16 +172,18 @@ class Inside:
             pixels = read_upload(path)
         except ImageError as error:
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), "", ""
-        found = self.retrieval.search(pixels, _NEAREST)
+        # Of a large gallery a part is on the map, spread evenly: so many more are looked at.
+        more = 2 * len(self.retrieval.gallery) // len(self.rows)
+        found = self.retrieval.search(pixels, _NEAREST * more)
         gallery, places = self.retrieval.gallery, self.places
         at = {int(row): place for row, place in zip(self.rows, places, strict=True)}
-        rows = [] if found is None else [int(row) for row in found.rows if int(row) in at]
+        rows = [] if found is None else [int(row) for row in found.rows if int(row) in at][:_NEAREST]
         marks = "".join(
             f'<img src="{address(gallery, row)}" alt="{escape(gallery.title(row))}" '
             f'style="left:{100 * at[row][0]:.2f}%;top:{100 * at[row][1]:.2f}%">'
             for row in rows
         )
-        spread = f"{len(rows)} of the {_NEAREST} nearest are on the map."
+        spread = f"The {len(rows)} nearest pictures that are on the map."
         over = f'<div class="marks">{marks}</div>'
         return headline("Where its look-alikes are", spread), over, self.attention(pixels)
 

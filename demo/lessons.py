@@ -11,6 +11,7 @@ import numpy as np
 
 from memssl_keras.demo.cards import grid, headline
 from memssl_keras.demo.classifiers import teach
+from memssl_keras.demo.first_lesson import choose_lesson
 from memssl_keras.demo.pictures import data_uri, read_upload
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.demo.taught import Taught
@@ -22,7 +23,6 @@ from memssl_keras.images.read import ImageError
 SHOTS = (1, 2, 3, 4, 5)
 _REASONS = 6  # examples that are shown as having spoken for a class
 _MOST_JUDGED = 4000  # images of the gallery that the curve takes, at most
-_LESSON_CLASSES, _LESSON_SHOTS = 3, 5
 
 
 class Lessons:
@@ -55,24 +55,16 @@ class Lessons:
         return taught.add(name, self.retrieval.index.vectors[list(rows)], pictures)
 
     def start(self) -> tuple[Taught, int | None]:
-        """A lesson to start with: three values of a column, five pictures of each; and a row to ask about.
+        """A lesson to start with: three classes, five pictures of each; and a row of one of them to ask about.
 
-        Nothing is taught where the gallery has no such column.
+        Nothing is taught where the gallery has neither icons nor a column with classes of six pictures.
         """
-        gallery, taught = self.retrieval.gallery, Taught()
-        for label in reversed(gallery.columns):
-            values, places = gallery.columns[label]
-            enough = [v for v in range(len(values)) if np.count_nonzero(places == v) > _LESSON_SHOTS]
-            if len(enough) < 2:
-                continue
-            chosen = enough[-_LESSON_CLASSES:]
-            for value in chosen:
-                rows = np.flatnonzero(places == value)
-                picked = rows[np.linspace(0, len(rows) - 1, _LESSON_SHOTS).astype(int)]
-                taught = self.add_rows(taught, values[value][:60], picked)
-            asked = np.flatnonzero(places == chosen[len(chosen) // 2])
-            return taught, int(asked[len(asked) // 3])
-        return taught, None
+        taught, found = Taught(), choose_lesson(self.retrieval)
+        if found is None:
+            return taught, None
+        for name, rows in found.classes.items():
+            taught = self.add_rows(taught, name, rows)
+        return taught, found.asked
 
     def panel(self, taught: Taught) -> str:
         """The classes and their examples, each with a button to remove it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memssl_keras.demo.vectors import pixel_digest
+from memssl_keras.demo.vectors import SHIPPED, pixel_digest
 from memssl_keras.files import replace_file
 
 MOST = 2000  # images on the map, spread evenly over larger galleries
@@ -53,6 +53,13 @@ def lay_out(vectors: np.ndarray, cache: Path | None = None) -> np.ndarray:
                 f"{file.parent}: the map is not kept there ({error.strerror or error})", stacklevel=2
             )
     return places
+
+
+def shipped_map(revision: str, count: int) -> np.ndarray | None:
+    """Places of the bundled gallery by a revision of a model, which took a minute; None where they are not shipped."""
+    file = SHIPPED / revision / "map.npy"
+    places = np.load(file, allow_pickle=False) if file.is_file() else None
+    return places if places is not None and places.shape == (count, 2) else None
 
 
 def _places(vectors):

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import PIL.Image
-from gradio.data_classes import ImageData
 
-from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
-from memssl_keras.demo.pictures import cut, data_uri, read_upload
+from memssl_keras.demo import examples, named
+from memssl_keras.demo.asking import DRAG_HINT, ICON_HINT, keep_drawing, preview
+from memssl_keras.demo.cards import Cards, headline, row_of
+from memssl_keras.demo.naming import Namer
+from memssl_keras.demo.pictures import cut, read_upload
 from memssl_keras.demo.search import Retrieval
 from memssl_keras.images.read import ImageError
 
-PLAIN: dict[str, Any] = {"apply_default_css": False, "padding": False}
-# Answered at once, side by side: the queue would take longer than the search.
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-
-_DRAG = (Path(__file__).parent / "part.js").read_text(encoding="utf-8")
-_DRAG_HINT = (
-    '<p class="hint">Drag a box on the picture to search for that part alone<span class="keys">, or '
-    '<button type="button" data-keys>place one with the arrow keys</button></span>.'
-    '<span class="help"> Arrow keys move it, with Shift they resize it; Enter searches, Escape leaves.</span></p>'
-)
-
-
-def picture_input(label: str, elem_id: str) -> gr.Image:
-    """A picture by upload, paste or webcam, as the path of the file as it came."""
-    image = gr.Image(
-        label=label,
-        type="filepath",
-        format="png",  # lossless, so that a picture of the gallery is known again
-        image_mode=None,
-        sources=["upload", "clipboard", "webcam"],
-        height=250,
-        buttons=[],
-        elem_id=elem_id,
-    )
-    # `read_upload` reads more than the component and says what is wrong.
-    image.preprocess = _path_of  # type: ignore[method-assign]
-    return image
-
-
-def _path_of(payload: ImageData | None) -> str | None:
-    return payload.path if payload else None
+_LARGE = 128  # pixels of a side from which on a picture may hold more than one icon
 
 
 class Page:
@@ -59,59 +30,126 @@ class Page:
     def __init__(self, retrieval: Retrieval, others=None):
         self.retrieval, self.others = retrieval, others or {}
 
+    hint = DRAG_HINT
+
     def look(self, path, part=None, k=12, other=None, *filters) -> tuple[str, str]:
         """Headline and results for a picture's file, or for the page before a search where it is None."""
-        retrieval, cards = self.retrieval, Cards(self.retrieval.gallery)
         if path is None:
-            welcome = headline("A look into the gallery", "Pick one to search with it, or bring your own.")
-            return welcome, cards.large(retrieval.spread(24))
+            return self.welcome()
         try:
             pixels = read_upload(path)
         except ImageError as error:
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
         if part is not None:
             pixels = cut(pixels, part)
-        wanted = dict(zip(retrieval.gallery.columns, filters, strict=False))
-        found = retrieval.search(pixels, k, wanted)
+        # What is chosen from a list is None where nothing is.
+        wanted = {
+            label: values or []
+            for label, values in zip(self.retrieval.gallery.columns, filters, strict=False)
+        }
+        if other in self.others:
+            return self._compare(pixels, k, other, wanted)
+        return self._answer(pixels, part, k, wanted)
+
+    def welcome(self) -> tuple[str, str]:
+        """What stands there before anything was asked."""
+        shown = Cards(self.retrieval.gallery).large(self.retrieval.spread(24))
+        return headline("A look into the gallery", "Pick one to search with it, or bring your own."), shown
+
+    def _answer(self, pixels, part, k, wanted):
+        cards, found = Cards(self.retrieval.gallery), self.retrieval.search(pixels, k, wanted)
         if found is None:
             return headline("No picture matches these filters", "Untick one of them to see results."), ""
         query = "the part in the box" if part is not None else "your picture"
         if found.itself is not None:
             query = cards.title(found.itself)
-        title = f"Nearest to {query}"
-        if other not in self.others:
-            return headline(title, _times(found)), cards.large(found.rows, found.similarities)
+        return headline(f"Nearest to {query}", _times(found)), cards.large(found.rows, found.similarities)
+
+    def _compare(self, pixels, k, other, wanted):
         try:
             second = self.others[other]()
         except (ValueError, OSError) as error:
             print(f"{other}: {error}")  # with its path, which is for those who run the page
             return headline("This model cannot be compared", f"{escape(other)} is missing or damaged."), ""
-        theirs = second.search(pixels, k, wanted)
-        common = len(set(found.rows.tolist()) & set(theirs.rows.tolist()))
-        about = f"{common} of {len(found.rows)} pictures are found by both models."
-        sides = ((retrieval.model.name, cards, found), (other, Cards(second.gallery), theirs))
-        columns = [
-            f'<section><h3>{escape(name)}</h3><p class="hint">{_times(one)}</p>'
-            f"{side.large(one.rows, one.similarities)}</section>"
-            for name, side, one in sides
+        sides = [
+            (name, Cards(one.gallery), one.search(pixels, k, wanted))
+            for name, one in ((self.retrieval.model.name, self.retrieval), (other, second))
         ]
-        return headline(title, about), f'<div class="sides">{"".join(columns)}</div>'
+        if any(found is None for *_, found in sides):
+            return headline("No picture matches these filters", "Untick one of them to see results."), ""
+        rows = [set(found.rows.tolist()) for *_, found in sides]
+        columns = [
+            f'<section><h3>{escape(name)}</h3><p class="hint">{_times(found)}</p>'
+            f"{cards.large(found.rows, found.similarities)}</section>"
+            for name, cards, found in sides
+        ]
+        about = (
+            f"{len(rows[0] & rows[1])} of {len(rows[0])} pictures are found by both models. Compare what they find: "
+            "the similarities of one model are on another scale than those of the other."
+        )
+        return headline("Two models on one picture", about), f'<div class="sides">{"".join(columns)}</div>'
 
     def pick(self, event: gr.EventData) -> PIL.Image.Image:
         """The picture of a card that was clicked, as a query."""
         return self.retrieval.as_query(row_of(event, self.retrieval.gallery))
 
-    def anew(self, path: str | None, *settings) -> tuple[None, str, str, str]:
-        """No box, and what is shown for the whole picture."""
-        return None, _DRAG_HINT, *self.look(path, None, *settings)
+    def anew(self, path: str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+        """What is asked about, no box, and what is shown for the whole picture."""
+        return path, None, self.hint, *self.look(path, None, *settings)
 
-    def choose(self, path: str, event: gr.EventData, *settings) -> tuple[list[float], str, str, str]:
-        """The box that was drawn, its part of the picture, and what is shown for that part."""
-        preview = (
-            f'<p class="part"><img src="{data_uri(cut(read_upload(path), event.part))}" alt="The part in the box">'
-            "Searching for this part. <button type=button>The whole picture again</button></p>"
+    def choose(self, path: str, event: gr.EventData, *settings) -> tuple[str, list[float], str, str, str]:
+        """What is asked about, the box that was drawn, its part of the picture, and what is shown for that part."""
+        return path, event.part, preview(path, event.part), *self.look(path, event.part, *settings)
+
+    def refuse(self, event: gr.EventData) -> tuple[str, str]:
+        """What is shown for a file that is no picture."""
+        name = escape(Path(str(getattr(event, "refused", "the file"))).name[:100])
+        return headline(
+            "This is no picture", f"{name}: expected an image, such as PNG, JPEG, WebP or HEIC."
+        ), ""
+
+
+class IconPage(Page):
+    """What the tab answers where the gallery is of icons: their names."""
+
+    hint = ICON_HINT
+
+    def __init__(self, retrieval: Retrieval, others=None):
+        super().__init__(retrieval, others)
+        self.namer = Namer(retrieval)
+
+    def welcome(self) -> tuple[str, str]:
+        about = "Ask about an icon, and its name stands here, as each of the sets calls it, ready to copy."
+        return headline("What is in the gallery", about), Cards(self.retrieval.gallery).large(
+            self.retrieval.spread(24)
         )
-        return event.part, preview, *self.look(path, event.part, *settings)
+
+    def _answer(self, pixels, part, k, wanted):
+        whole = part is None and max(pixels.shape[:2]) >= _LARGE
+        return named.show(self.namer, self.namer.name(pixels, k, wanted), whole)
+
+    def fetch(self, event: gr.EventData) -> str:
+        """The example that was clicked."""
+        return str(examples.EXAMPLES[row_of(event, examples.EXAMPLES)].file)
+
+    def first(self, path: str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+        """As `anew`, with the box of an example."""
+        box = None
+        if path is not None:
+            try:
+                box = examples.box_of(read_upload(path))
+            except ImageError:
+                box = None  # `look` says what is wrong
+        if box is None:
+            return self.anew(path, *settings)
+        return path, box, preview(path, box), *self.look(path, box, *settings)
+
+    def sketched(self, drawing: dict | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+        """As `anew`, for a drawing, which is one icon as a box is."""
+        path = keep_drawing(drawing)
+        box = None if path is None else [0, 0, 1, 1]
+        hint = '<p class="hint">Your drawing is asked about as it stands.</p>'
+        return path, box, hint if path else self.hint, *self.look(path, box, *settings)
 
 
 def _times(found):
@@ -119,56 +157,3 @@ def _times(found):
         f"{len(found.rows):,} of {found.among:,} pictures, by cosine similarity · "
         f"encoded in {1000 * found.encoded:.1f} ms, searched in {1000 * found.searched:.1f} ms"
     )
-
-
-def _filter(label: str, values: list[str]) -> gr.CheckboxGroup:
-    return gr.CheckboxGroup(values, label=label, info="All, until some are ticked")
-
-
-def build_tab(page: Page) -> gr.Image:
-    """Lay the tab out; returns the component of the query."""
-    retrieval = page.retrieval
-    gallery, cards = retrieval.gallery, Cards(retrieval.gallery)
-    part = gr.State(None)
-    with gr.Row(elem_classes="page"):
-        with gr.Column(scale=4, min_width=300, elem_classes="ask"):
-            query = picture_input("Your picture", "query")
-            drag = gr.HTML(_DRAG_HINT, js_on_load=_DRAG, elem_id="part", **PLAIN)
-            gr.HTML("<p class=lead>Or start with one of these</p>", **PLAIN)
-            examples = gr.HTML(
-                cards.small(retrieval.spread(8)), js_on_load=ON_CLICK % "#query", elem_id="examples", **PLAIN
-            )
-            most = min(48, len(gallery))
-            k = gr.Slider(1, max(2, most), min(12, most), step=1, label="How many", buttons=[])
-            other = gr.Dropdown(
-                ["nothing", *page.others],
-                value="nothing",
-                label="Compare with",
-                info="The same query, side by side",
-                visible=bool(page.others),
-                elem_id="compare",
-            )
-            filters = [_filter(label, values) for label, (values, _) in gallery.columns.items()]
-        with gr.Column(scale=8, min_width=300, elem_classes="found"):
-            first, pictures = page.look(None)
-            status = gr.HTML(first, elem_id="status", **PLAIN)
-            results = gr.HTML(pictures, js_on_load=ON_CLICK % "#query", elem_id="results", **PLAIN)
-
-    settings = [k, other, *filters]
-    everything = [part, drag, status, results]
-    examples.click(page.pick, None, query, **QUIET)
-    results.click(page.pick, None, query, **QUIET)
-    query.change(page.anew, [query, *settings], everything, trigger_mode="always_last", **QUIET)
-    drag.click(page.anew, [query, *settings], everything, **QUIET)
-    drag.select(page.choose, [query, *settings], everything, trigger_mode="always_last", **QUIET)
-    slow = QUIET | {"queue": True, "show_progress": "full"}  # a model that is first chosen embeds the gallery
-    other.change(page.look, [query, part, *settings], [status, results], trigger_mode="always_last", **slow)
-    gr.on(
-        [k.change, *(column.change for column in filters)],
-        page.look,
-        [query, part, *settings],
-        [status, results],
-        trigger_mode="always_last",
-        **QUIET,
-    )
-    return query

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memssl_keras.demo.choice import Choice, choose
 from memssl_keras.demo.gallery import Gallery, open_gallery
 from memssl_keras.demo.index import CosineIndex
 from memssl_keras.demo.models import Model, open_model
 from memssl_keras.demo.pictures import Shown
-from memssl_keras.demo.vectors import embed_gallery, pixel_digest
+from memssl_keras.demo.vectors import SHIPPED, embed_gallery, pixel_digest
 from memssl_keras.files import cache_folder
 
 
@@ -48,7 +49,7 @@ class Retrieval:
 
     def __init__(self, model: Model, gallery: Gallery, cache: Path | None = None, advance=lambda count: None):
         folder = cache and cache / model.revision
-        embedded = embed_gallery(model.encoder, gallery.source, folder, advance)
+        embedded = embed_gallery(model.encoder, gallery.source, folder, advance, SHIPPED / model.revision)
         self.model, self.failures, self.fresh = model, embedded.failures, embedded.fresh
         if not len(embedded.rows):
             raise ValueError(f"gallery: none of {len(gallery)} images can be read; {self.failures[0]}")
@@ -82,7 +83,7 @@ class Retrieval:
         """
         if k < 1:
             raise ValueError(f"k: got {k}; expected at least 1")
-        allowed, itself = self._allowed(filters or {}), None
+        allowed, itself = self.allowed(filters or {}), None
         digest = pixel_digest(pixels)
         same = self._pixels == digest
         if (row := self._shown.get(digest)) is not None:
@@ -98,7 +99,8 @@ class Retrieval:
         rows, similarities = self.index.search(vector, int(k), allowed)
         return Found(rows, similarities, itself, among, encoded - started, time.perf_counter() - encoded)
 
-    def _allowed(self, filters):
+    def allowed(self, filters: dict) -> np.ndarray:
+        """Which images filters leave, bool `(N,)`; `search` says what is raised."""
         allowed = np.ones(len(self.gallery), bool)
         for label, wanted in filters.items():
             if label not in self.gallery.columns:
@@ -128,8 +130,8 @@ def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
     """Open model and gallery and embed what is new in it; once per process for the same two.
 
     Args:
-        model: as `open_model` takes it; by default the model that comes with the package.
-        gallery: as `open_gallery` takes it; by default the bundled emoji.
+        model: as `open_model` takes it; by default the bundled one that `choose` finds to suit the gallery.
+        gallery: as `open_gallery` takes it; by default the bundled icons.
         advance: called with the number of images done since the last call.
 
     Raises:
@@ -142,15 +144,20 @@ def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
         >>> len(found.rows), found.itself
         (3, 0)
     """
-    from memssl_keras.demo.models import DEFAULT
-
     with _loading:  # two visitors who ask for a model at once wait for one embedding of the gallery
-        key = (str(model or DEFAULT), opened(gallery))
+        images = opened(gallery)
+        key = (str(model or chosen(images).model), images)
         found = _loaded.pop(key, None) or Retrieval(open_model(key[0]), key[1], cache_folder("demo"), advance)
         _loaded[key] = found  # the last one used is the last to be forgotten
         if len(_loaded) > _MOST_LOADED:
             del _loaded[next(iter(_loaded))]
         return found
+
+
+@functools.lru_cache(maxsize=2)
+def chosen(gallery: Gallery) -> Choice:
+    """`choose`, once per process for a gallery."""
+    return choose(gallery)
 
 
 def opened(gallery=None) -> Gallery:

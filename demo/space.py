@@ -62,15 +62,16 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
         >>> sorted(path.name for path in write_space(tempfile.mkdtemp()).iterdir())
         ['README.md', 'app.py', 'memssl_keras', 'model', 'requirements.txt']
     """
-    from memssl_keras.demo.models import DEFAULT
     from memssl_keras.demo.recall import open_recall
+    from memssl_keras.demo.search import chosen
+    from memssl_keras.demo.search import opened as opened_gallery
 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"space: {folder} holds something; expected a new or empty folder")
-    opened = open_model(str(model or DEFAULT))
     if gallery and not str(gallery).startswith("hub:") and not Path(gallery).exists():
         raise ValueError(f"gallery: {gallery}: no such file or folder")
+    opened = open_model(str(model or chosen(opened_gallery(gallery)).model))
     recall = open_recall(opened)  # which says what is wrong with it before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model" / "onnx").mkdir(parents=True)

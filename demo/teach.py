@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 import pandas as pd
 
+from memssl_keras.demo.asking import PLAIN, QUIET, picture_input
 from memssl_keras.demo.cards import ON_CLICK, Cards
 from memssl_keras.demo.lessons import Lessons
-from memssl_keras.demo.retrieve import PLAIN, QUIET, picture_input
 from memssl_keras.demo.taught import Taught
 from memssl_keras.demo.teach_events import TeachEvents, words
 
@@ -69,12 +69,18 @@ def build_tab(lessons: Lessons) -> None:
 def _teaching_side(lessons, picks):
     with_columns = bool(lessons.retrieval.gallery.columns)
     name = gr.Textbox(
-        label="Class", placeholder="Such as: my mug", max_length=60, max_lines=1, elem_id="class-name"
+        label="1. Name a class",
+        placeholder="Such as: my mug",
+        max_length=60,
+        max_lines=1,
+        elem_id="class-name",
     )
     with gr.Row():
-        upload = gr.UploadButton("Add pictures to it", file_count="multiple", elem_id="class-pictures")
+        upload = gr.UploadButton(
+            "2. Add pictures to it", variant="primary", file_count="multiple", elem_id="class-pictures"
+        )
         first = gr.Button("A first lesson", elem_id="first-lesson", visible=with_columns)
-    with gr.Accordion("Or pick its pictures from the gallery", open=True):
+    with gr.Accordion("Or click pictures of the gallery to add them", open=True):
         find = gr.Textbox(placeholder="Find by name", show_label=False, max_lines=1, elem_id="find")
         pick = gr.HTML(picks, js_on_load=ON_CLICK % "#class-name", elem_id="picks", **PLAIN)
     panel = gr.HTML(lessons.panel(Taught()), js_on_load=_ON_REMOVE, elem_id="taught", **PLAIN)
@@ -91,7 +97,7 @@ def _teaching_side(lessons, picks):
 
 def _asking_side(lessons):
     retrieval = lessons.retrieval
-    query = picture_input("What is it?", "question")
+    query = picture_input("3. Ask: what is it?", "question")
     examples = gr.HTML(
         Cards(retrieval.gallery).small(retrieval.spread(8), "Ask about"),
         js_on_load=ON_CLICK % "#question",

@@ -25,6 +25,11 @@ def words() -> Iterator[None]:
         raise gr.Error(escape(str(error)), print_exception=False) from error
 
 
+def _named(name):
+    if not name.strip():
+        raise gr.Error("Name the class first, then add its pictures.", print_exception=False)
+
+
 class TeachEvents:
     """Each public method is an event; the names of the endpoints in `api` are taken, and are none of these.
 
@@ -40,6 +45,7 @@ class TeachEvents:
         return new, self._lessons.panel(new)
 
     def add_files(self, paths: list[str] | None, name: str, taught: Taught) -> tuple[Taught, str]:
+        _named(name)
         with words():
             new, wrong = self._lessons.add_files(taught, name, paths or [])
         for problem in wrong:
@@ -47,6 +53,7 @@ class TeachEvents:
         return self._learnt(new)
 
     def add_pick(self, name: str, taught: Taught, event: gr.EventData) -> tuple[Taught, str]:
+        _named(name)
         with words():
             return self._learnt(self._lessons.add_rows(taught, name, [self._row(event)]))
 

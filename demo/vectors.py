@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save
 from memssl_keras.files import write_bytes
 from memssl_keras.images import ImageError, read_image
 
+SHIPPED = Path(__file__).parent / "gallery" / "vectors"  # a folder for each model, named after its revision
 _CHUNK = 512  # images after which an interruption loses nothing
 _BATCH, _BATCH_BYTES = 32, 2**27  # images that are decoded at once, and their bytes
 
@@ -35,7 +36,7 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
     return hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=15).digest() + b"\1"
 
 
-def embed_gallery(encoder, source, folder, advance=lambda count: None) -> Embedded:
+def embed_gallery(encoder, source, folder, advance=lambda count: None, shipped=None) -> Embedded:
     """Vectors of all images of a source; only what the folder does not hold yet is embedded, and added to it.
 
     An image is known by the bytes of its file, so that moved and renamed ones are not embedded again. A file of the
@@ -46,8 +47,9 @@ def embed_gallery(encoder, source, folder, advance=lambda count: None) -> Embedd
         source: an `ImageSource`.
         folder: where to keep vectors of this revision of the model; None keeps nothing.
         advance: called with the number of images done since the last call.
+        shipped: a folder of vectors of this revision that came with the package, as `write_shipped` writes them.
     """
-    known = _Known(folder, encoder.embed_dim)
+    known = _Known(folder, encoder.embed_dim, shipped)
     contents, todo = [], []
     for row in range(len(source)):
         content = _content(source, row)
@@ -101,20 +103,53 @@ def _embed(encoder, source, rows, contents, reasons, advance):
     return done, np.concatenate(vectors), pixels
 
 
+def write_shipped(embedded: Embedded, source, folder) -> Path:
+    """Write vectors to ship with the package: int8, of which the length is restored when they are read.
+
+    Args:
+        embedded: what `embed_gallery` gave for all of the source.
+        source: the same `ImageSource`.
+        folder: where to; named after the model's revision.
+
+    Returns:
+        the file.
+    """
+    scale = 127 / np.abs(embedded.vectors).max(1, keepdims=True)
+    contents = b"".join(_content(source, int(row)) for row in embedded.rows)
+    tensors = {
+        "contents": np.frombuffer(contents, np.uint8).reshape(-1, 16),
+        "vectors": np.round(embedded.vectors * scale).astype(np.int8),
+        "pixels": np.frombuffer(embedded.pixels.tobytes(), np.uint8).reshape(-1, 16),
+    }
+    path = Path(folder) / "icons.safetensors"
+    write_bytes(path, save(tensors))
+    return path
+
+
+def _files(folder):
+    return sorted(Path(folder).glob("*.safetensors"))
+
+
+def _unit(vectors):
+    vectors = vectors.astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 class _Known:
     """What is known by content: one growing table, and the files that it is kept in."""
 
-    def __init__(self, folder, embed_dim):
+    def __init__(self, folder, embed_dim, shipped=None):
         self._folder = None if folder is None else Path(folder)
         self._rows: dict[bytes, int] = {}
         self._vectors = [np.zeros((0, embed_dim), np.float32)]
         self._pixels: list[bytes] = []
-        for path in sorted(self._folder.glob("*.safetensors")) if self._folder else ():
+        for path in [file for there in (shipped, self._folder) if there for file in _files(there)]:
             with contextlib.suppress(SafetensorError, OSError, KeyError, ValueError):
                 part = load_file(path)
                 contents, vectors, pixels = part["contents"], part["vectors"], part["pixels"]
                 count = len(contents)
                 if vectors.shape == (count, embed_dim) and contents.shape == pixels.shape == (count, 16):
+                    vectors = _unit(vectors) if vectors.dtype == np.int8 else vectors
                     self._append([c.tobytes() for c in contents], vectors, [p.tobytes() for p in pixels])
 
     def __contains__(self, content):

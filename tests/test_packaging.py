@@ -14,6 +14,7 @@ import zipfile
 import pytest
 
 import memssl_keras
+from memssl_keras.demo.models import DEFAULT, open_model
 
 pytestmark = pytest.mark.slow
 
@@ -100,13 +101,18 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_the_package_and_only_it(wheel):
     names = wheel.namelist()
+    revision = open_model(DEFAULT).revision
     expected = [
         "export/onnx.py",
         "zoo/registry.py",
         "demo/app.py",
         "demo/style.css",
         "export/page/index.html",
-        "demo/gallery/emoji.parquet",
+        "demo/gallery/icons.parquet",
+        "demo/gallery/LICENSES.md",
+        f"demo/gallery/vectors/{revision}/icons.safetensors",
+        f"demo/gallery/vectors/{revision}/map.npy",
+        "demo/examples/settings.webp",
     ]
     assert {f"memssl_keras/{name}" for name in expected} <= set(names)
     tops = {name.split("/")[0] for name in names}
@@ -121,7 +127,7 @@ def test_the_wheel_holds_the_package_and_only_it(wheel):
     left_out = {
         name for name in installed - set(names) if not re.search("/zoo/(experiments|benchmarks)/", name)
     }
-    assert left_out <= {"memssl_keras/demo/gallery/build.py"}
+    assert not left_out
 
 
 def test_the_wheel_holds_the_bundled_models(wheel):

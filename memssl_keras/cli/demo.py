@@ -17,7 +17,7 @@ def demo(
     gallery: Annotated[
         str | None,
         typer.Option(
-            help="Folder of images, Parquet, or hub:OWNER/NAME of a data set, in place of the emoji."
+            help="Folder of images, Parquet, or hub:OWNER/NAME of a data set, in place of the icons."
         ),
     ] = None,
     compare: Annotated[
@@ -36,14 +36,15 @@ def demo(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
-    """Open the demo in the browser: find look-alikes in a gallery, and teach classes by a few pictures.
+    """Open the demo in the browser: name an icon, find look-alikes in a gallery, and teach classes by a few pictures.
 
-    The gallery is embedded once, and kept: the next time only what is new in it is.
+    The model is the one for drawings or the one for photographs, as the gallery is. The gallery is embedded once, and
+    kept: the next time only what is new in it is.
     """
     with errors_in_words():
         try:
             from memssl_keras.demo.app import launch
-            from memssl_keras.demo.search import load, opened
+            from memssl_keras.demo.search import chosen, load, opened
         except ModuleNotFoundError as error:
             raise ValueError(f"the demo needs {error.name}: pip install 'memssl-keras[demo]'") from None
         if space:
@@ -51,6 +52,10 @@ def demo(
 
             say(f"{write_space(space, model, gallery)}: to try it, python app.py in there")
             return
+        if not model:
+            choice = chosen(opened(gallery))
+            say(f"{choice.model}, because {choice.why}; --model takes another")
+            model = choice.model
         with progress("images") as bar:
             retrieval = load(model, gallery, bar.start("gallery", len(opened(gallery))).advance)
         say(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")

@@ -3,11 +3,15 @@
 import os
 
 import gradio
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from demo_page import NASTY, png, write_gallery
 from onnx_folder import write_encoder
 
 from memssl_keras.demo.app import launch
+from memssl_keras.demo.gallery import BUNDLED
 from memssl_keras.demo.search import load
 
 CHROMIUM = "/usr/bin/chromium"
@@ -42,8 +46,25 @@ def model(tmp_path_factory, demo_cache):
 
 
 @pytest.fixture(scope="session")
-def emoji(model):
-    return load(model)
+def hands(tmp_path_factory):
+    """A gallery of 903 pictures: every other emoji of the bundled gallery in its three hands, without ids."""
+    table = pq.read_table(BUNDLED).filter(pc.field("style") == "colour")
+    names = pc.unique(table["name"]).to_pylist()
+    chosen = [names[step * len(names) // 301] for step in range(301)]
+    places = {name: place for place, name in enumerate(chosen)}
+    table = table.filter(pc.is_in(table["name"], pa.array(chosen)))
+    order = sorted(
+        range(len(table)),
+        key=lambda row: (table["category"][row].as_py(), places[table["name"][row].as_py()]),
+    )
+    path = tmp_path_factory.mktemp("hands") / "hands.parquet"
+    pq.write_table(table.take(order).select(["image", "name", "set", "category"]), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def emoji(model, hands):
+    return load(model, hands)
 
 
 @pytest.fixture
@@ -71,12 +92,18 @@ def browser():
 
 
 @pytest.fixture
-def serve():
-    """Serve a page without a browser; returns its address."""
+def serve(hands):
+    """Serve a page without a browser, of the small gallery by default; returns its address."""
 
-    def start(*arguments, **options):
+    def start(model, gallery=None, **options):
         _, address, _ = launch(
-            *arguments, port=None, open_browser=False, prevent_thread_lock=True, quiet=True, **options
+            model,
+            gallery or hands,
+            port=None,
+            open_browser=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            **options,
         )
         return address
 

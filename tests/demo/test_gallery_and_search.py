@@ -1,5 +1,6 @@
 """The demo without a browser: gallery, vectors, index, search, and what a search says."""
 
+import collections
 import re
 import socket
 import subprocess
@@ -18,11 +19,11 @@ from memssl_keras.demo.gallery import BUNDLED, open_gallery
 from memssl_keras.demo.index import CosineIndex
 from memssl_keras.demo.inside import Inside
 from memssl_keras.demo.map import lay_out, map_rows
-from memssl_keras.demo.models import beside, open_model, shown_name
+from memssl_keras.demo.models import DEFAULT, beside, open_model, shown_name
 from memssl_keras.demo.pictures import cut
 from memssl_keras.demo.retrieve import Page
 from memssl_keras.demo.search import Retrieval, load
-from memssl_keras.demo.vectors import pixel_digest
+from memssl_keras.demo.vectors import SHIPPED, embed_gallery, pixel_digest
 from memssl_keras.images.read import ImageError, read_image
 from memssl_keras.zoo.registry import bundled_models
 
@@ -32,26 +33,46 @@ def rows_in(html):
 
 
 def test_the_bundled_gallery_is_complete():
-    assert BUNDLED.stat().st_size < 3_000_000
+    assert BUNDLED.stat().st_size < 6_000_000
     table = pq.read_table(BUNDLED).to_pydict()
-    assert sorted(table) == ["category", "codepoint", "image", "name", "vendor"]
-    styles = {}
-    for codepoint, vendor in zip(table["codepoint"], table["vendor"], strict=True):
-        styles.setdefault(codepoint, []).append(vendor)
-    assert len(styles) == 301
-    assert all(sorted(vendors) == ["Fluent", "Noto", "Twemoji"] for vendors in styles.values())
-    assert len(set(table["category"])) == 7 and all(table["name"])
+    assert sorted(table) == ["category", "group", "id", "image", "licence", "name", "set", "style"]
+    assert 10_000 <= len(table["id"]) == len(set(table["id"])) <= 12_000 and "lucide:house" in table["id"]
+    assert set(table["style"]) == {"line", "solid", "duotone", "colour"}
+    assert set(table["licence"]) == {"MIT", "ISC", "Apache-2.0", "CC-BY-4.0"}
+    assert all(table["name"]) and all(table["group"]) and len(set(table["category"])) <= 40
+    emoji = [name for name, style in zip(table["name"], table["style"], strict=True) if style == "colour"]
+    assert set(collections.Counter(emoji).values()) == {3}  # each by three hands
+    marks = {"github", "facebook", "twitter", "windows", "android", "whatsapp", "figma", "slack"}
+    assert not marks.intersection(*[set(table["group"])])
+
+
+def test_the_licences_of_all_sets_are_listed():
+    table = pq.read_table(BUNDLED, columns=["id", "set", "licence"]).to_pylist()
     licences = (BUNDLED.parent / "LICENSES.md").read_text(encoding="utf-8")
-    assert all(
-        word in licences for word in ("Apache License 2.0", "creativecommons.org/licenses/by/4.0", "MIT")
-    )
+    counts = collections.Counter((row["set"], row["id"].split(":")[0], row["licence"]) for row in table)
+    for (title, prefix, licence), count in counts.items():
+        (line,) = [line for line in licences.splitlines() if line.startswith(f"| {title} (`{prefix}`) |")]
+        assert f"| {count:,} |" in line and re.search(rf"\| {re.escape(licence)}(, https://\S+)? \|$", line)
+    assert f"{len(table):,} icons of {len(counts)} sets" in licences
+    for words in ("Apache License 2.0", "creativecommons.org/licenses/by/4.0", "## MIT", "## ISC"):
+        assert words in licences
+
+
+def test_the_bundled_vectors_are_those_of_the_model():
+    model, gallery = open_model(DEFAULT), open_gallery()
+    known = embed_gallery(model.encoder, gallery.source, None, shipped=SHIPPED / model.revision)
+    assert known.fresh == 0 and len(known.rows) == len(gallery)
+    rows = list(range(0, len(gallery), 400))
+    expected = model.encoder.embed([gallery.read(row) for row in rows])
+    assert (known.vectors[rows] * expected).sum(1).min() > 0.99
+    assert all(known.pixels[row] == pixel_digest(gallery.read(row)) for row in rows)
 
 
 def test_datasets_reads_the_gallery_as_images(tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = datasets.load_dataset("parquet", data_files=str(BUNDLED), split="train", cache_dir=str(tmp_path))
     assert isinstance(rows.features["image"], datasets.Image)
-    assert rows[0]["image"].size == (64, 64)
+    assert rows[0]["image"].size == (48, 48)
 
 
 def test_reads_a_gallery_without_the_optional_columns(tmp_path):
@@ -175,8 +196,8 @@ def test_the_graph_is_kept_and_a_damaged_one_is_built_again(tmp_path):
     assert file.stat().st_size > 1000
 
 
-def test_embeds_the_gallery_once_per_process(model):
-    assert load(model) is load(str(model), None)
+def test_embeds_the_gallery_once_per_process(model, hands):
+    assert load(model, hands) is load(str(model), str(hands))
 
 
 def test_results_leave_the_query_itself_out(tmp_path, emoji):
@@ -218,15 +239,15 @@ def test_a_part_is_searched_alone(tmp_path, model, colours):
 
 
 def test_filters_restrict_and_combine(emoji):
-    filters = {"Vendor": ["Noto", "Fluent"], "Category": ["Food & Drink"]}
+    filters = {"Set": ["Noto Emoji", "Twitter Emoji"], "Category": ["Food & drink"]}
     rows = emoji.search(read_image(png("red")), 48, filters).rows
     assert len(rows) == 48
-    assert {emoji.gallery.value(row, "Vendor") for row in rows} == {"Noto", "Fluent"}
-    assert {emoji.gallery.value(row, "Category") for row in rows} == {"Food & Drink"}
-    with pytest.raises(ValueError, match="filters: got 'Colour'; expected Vendor, Category"):
+    assert {emoji.gallery.value(row, "Set") for row in rows} == {"Noto Emoji", "Twitter Emoji"}
+    assert {emoji.gallery.value(row, "Category") for row in rows} == {"Food & drink"}
+    with pytest.raises(ValueError, match="filters: got 'Colour'; expected Set, Category"):
         emoji.search(read_image(png("red")), 3, {"Colour": ["red"]})
-    with pytest.raises(ValueError, match="Vendor: got 'Nobody'"):
-        emoji.search(read_image(png("red")), 3, {"Vendor": ["Nobody"]})
+    with pytest.raises(ValueError, match="Set: got 'Nobody'"):
+        emoji.search(read_image(png("red")), 3, {"Set": ["Nobody"]})
 
 
 def test_explains_when_filters_leave_nothing(tmp_path, model, colours):
@@ -284,21 +305,21 @@ def test_a_model_to_compare_with_that_is_damaged_is_said(tmp_path, emoji):
 
 
 @pytest.mark.slow
-def test_the_demo_loads_neither_torch_nor_keras(model):
+def test_the_demo_loads_neither_torch_nor_keras(model, hands):
     code = (
         "import sys\nfrom memssl_keras.demo.app import build_app\n"
-        f"build_app({str(model)!r})\n"
+        f"build_app({str(model)!r}, {str(hands)!r})\n"
         "print(sorted({'torch', 'keras', 'tensorflow', 'jax', 'onnx'} & sys.modules.keys()))\n"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip().splitlines()[-1] == "[]"
 
 
-def test_names_a_taken_port(model):
+def test_names_a_taken_port(model, hands):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"port: got {port}"):
-            launch(model, port=port, open_browser=False, prevent_thread_lock=True)
+            launch(model, hands, port=port, open_browser=False, prevent_thread_lock=True)
 
 
 def test_the_digest_of_pixels_depends_on_their_shape():
@@ -329,6 +350,16 @@ def test_the_map_of_a_large_gallery_is_spread_over_it():
     rows = map_rows(100_000)
     assert len(set(rows.tolist())) == 2000 and rows[0] < 50 and rows[-1] >= 99_950
     assert map_rows(3).tolist() == [0, 1, 2]
+
+
+def test_the_map_of_the_bundled_gallery_is_shipped(monkeypatch):
+    monkeypatch.setattr("memssl_keras.demo.inside.lay_out", None)  # nothing is laid out
+    inside = Inside(load())
+    assert inside.places.shape == (2000, 2) and inside.places.min() == 0 and inside.places.max() == 1
+    vectors = inside.retrieval.index.vectors[inside.rows]
+    nearest = vectors @ vectors.T - 2 * np.eye(2000)
+    apart = np.linalg.norm(inside.places - inside.places[nearest.argmax(1)], axis=1)
+    assert np.median(apart) < 0.02  # a fiftieth of the map is where the picture most alike is
 
 
 def test_the_map_names_things_as_they_are(model, colours):

@@ -12,7 +12,6 @@ from PIL import Image
 
 from memssl_keras.data.sources import open_source
 from memssl_keras.demo.blocks import show
-from memssl_keras.demo.gallery import BUNDLED
 from memssl_keras.demo.inside import Inside
 from memssl_keras.demo.models import open_model
 from memssl_keras.demo.recall import open_recall
@@ -26,9 +25,11 @@ COUNT = 54  # in 64 slots
 
 
 @pytest.fixture(scope="module")
-def images():
+def images(hands):
     """Emoji of one style, which are in the gallery too."""
-    return [np.asarray(Image.open(io.BytesIO(item))) for item in list(open_source(BUNDLED))[:903:17]]
+    return [
+        np.asarray(Image.open(io.BytesIO(item)).convert("RGB")) for item in list(open_source(hands))[:903:17]
+    ]
 
 
 @pytest.fixture(scope="module", params=["vit", "resnet"])

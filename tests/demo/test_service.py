@@ -52,13 +52,13 @@ def test_the_endpoints_do_what_the_page_does(client, emoji, tmp_path):
     from gradio_client.exceptions import AppError
 
     picture = handle_file(save(tmp_path, emoji.gallery.source[300]))
-    found = client.predict(picture, 3, {"Vendor": ["Noto"]}, api_name="/search")
-    expected = emoji.search(emoji.gallery.read(300), 3, {"Vendor": ["Noto"]})
+    found = client.predict(picture, 3, {"Set": ["Noto Emoji"]}, api_name="/search")
+    expected = emoji.search(emoji.gallery.read(300), 3, {"Set": ["Noto Emoji"]})
     assert [result["row"] for result in found["results"]] == expected.rows.tolist()
-    assert {result["columns"]["Vendor"] for result in found["results"]} == {"Noto"}
+    assert {result["columns"]["Set"] for result in found["results"]} == {"Noto Emoji"}
     status, data, headers = get(client.src + found["results"][0]["picture"])
     assert status == 200 and headers["Content-Type"] == "image/webp"
-    assert Image.open(io.BytesIO(data)).size == (64, 64)
+    assert Image.open(io.BytesIO(data)).size == (48, 48)
     part = client.predict(picture, 3, None, [0, 0, 0.5, 0.5], api_name="/search")
     assert part["results"] != found["results"] and part["among"] == 903
 
@@ -74,7 +74,7 @@ def test_the_endpoints_do_what_the_page_does(client, emoji, tmp_path):
 
     for call, message in [
         (lambda: client.predict(picture, 101, api_name="/search"), "k: got 101; expected 1 to 100"),
-        (lambda: client.predict(picture, 3, {"Vendor": "Noto"}, api_name="/search"), "filters: got"),
+        (lambda: client.predict(picture, 3, {"Set": "Noto Emoji"}, api_name="/search"), "filters: got"),
         (lambda: client.predict(picture, 3, None, [1, 2], api_name="/search"), "part: got"),
         (lambda: client.predict([picture], ["a", "b"], api_name="/teach"), "a list of 1 names"),
         (lambda: client.predict(picture, picture, "k-NN", api_name="/classify"), "damaged, or not saved"),
@@ -327,7 +327,7 @@ def test_a_data_set_of_the_hub_is_a_gallery(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_measures_a_small_run(model, demo_cache):
+def test_the_benchmark_measures_a_small_run(model, hands, demo_cache):
     output = subprocess.run(
         [
             sys.executable,
@@ -335,6 +335,8 @@ def test_the_benchmark_measures_a_small_run(model, demo_cache):
             "demo",
             "--model",
             str(model),
+            "--gallery",
+            str(hands),
             "--users",
             "3",
             "--requests",

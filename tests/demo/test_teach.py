@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from memssl_keras.demo.classifiers import teach
 from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.models import open_model
+from memssl_keras.demo.search import load
 from memssl_keras.demo.taught import MOST_EXAMPLES, Taught, class_name
 from memssl_keras.demo.taught_file import read_taught, write_taught
 from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS, classify
@@ -104,7 +105,17 @@ def test_an_example_speaks_for_itself(lessons, taught, emoji):
 def test_the_first_lesson_asks_about_what_was_not_taught(lessons, taught, emoji):
     row = lessons.start()[1]
     assert len(taught.names) == 3 and len(taught) == 15
+    assert emoji.gallery.value(row, "Category") == taught.names[1]  # of a class that was taught
     assert not (emoji.index.vectors[row] == taught.vectors).all(1).any()
+
+
+def test_the_first_lesson_on_icons_teaches_things_and_is_answered(demo_cache, tmp_path):
+    lessons = Lessons(load())
+    taught, row = lessons.start()
+    gallery = lessons.retrieval.gallery
+    assert len(taught.names) == 3 and gallery.icons.groups[row] == taught.names[1]
+    answers, _ = lessons.classify(taught, "logistic", gallery.read(row))
+    assert next(iter(answers)) == taught.names[1]
 
 
 def test_answers_in_words_until_it_can_answer(lessons, taught, tmp_path):
@@ -116,7 +127,7 @@ def test_answers_in_words_until_it_can_answer(lessons, taught, tmp_path):
 
 
 def test_the_curve_grows_over_one_to_five_examples(lessons):
-    records = lessons.curve("Vendor")
+    records = lessons.curve("Set")
     assert {record["classifier"] for record in records} == set(CLASSIFIERS)
     assert sorted({record["examples per class"] for record in records}) == [1, 2, 3, 4, 5]
     assert all(0 < record["accuracy"] < 100 for record in records)

@@ -80,7 +80,7 @@ def measure(address, pid, users, requests, pictures):
 
 
 def benchmark_demo(
-    gallery: Annotated[str, typer.Option(help="Parquet or folder of images; the emoji by default.")] = "",
+    gallery: Annotated[str, typer.Option(help="Parquet or folder of images; the icons by default.")] = "",
     model: Annotated[str, typer.Option(help="Bundled model or folder of one; the first by default.")] = "",
     users: Annotated[int, typer.Option(min=1, help="Users who search at once.")] = 20,
     requests: Annotated[int, typer.Option(min=10, help="Searches in all.")] = 2000,
