@@ -55,7 +55,6 @@ def demo(
         if not model:
             choice = chosen(opened(gallery))
             say(f"{choice.model}, because {choice.why}; --model takes another")
-            model = choice.model
         with progress("images") as bar:
             retrieval = load(model, gallery, bar.start("gallery", len(opened(gallery))).advance)
         say(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")

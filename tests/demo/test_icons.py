@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from demo_page import await_headline, keep_screenshot, png, save, write_gallery
 from PIL import Image
+from typer.testing import CliRunner
 
+from memssl_keras.cli import app as cli
 from memssl_keras.demo import examples, naming
+from memssl_keras.demo.app import build_app
 from memssl_keras.demo.asking import keep_drawing
 from memssl_keras.demo.cards import breakable
 from memssl_keras.demo.choice import choose, is_drawing
@@ -153,6 +156,21 @@ def test_the_model_is_chosen_by_the_gallery(tmp_path, icons):
     assert choose(open_gallery(photographs)).why.startswith("4 of 4")
     rows = range(0, len(icons.gallery), 200)
     assert np.mean([is_drawing(icons.gallery.read(row)) for row in rows]) > 0.9
+
+
+def test_the_command_and_the_page_say_which_model_and_why(tmp_path, monkeypatch, demo_cache):
+    for seed in range(3):
+        Image.fromarray(photograph(seed)).save(tmp_path / f"{seed}.jpg", quality=90)
+    served = []
+    monkeypatch.setattr("memssl_keras.demo.app.launch", lambda *given, **options: served.append(given))
+    said = CliRunner().invoke(cli, ["demo", "--gallery", str(tmp_path)], env={"COLUMNS": "200"}).output
+    why = "3 of 3 pictures looked at are photographs"
+    assert f"{PHOTOGRAPHS}, because {why}" in said and served == [(None, str(tmp_path))]
+    page = build_app(*served[0], compare=())
+    intro = next(block.value for block in page.blocks.values() if getattr(block, "elem_id", None) == "intro")
+    assert PHOTOGRAPHS in intro and f"chosen because {why}" in intro
+    given = CliRunner().invoke(cli, ["demo", "--gallery", str(tmp_path), "--model", DEFAULT]).output
+    assert "because" not in given and served[1][0] == DEFAULT
 
 
 def test_names_of_files_break_where_a_reader_would(tmp_path):
