@@ -140,7 +140,7 @@ class IconPage(Page):
                 box = examples.box_of(read_upload(path))
             except ImageError:
                 box = None  # `look` says what is wrong
-        if box is None:
+        if path is None or box is None:
             return self.anew(path, *settings)
         return path, box, preview(path, box), *self.look(path, box, *settings)
 
