@@ -35,7 +35,7 @@ def show(namer: Namer, named: Named, whole: bool) -> tuple[str, str]:
         )
         return headline(UNKNOWN, says), _things(namer, named.things, "")
     taken = escape(gallery.names[named.best])
-    said = f"{_copy(gallery.icons.ids[named.best])} {_whose(gallery, named.best)} · {about}"
+    said = f"{_copy(namer.icons.ids[named.best])} {_whose(gallery, named.best)} · {about}"
     if not same:
         said += ". The sets that are chosen do not draw it; the nearest things that they draw:"
     if named.known is None:
@@ -49,7 +49,7 @@ def _things(namer, things: list[Thing], first: str) -> str:
         leading = place == 0 and first
         title = escape(first) if leading else f"{escape(thing.name)} <span>{thing.similarity:.2f}</span>"
         rows = thing.rows if leading else thing.rows[:_FURTHER]
-        cards = "".join(_card(namer.retrieval.gallery, row) for row in rows)
+        cards = "".join(_card(namer, row) for row in rows)
         between = '<p class="lead">Or one of these?</p>' if first and place == 1 else ""
         parts.append(
             f'{between}<section class="thing"><h3>{title}</h3><div class="cards icons">{cards}</div></section>'
@@ -57,11 +57,11 @@ def _things(namer, things: list[Thing], first: str) -> str:
     return "".join(parts)
 
 
-def _card(gallery, row):
-    name = escape(gallery.icons.ids[row])
+def _card(namer, row):
+    gallery, name = namer.retrieval.gallery, escape(namer.icons.ids[row])
     picture = f'<img src="{address(gallery, row)}" alt="" loading="lazy" decoding="async">'
     said = [gallery.value(row, label) for label in ("Set", "Licence") if label in gallery.columns]
-    about, spoken = escape(" · ".join(filter(None, said))), breakable(gallery.icons.ids[row])
+    about, spoken = escape(" · ".join(filter(None, said))), breakable(namer.icons.ids[row])
     return (
         f'<button type="button" class="card" data-copy="{name}" data-icon="{row}" title="Copy {name} ({about})">'
         f'{picture}<span class="name">{spoken}</span><span class="about">{about}</span></button>'

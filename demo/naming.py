@@ -48,6 +48,7 @@ class Namer:
         self.retrieval, icons = retrieval, retrieval.gallery.icons
         if icons is None:
             raise ValueError("gallery: its icons have no ids and groups; expected columns id, group and set")
+        self.icons = icons
         self._names, self._place = np.unique(icons.groups, return_inverse=True)
         self.threshold = THRESHOLDS.get(retrieval.model.name)
 
@@ -89,7 +90,7 @@ class Namer:
         members = members[np.argsort(-similarities[members], kind="stable")]
         seen, first, further = set(), [], []
         for row in members[allowed[members]].tolist():
-            prefix = self.retrieval.gallery.icons.ids[row].partition(":")[0]
+            prefix = self.icons.ids[row].partition(":")[0]
             (further if prefix in seen else first).append(row)
             seen.add(prefix)
         name = self.retrieval.gallery.names[members[0]]
