@@ -80,7 +80,7 @@ def find_onnx(folder: PathLike, variant: str) -> Path:
     Example:
         >>> from memssl_keras.weights.config import find_onnx
         >>> from memssl_keras.zoo.registry import bundled_models, resolve
-        >>> all(find_onnx(resolve(name), "fp32").is_file() for name in bundled_models())
+        >>> all(find_onnx(resolve(name), "int8").is_file() for name in bundled_models())
         True
     """
     folder = Path(folder)
