@@ -252,6 +252,7 @@ def test_what_looks_like_a_path_is_not_looked_for_on_the_hub(name):
         open_data(name)
 
 
+@pytest.mark.slow
 def test_streams_need_a_number_of_images(tmp_path):
     as_dataset().to_parquet(tmp_path / "data.parquet")
     with pytest.raises(

@@ -17,6 +17,9 @@ from memssl_keras.zoo.hub import HubError
 from memssl_keras.zoo.release import release
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     with serving() as server:
