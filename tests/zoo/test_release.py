@@ -16,7 +16,6 @@ from memssl_keras.zoo import release as module
 from memssl_keras.zoo.hub import HubError
 from memssl_keras.zoo.release import release
 
-
 pytestmark = pytest.mark.slow
 
 
