@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.export.graph import Graph
+from memssl_keras.files import read_json
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.preprocessor import FILE, of_timm, of_transformers
 
@@ -20,6 +20,8 @@ _FILES = {
     "int8": ("model_quantized.onnx", "model_int8.onnx", "vision_model_quantized.onnx"),
     "int8-static": ("model_int8.onnx",),
 }
+# Of the file of a graph's weights, where they are too many for its own: transformers.js's, and torch's exporter's.
+WEIGHT_SUFFIXES = ("_data", ".data")
 
 
 def is_foreign(config: Any) -> bool:
@@ -36,7 +38,7 @@ def is_ours(folder: PathLike, alone: bool = False) -> bool:
     """
     folder = Path(folder)
     try:
-        config = _json(folder / "config.json")
+        config = read_json(folder / "config.json")
     except ValueError:  # which reading it as ours says
         return True
     if config is None:
@@ -46,13 +48,19 @@ def is_ours(folder: PathLike, alone: bool = False) -> bool:
 
 
 def files(variant: str | None = None) -> list[tuple[str, ...]]:
-    """What to fetch of a repository beside `config.json`, as `find_folder` takes it: the graph and what it may need."""
-    graphs = _candidates(variant)
-    return [
-        graphs,
-        (FILE, ""),
-        *((f"{graph}_data", "") for graph in graphs if not graph.startswith("vision")),
-    ]
+    """What to fetch of a repository beside `config.json`, as `find_folder` takes it; `weights` names the rest."""
+    return [_candidates(variant), (FILE, "")]
+
+
+def weights(graph: str) -> list[tuple[str, ...]]:
+    """What to fetch beside a graph of such a name: its weights, where they have a file of their own."""
+    return [(graph + suffix, "") for suffix in WEIGHT_SUFFIXES]
+
+
+def weight_files(graph: Path) -> list[Path]:
+    """Files beside a graph that hold its weights."""
+    files = (graph.with_name(graph.name + suffix) for suffix in WEIGHT_SUFFIXES)
+    return [file for file in files if file.is_file()]
 
 
 def find_graph(folder: PathLike, variant: str | None = None) -> Path:
@@ -79,7 +87,7 @@ def read_preprocessing(folder: PathLike) -> Preprocessing:
         ValueError: nothing says it, or it is more than `Preprocessing` does.
     """
     folder = Path(folder)
-    settings, config = _json(folder / FILE), _json(folder / "config.json") or {}
+    settings, config = read_json(folder / FILE), read_json(folder / "config.json") or {}
     if settings:
         return of_transformers(settings, _image_size(config))
     if "pretrained_cfg" in config:
@@ -119,12 +127,3 @@ def _candidates(variant):
 def _image_size(config):
     size = (config.get("vision_config") or config).get("image_size")
     return size if isinstance(size, int) else None
-
-
-def _json(path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None

@@ -11,8 +11,8 @@ import torch
 from memssl_keras.annotations import PathLike
 from memssl_keras.export.bounds import ParityError
 from memssl_keras.export.pack import packed
+from memssl_keras.export.session import open_session
 from memssl_keras.export.trace import to_graph
-from memssl_keras.export.verify import open_session
 from memssl_keras.files import replace_file
 from memssl_keras.weights.folder import halved
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,7 +18,8 @@ from memssl_keras.export.graph import Graph
 from memssl_keras.export.pack import packed
 from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES
 from memssl_keras.export.runtime import OnnxEncoder
-from memssl_keras.files import replace_file
+from memssl_keras.export.session import open_session
+from memssl_keras.files import replace_file, write_json
 from memssl_keras.images.preprocess import Preprocessing
 
 DEAD_LEAVES = 96  # pictures to calibrate with where the user gives none
@@ -78,9 +78,7 @@ class Job:
             self.failures.append(str(error))
 
     def _note(self, name):
-        text = json.dumps(self.written[name].to_dict(), indent=2) + "\n"
-        path = self.folder / f"{name}.verify.json"
-        replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+        write_json(self.folder / f"{name}.verify.json", self.written[name].to_dict())
 
     def _check(self, path, name, variant, raw):
         if raw:
@@ -102,7 +100,7 @@ class Job:
         return verify.on_images(self._embed(path, raw), self._reference, self.labels)
 
     def _embed(self, path, raw):
-        session = verify.open_session(path)
+        session = open_session(path)
         if raw:
             return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
         config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}

@@ -13,27 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.export import foreign
 from memssl_keras.export.graph import Graph
+from memssl_keras.export.session import open_session, providers_of
 from memssl_keras.images import ImageError, list_images
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.config import VARIANTS, default_variant, find_onnx, onnx_file, read_config
 from memssl_keras.zoo.hub import find_folder
 
 _AHEAD = 2  # batches that are read while another one runs
-# Short name → ONNX Runtime's; it takes what a provider cannot run back to the processor.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
 
 
 class EmbeddedBatch(NamedTuple):
@@ -126,12 +117,10 @@ class OnnxEncoder:
         folder, file = _find(name_or_folder, variant, hub)
         ours = foreign.is_ours(folder, alone=file is not None)
         config = read_config(folder) if ours else {}
-        if file is None and ours:
-            file = find_onnx(folder, variant or default_variant(folder))
-        file = file or foreign.find_graph(folder, variant)
+        file = file or find_onnx(folder, variant or default_variant(folder))
         if ours and (pool or preprocessing):
             raise ValueError(f"{folder}: pool and preprocessing are its own; expected none")
-        graph = Graph(_open_session(file, threads, _providers(providers)), file, pool)
+        graph = Graph(open_session(file, threads, providers_of(providers)), file, pool)
         if ours and graph.key:
             outputs = [node.name for node in graph.session.get_outputs()]
             raise ValueError(f"{file}: outputs {outputs}; expected 'pooler_output' among them")
@@ -146,9 +135,12 @@ class OnnxEncoder:
         return encoder
 
     def revision(self) -> str:
-        """SHA-256 of the ONNX file and the preprocessing: vectors of two revisions do not compare."""
-        content = self.file.read_bytes() + repr(self.preprocessing).encode() + self.graph.key.encode()
-        return hashlib.sha256(content).hexdigest()
+        """SHA-256 of the ONNX file, its weights and the preprocessing: vectors of two revisions do not compare."""
+        digest = hashlib.sha256()
+        for file in (self.file, *foreign.weight_files(self.file)):
+            digest.update(file.read_bytes())
+        digest.update(repr(self.preprocessing).encode() + self.graph.key.encode())
+        return digest.hexdigest()
 
     def embed(self, images: Any, batch_size: int = 32, on_error: str = "raise") -> np.ndarray:
         """Embed images into unit vectors: their cosine similarity is their dot product.
@@ -274,38 +266,13 @@ def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None]:
             return foreign.files(variant)
         return [tuple(f"onnx/{onnx_file(name)}" for name in names)]
 
-    return find_folder(name_or_folder, needed, **hub), None
-
-
-def _providers(names) -> list[str]:
-    names = [names] if isinstance(names, str) else list(names)
-    there = onnxruntime.get_available_providers()
-    chosen = [PROVIDERS.get(str(name).lower(), name) for name in names]
-    for name, provider in zip(names, chosen, strict=True):
-        if provider not in there:
-            short = {full: short for short, full in PROVIDERS.items()}
-            raise ValueError(
-                f"providers: {name!r} is not installed; this onnxruntime {onnxruntime.__version__} has "
-                f"{', '.join(repr(short.get(one, one)) for one in there)}"
-            )
-    if not chosen:
-        raise ValueError(f"providers: got none; expected some of {', '.join(PROVIDERS)}")
-    return chosen if PROVIDERS["cpu"] in chosen else [*chosen, PROVIDERS["cpu"]]
-
-
-def _open_session(path: Path, threads: int | None, providers: list[str]) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings are about optimisations, not about what a user can change
-    # Threads that wait sleep: beside the threads that read pictures, and beside other programs, spinning ones take
-    # the cores that the others need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # ONNX Runtime's exception classes share no public base
-        raise ValueError(f"{path}: not a readable ONNX model, perhaps truncated ({error})") from error
+    folder = find_folder(name_or_folder, needed, **hub)
+    if foreign.is_ours(folder):
+        return folder, None
+    graph = foreign.find_graph(folder, variant)
+    # Which graph there is was not known before.
+    find_folder(name_or_folder, lambda config: foreign.weights(str(graph.relative_to(folder))), **hub)
+    return folder, graph
 
 
 def _as_iterable(images) -> Iterable:

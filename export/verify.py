@@ -18,6 +18,7 @@ from memssl_keras.encoders.base import Encoder
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.evaluate.protocols.neighbours import nearest
 from memssl_keras.export.bounds import Verification
+from memssl_keras.export.session import open_session
 from memssl_keras.export.trace import channels_first, device_of, outputs_of, sizes_of
 from memssl_keras.images import read_image
 from memssl_keras.images.preprocess import Preprocessing
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
     import onnx
 
 BATCHES = (1, 3)
-
-
-def open_session(path: PathLike) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the processor, without its warnings."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def speedup(

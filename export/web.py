@@ -18,6 +18,7 @@ from PIL import Image
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.export import verify
+from memssl_keras.export.session import open_session
 from memssl_keras.images import ImageError, read_image, thumbnail
 from memssl_keras.weights.config import RAW_PIXELS
 from memssl_keras.zoo.hub import find_folder
@@ -147,7 +148,7 @@ def _copy_model(model, variant, target, open_encoder):
 
 def _write_gallery(folder, images, names):
     """Sheets of thumbnails, and the vectors as float32 in one file."""
-    session, vectors, kept, tiles = verify.open_session(folder / "model.onnx"), [], [], []
+    session, vectors, kept, tiles = open_session(folder / "model.onnx"), [], [], []
     for image, name in zip(images, names, strict=True):
         try:
             pixels = read_image(image)

@@ -51,6 +51,20 @@ def write_json(path: PathLike, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def read_json(path: PathLike) -> Any:
+    """What a JSON file holds; None where there is no file.
+
+    Raises:
+        ValueError: naming the file, where it is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
 def sha256(*paths) -> str:
     """SHA-256 of the content of one or several files, one after the other, as hexadecimal digits."""
     digest = hashlib.sha256()

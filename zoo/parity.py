@@ -11,7 +11,8 @@ from PIL import Image
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.export.bounds import ParityError, problem
-from memssl_keras.export.verify import compare, compare_raw_pixels, open_session
+from memssl_keras.export.session import open_session
+from memssl_keras.export.verify import compare, compare_raw_pixels
 from memssl_keras.weights.checkpoint import read_checkpoint
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
 from memssl_keras.weights.folder import read_encoder

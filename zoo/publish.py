@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +105,27 @@ def upload(
         ValueError: `repo_id` is not one.
     """
     import huggingface_hub as hub
-    from huggingface_hub import errors
 
     api = hub.HfApi(token=token, library_name="memssl-keras")
     place: dict[str, Any] = {"repo_id": repo_id, "repo_type": kind}
     sdk = "gradio" if kind == "space" else None
-    try:
+    with told_in_words(repo_id):
         api.create_repo(**place, space_sdk=sdk, private=private, exist_ok=True)
         if revision:
             api.create_branch(**place, branch=revision, exist_ok=True)
         with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
             warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-            commit = api.upload_folder(
-                **place, folder_path=Path(folder), revision=revision, commit_message=message
-            )
+            commit = api.upload_folder(**place, folder_path=folder, revision=revision, commit_message=message)
+    return commit.oid
+
+
+@contextlib.contextmanager
+def told_in_words(repo_id: str) -> Iterator[None]:
+    """Errors of the Hub's client as a `HubError` that says what to do, or a `ValueError` for what is no `repo_id`."""
+    from huggingface_hub import errors
+
+    try:
+        yield
     except errors.HFValidationError as error:
         raise ValueError(f"repo_id={repo_id!r}: expected owner/name ({error})") from None
     except errors.HfHubHTTPError as error:
@@ -133,7 +142,11 @@ def upload(
         raise HubError(
             f"{repo_id}: the Hub cannot be reached ({type(error).__name__}: {_line(error)})"
         ) from None
-    return commit.oid
+
+
+def published(folder: Path) -> list[Path]:
+    """The files of a folder that are the model, without its card."""
+    return [path for pattern in _FILES for path in folder.glob(pattern)]
 
 
 def stage(
@@ -152,7 +165,7 @@ def stage(
         )
         if not (source / WEIGHTS).is_file():
             raise ValueError(f"model: got {str(model)!r}; expected a folder with config.json and {WEIGHTS}")
-        for path in (path for pattern in _FILES for path in source.glob(pattern)):
+        for path in published(source):
             (folder / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / path.relative_to(source))
     else:

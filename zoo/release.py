@@ -7,16 +7,14 @@ written after each model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memssl_keras.files import replace_file, sha256
+from memssl_keras.files import read_json, sha256, write_json
 from memssl_keras.zoo.benchmark_card import write_benchmark_card
-from memssl_keras.zoo.hub import HubError
-from memssl_keras.zoo.publish import stage, upload, zoo_entry
+from memssl_keras.zoo.publish import published, stage, told_in_words, upload, zoo_entry
 from memssl_keras.zoo.registry import bundled_models, resolve
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ def release(
         Each repository as soon as it is there.
 
     Raises:
-        HubError: the Hub refuses or cannot be reached; what was published before stays, and is not sent again.
+        HubError: the Hub refuses or cannot be reached; models that were published before are not sent again.
         ValueError: `owner` is not one, or the benchmark's folder holds no Parquet.
     """
     if not owner or "/" in owner:
@@ -81,7 +79,7 @@ def release(
 
 
 def _model(name, repo_id, registry, access):
-    entries = json.loads(registry.read_text(encoding="utf-8"))
+    entries = read_json(registry) or {}
     before = entries.get(name, {})
     if before.get("repo_id") == repo_id and _is_there(resolve(name), before, access["token"]):
         return Published(repo_id, before["revision"], False)
@@ -89,8 +87,7 @@ def _model(name, repo_id, registry, access):
         stage(name, part, repo_id)
         commit = upload(part, repo_id, message=f"Publish {name}", **access)
         entries[name] = zoo_entry(part, repo_id, commit)
-    text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
-    replace_file(registry, lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(registry, dict(sorted(entries.items())))
     return Published(repo_id, commit, True)
 
 
@@ -99,16 +96,12 @@ def _is_there(folder, entry, token):
     import huggingface_hub as hub
     from huggingface_hub import errors
 
-    own = (path for path in folder.rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in own}
-    if any(entry["sha256"].get(name, total) != total for name, total in sums.items()):
+    sums = entry["sha256"]
+    if any(sums.get(path.relative_to(folder).as_posix()) != sha256(path) for path in published(folder)):
         return False
-    try:
-        hub.HfApi(token=token).model_info(entry["repo_id"], revision=entry["revision"])
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
-        return False
-    except errors.HfHubHTTPError as error:
-        raise HubError(f"{entry['repo_id']}: the Hub refused with {error.response.status_code}") from None
-    except Exception as error:  # of the client's HTTP library
-        raise HubError(f"{entry['repo_id']}: the Hub cannot be reached ({type(error).__name__})") from None
+    with told_in_words(entry["repo_id"]):
+        try:
+            hub.HfApi(token=token).model_info(entry["repo_id"], revision=entry["revision"])
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+            return False
     return True

@@ -82,9 +82,9 @@ def resize_positions(positions: Tensor, source: Sequence[int], target: Sequence)
     if static and tuple(target) == tuple(source):
         return positions
     matrices_of = _static_matrices if static else _symbolic_matrices
-    matrices = matrices_of(tuple(source), tuple(target))
     if static and getattr(positions, "is_cuda", False):
-        matrices = _on_gpu(tuple(source), tuple(target), str(positions.device))
+        matrices_of = functools.partial(_on_gpu, device=str(positions.device))
+    matrices = matrices_of(tuple(source), tuple(target))
     rows, columns = (ops.cast(ops.convert_to_tensor(m), positions.dtype) for m in matrices)
     (height, width), dim = source, positions.shape[-1]
     grid = ops.matmul(rows, ops.reshape(positions, (height, width * dim)))

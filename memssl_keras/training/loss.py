@@ -57,9 +57,8 @@ def attend(
     logsumexp, expected = queries.new_zeros(rows), queries.new_zeros(rows, dim)
     logits_buffer = queries.new_empty(rows * tile)
     # Exponentials of logits this small neither overflow nor vanish, and need no peak to be taken out first.
-    bounded = not queries.is_cuda  # which asking would stop
-    if bounded:
-        bounded = float(queries.norm(dim=1).max()) * (1 + float(torch.as_tensor(centre).norm())) < _SAFE
+    # A GPU would have to be waited for to tell.
+    bounded = not queries.is_cuda and _largest(queries, centre) < _SAFE
     for block in permutation.split(block_size):
         peak = queries.new_full((rows, 1), 0.0 if bounded else -torch.inf)
         total, weighted = queries.new_zeros(rows, 1), queries.new_zeros(rows, dim)
@@ -80,6 +79,11 @@ def attend(
         expected += weighted.div_(total)
     blocks = len(permutation) // block_size
     return logsumexp / blocks, expected / blocks
+
+
+def _largest(queries, centre):
+    """What no logit exceeds, as slots are unit vectors."""
+    return float(queries.norm(dim=1).max()) * (1 + float(torch.as_tensor(centre).norm()))
 
 
 class _Consistency(torch.autograd.Function):

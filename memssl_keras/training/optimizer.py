@@ -16,8 +16,8 @@ class AdamW(keras.optimizers.AdamW):
     """Keras's AdamW with epsilon where torch has it, all weights at once and in place.
 
     Keras divides by √v + ε before the bias correction of v is taken out, torch after it. In the first steps
-    that is a factor of 30 on ε, and the small gradients of queries and keys feel it. Weight decay, clipping
-    and everything else are Keras's. On a GPU a step waits for the device twice, not twice for every weight.
+    that is a factor of 30 on ε, and the small gradients of queries and keys feel it. All else is Keras's. On a GPU
+    a step waits for the device twice, not twice for every weight.
 
     Example:
         >>> from memssl_keras import AdamW

@@ -6,7 +6,6 @@ its family. Loading is strict: every missing, unexpected and misshapen weight is
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from memssl_keras.annotations import PathLike
 from memssl_keras.encoders.base import Encoder
 from memssl_keras.encoders.vit import ViT
+from memssl_keras.files import read_json
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
 from memssl_keras.weights.positions import resize
 from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, timm, transformers
@@ -141,8 +141,6 @@ def open_repository(folder: PathLike, num_heads: int | None = None, image_size: 
 
 def _json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+        return read_json(path)
     except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error})") from None
+        raise CheckpointError(str(error)) from None

@@ -8,12 +8,7 @@ from memssl_keras.images.preprocess import Preprocessing
 
 FILE = "preprocessor_config.json"
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, which transformers writes
-_CROPS = (
-    "Bit",
-    "CLIP",
-    "SiglipCLIP",
-    "Chinese",
-)  # processors that crop and take bicubic where nothing is said
+_CROPS = ("Bit", "CLIP")  # processors that crop and take bicubic where nothing is said
 
 
 def of_transformers(settings: dict[str, Any], image_size: int | None = None) -> Preprocessing:
@@ -27,9 +22,6 @@ def of_transformers(settings: dict[str, Any], image_size: int | None = None) -> 
         ValueError: for steps that `Preprocessing` has not: another resampling, no resizing, pictures that do not come
             out square.
     """
-    settings = settings.get("image_processor", settings) | {
-        key: value for key, value in settings.items() if key != "image_processor"
-    }
     kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type"))
     bicubic = kind.startswith(_CROPS)
     interpolation = _interpolation(settings.get("resample", 3 if bicubic else 2))

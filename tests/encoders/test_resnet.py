@@ -9,7 +9,7 @@ from small_models import pictures, small_crops, small_massl
 
 from memssl_keras import Recipe, ResNet, from_pretrained, save_pretrained
 from memssl_keras.encoders.layers import Convolution, GridPooling2D, MapNorm
-from memssl_keras.export.verify import open_session
+from memssl_keras.export.session import open_session
 from memssl_keras.zoo.parity import check_parity
 
 PIXELS = {

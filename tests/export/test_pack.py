@@ -10,8 +10,8 @@ from small_models import small_cnn, small_massl, small_vit
 from memssl_keras import ResNet, export_onnx
 from memssl_keras.export.head import export_head
 from memssl_keras.export.pack import SMALLEST, packed
+from memssl_keras.export.session import open_session
 from memssl_keras.export.trace import trace
-from memssl_keras.export.verify import open_session
 
 pytestmark = pytest.mark.slow
 

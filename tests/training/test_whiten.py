@@ -16,7 +16,7 @@ from memssl_keras import Encoder, OnnxEncoder, ResNet, ViT, from_pretrained, sav
 from memssl_keras.encoders.base import feature_width
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.export.pack import SMALLEST
-from memssl_keras.export.verify import open_session
+from memssl_keras.export.session import open_session
 from memssl_keras.training.massl import MaSSL
 from memssl_keras.training.whiten import raw_features
 from memssl_keras.zoo.memory import HEAD, problem

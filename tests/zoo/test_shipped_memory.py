@@ -21,7 +21,7 @@ from memssl_keras import OnnxEncoder, from_pretrained, push_to_hub
 from memssl_keras.data.huggingface import Stream
 from memssl_keras.data.sources import open_source
 from memssl_keras.export.onnx import ParityError
-from memssl_keras.export.verify import open_session
+from memssl_keras.export.session import open_session
 from memssl_keras.training.replay import images_in_memory
 from memssl_keras.zoo import registry
 from memssl_keras.zoo.card import model_card
