@@ -114,8 +114,7 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        folder, file = _find(name_or_folder, variant, hub)
-        ours = foreign.is_ours(folder, alone=file is not None)
+        folder, file, ours = _find(name_or_folder, variant, hub)
         config = read_config(folder) if ours else {}
         file = file or find_onnx(folder, variant or default_variant(folder))
         if ours and (pool or preprocessing):
@@ -251,13 +250,14 @@ class _Now:
         return self.read(self.image)
 
 
-def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None]:
-    """The folder that says what an encoder is, and the ONNX file where it was named itself."""
+def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None, bool]:
+    """The folder that says what an encoder is, its ONNX file (None: the variant's), and whether it is one of ours."""
     file = Path(name_or_folder)
     if file.suffix == ".onnx":
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file")
-        return (file.parent.parent if file.parent.name == "onnx" else file.parent), file
+        folder = file.parent.parent if file.parent.name == "onnx" else file.parent
+        return folder, file, foreign.is_ours(folder, alone=True)
 
     names = [variant] if variant else VARIANTS
 
@@ -268,11 +268,11 @@ def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None]:
 
     folder = find_folder(name_or_folder, needed, **hub)
     if foreign.is_ours(folder):
-        return folder, None
+        return folder, None, True
     graph = foreign.find_graph(folder, variant)
     # Which graph there is was not known before.
     find_folder(name_or_folder, lambda config: foreign.weights(str(graph.relative_to(folder))), **hub)
-    return folder, graph
+    return folder, graph, False
 
 
 def _as_iterable(images) -> Iterable:

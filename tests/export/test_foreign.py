@@ -151,18 +151,25 @@ def test_timms_graph_and_configuration(tmp_path, pictures):
     np.testing.assert_allclose(encoder.embed(pictures), expected, atol=1e-4)
 
 
-def test_a_repository_and_its_weights_beside_the_graph(tmp_path, pictures, monkeypatch):
+@pytest.mark.parametrize("weights", ["model.onnx_data", "model.onnx.data"])
+def test_a_repository_and_its_weights_beside_the_graph(tmp_path, pictures, monkeypatch, weights):
     write(tmp_path / "one", vision(), ["pooler_output"], {"model_type": "vit"}, CROPPED)
     whole = OnnxEncoder.from_pretrained(tmp_path / "one").embed(pictures)
     graph = tmp_path / "one" / "onnx" / "model.onnx"
     model = onnx.load(graph)
     graph.unlink()
-    onnx.save(model, graph, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    onnx.save(model, graph, save_as_external_data=True, location=weights, size_threshold=0)
     with serving() as hub:
         lead_to(hub.address, tmp_path, monkeypatch)
         hub.add_folder("someone/vit", tmp_path / "one")
-        found = OnnxEncoder.from_pretrained("someone/vit").embed(pictures)
-    np.testing.assert_allclose(found, whole, atol=1e-6)
+        hub.add("someone/vit", {"onnx/vision_model.onnx_data": b"of another graph"})
+        encoder = OnnxEncoder.from_pretrained("someone/vit")
+        assert not any(request.endswith("vision_model.onnx_data") for request in hub.requests)
+    np.testing.assert_allclose(encoder.embed(pictures), whole, atol=1e-6)
+    before = OnnxEncoder.from_pretrained(tmp_path / "one").revision()
+    beside = graph.with_name(weights)
+    beside.write_bytes(beside.read_bytes()[:-4] + b"\0\0\0\1")
+    assert OnnxEncoder.from_pretrained(tmp_path / "one").revision() != before
 
 
 def test_a_single_file_takes_its_preprocessing_from_the_caller(tmp_path, pictures):
