@@ -11,31 +11,28 @@ import pytest
 from commands import run
 from days_pictures import write_day
 from onnx_folder import write_encoder
-from small_models import small_crops, small_vit
+from small_models import small_recipe, small_vit
 
 from memssl_keras.demo import search as demo_search
 from memssl_keras.embedding.table import open_image, read_embeddings
 from memssl_keras.embedding.watch import watch
 from memssl_keras.export import OnnxEncoder
 from memssl_keras.training import recipes
-from memssl_keras.training.recipe import Recipe
 
 pytestmark = [
     pytest.mark.slow,
     # 12 bits in 16 are read as such with a warning; some of the files are broken on purpose.
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
-TINY = Recipe(
+TINY = small_recipe(
     "tiny_day",
-    {"embed_dim": 24, "depth": 1, "num_heads": 3, "patch_size": 8, "image_size": 32},
-    small_crops(),
+    {"depth": 1},
     epochs=1,
     batch_size=32,
     warmup_epochs=0,
     memory_size=64,
     block_size=32,
-    hidden_dim=32,
-    output_dim=16,
+    batch_norm=False,
 )
 
 

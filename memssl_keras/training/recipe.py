@@ -73,12 +73,14 @@ class Recipe:
         kinds = {"resnet": ResNet, "vit": ViT}
         return kinds[self.family](**self.encoder, dtype=self.precision)
 
-    def build(self, encoder: keras.Model | None = None, seed: int = 0) -> MaSSL:
-        """A compiled `MaSSL` around a new encoder, or around another one."""
+    def build(
+        self, encoder: keras.Model | None = None, seed: int = 0, kind: type[MaSSL] | None = None
+    ) -> MaSSL:
+        """A compiled `MaSSL`, or one of a subclass `kind`, around a new encoder or around another one."""
         from memssl_keras.training.massl import MaSSL
         from memssl_keras.training.optimizer import AdamW
 
-        model = MaSSL(
+        model = (kind or MaSSL)(
             encoder or self.build_encoder(),
             memory_size=self.memory_size,
             block_size=self.block_size,

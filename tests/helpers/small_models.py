@@ -77,3 +77,21 @@ def same_weights(model, other):
     """Whether every weight of two models is bit-identical."""
     ours, theirs = model.get_weights(), other.get_weights()
     return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+
+def small_recipe(name, encoder=None, **changes):
+    """A recipe of seconds for a small ViT."""
+    from memssl_keras.training.recipe import Recipe
+
+    settings = {
+        "epochs": 3,
+        "batch_size": 4,
+        "warmup_epochs": 1,
+        "memory_size": 30,
+        "block_size": 10,
+        "hidden_dim": 32,
+        "output_dim": 16,
+        "batch_norm": True,
+    }
+    vit = {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32}
+    return Recipe(name, {**vit, **(encoder or {})}, small_crops(), **{**settings, **changes})

@@ -7,30 +7,17 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from small_models import pictures, same_weights, small_crops
+from small_models import pictures, same_weights, small_recipe
 
 from memssl_keras import from_pretrained
 from memssl_keras.files import lock
 from memssl_keras.training.callbacks.run import Checkpoint
 from memssl_keras.training.massl import MaSSL, NonFiniteLoss
 from memssl_keras.training.pretrain import SettingsChanged, pretrain
-from memssl_keras.training.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 
-TINY = Recipe(
-    "tiny_test",
-    {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32, "drop_path": 0.3},
-    small_crops(),
-    epochs=3,
-    batch_size=4,
-    warmup_epochs=1,
-    memory_size=30,
-    block_size=10,
-    hidden_dim=32,
-    output_dim=16,
-    batch_norm=True,
-)
+TINY = small_recipe("tiny_test", {"drop_path": 0.3})
 
 
 class Interrupted(Exception):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from golden_runs import FOLDER, Golden
-from hub_server import lead_to, serving
 from other_libraries import need
 from safetensors.torch import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_vit, varied
@@ -430,13 +429,6 @@ def test_parity_with_timm(settings, tmp_path):
 
 
 # Repositories as they are on the Hub, preprocessing included.
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with serving() as server:
-        lead_to(server.address, tmp_path, monkeypatch)
-        yield server
 
 
 NORMAL = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_normalize": True}

@@ -10,7 +10,7 @@ import time
 import huggingface_hub
 import numpy as np
 import pytest
-from hub_server import lead_to, serving
+from hub_server import lead_to
 from onnx_folder import write_encoder
 from small_models import pictures, rich_vit, same_weights
 
@@ -20,14 +20,6 @@ from memssl_keras.zoo import registry
 
 REPO = "someone/massl_vit.photos"
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The server, as the client's endpoint, and an empty cache."""
-    with serving() as server:
-        lead_to(server.address, tmp_path, monkeypatch)
-        yield server
 
 
 @pytest.fixture(scope="module")

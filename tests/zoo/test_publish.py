@@ -10,7 +10,7 @@ import onnx
 import pytest
 import yaml
 from commands import run
-from hub_server import lead_to, serving
+from hub_server import lead_to
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -47,13 +47,6 @@ RESULTS = {
     ],
 }
 RUN = {"name": "vits16_in1k", "epochs": 3, "images": 1000, "batch_size": 64, "seed": 1, "memory_size": 4096}
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with serving() as server:
-        lead_to(server.address, tmp_path, monkeypatch)
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import run
-from hub_server import lead_to, serving
 from small_models import small_vit, varied
 
 from memssl_keras import save_pretrained
@@ -17,13 +16,6 @@ from memssl_keras.zoo.hub import HubError
 from memssl_keras.zoo.release import release
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with serving() as server:
-        lead_to(server.address, tmp_path, monkeypatch)
-        yield server
 
 
 @pytest.fixture(scope="module")

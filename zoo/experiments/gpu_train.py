@@ -2,13 +2,11 @@
 
     python zoo/experiments/gpu_train.py RECIPE DATA OUT [--group group --pairs 0.6] [--set epochs=60 …]
 
-DATA is a folder or Parquet file of pictures, OUT gets the encoder, the training state and `metrics.csv`. With
-`--minutes` the number of epochs is what the time allows, by the speed of the first steps. `memssl pretrain` does the
-same on any machine, exactly resumable and with views by the processor.
+DATA is a folder or Parquet file of pictures, OUT gets the encoder, the training state, `run.json` and
+`metrics.csv`. `memssl pretrain` does the same on any machine, exactly resumable and with views by the processor.
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import multiprocessing
@@ -31,8 +29,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from memssl_keras import get_recipe
 from memssl_keras.data.classes import open_classes
 from memssl_keras.data.sources import column_of, open_source
+from memssl_keras.evaluate.protocols.knn import knn_accuracy
+from memssl_keras.files import write_json
 from memssl_keras.images.read import read_image
-from memssl_keras.training import massl
+from memssl_keras.training.callbacks.run import MetricsTable
 
 
 def _side_by_side(job):
@@ -76,13 +76,12 @@ class Steps(IterableDataset):
 
 
 class DeviceKNN(keras.callbacks.Callback):
-    """k-NN of the teacher's encoder after some epochs, as `OnlineKNN` measures it, from pictures on the device."""
+    """k-NN of the teacher's encoder after some epochs, as `OnlineKNN` has it, from pictures on the device."""
 
-    def __init__(self, train, train_labels, test, test_labels, every, k=20, temperature=0.07):
+    def __init__(self, train, train_labels, test, test_labels, every):
         super().__init__()
-        self.train, self.test, self.every, self.k, self.temperature = train, test, every, k, temperature
-        self.train_labels = torch.as_tensor(np.asarray(train_labels), device=train.device)
-        self.test_labels = torch.as_tensor(np.asarray(test_labels), device=train.device)
+        self.train, self.test, self.every = train, test, every
+        self.train_labels, self.test_labels = train_labels, test_labels
 
     @torch.no_grad()
     def features(self, pixels):
@@ -90,50 +89,43 @@ class DeviceKNN(keras.callbacks.Callback):
             self.model.encoder(self.model.normalised([part.permute(0, 2, 3, 1).contiguous()])[0]).float()
             for part in pixels.split(2000)
         ]
-        return torch.nn.functional.normalize(torch.cat(parts), dim=1)
+        return torch.cat(parts).cpu().numpy()
 
-    @torch.no_grad()
     def on_epoch_end(self, epoch, logs=None):
         logs["knn"] = float("nan")
-        if (epoch + 1) % self.every and epoch + 1 != self.params["epochs"]:
-            return
-        voters, right = self.features(self.train), 0
-        for queries, labels in zip(
-            self.features(self.test).split(1000), self.test_labels.split(1000), strict=True
-        ):
-            near, rows = (queries @ voters.T).topk(self.k)
-            votes = torch.zeros(len(queries), int(self.train_labels.max()) + 1, device=near.device)
-            votes.scatter_add_(1, self.train_labels[rows], (near / self.temperature).exp())
-            right += (votes.argmax(1) == labels).sum()
-        logs["knn"] = float(right) / len(self.test)
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            train, test = self.features(self.train), self.features(self.test)
+            logs["knn"] = knn_accuracy(train, self.train_labels, test, self.test_labels)
 
 
-class Watch(keras.callbacks.Callback):
-    """Rows of `metrics.csv`, a line now and then, and the encoder as it is after some epochs."""
+class Saved(keras.callbacks.Callback):
+    """The seconds since the start among the metrics; a line and the encoder as it is after some epochs."""
 
-    def __init__(self, out, batch, every):
+    def __init__(self, out, every):
         super().__init__()
-        self.out, self.batch, self.every, self.started = out, batch, every, time.time()
-        self.steps = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps += 1
-        if self.steps in (20, 60) or self.steps % 500 == 0:
-            print(f"{self.out.name}: step {self.steps}, {time.time() - self.started:.0f} s", flush=True)
+        self.out, self.every, self.started = out, every, time.time()
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch, "seconds": round(time.time() - self.started, 1)}
-        row |= {name: round(float(value), 4) for name, value in sorted((logs or {}).items())}
-        path = self.out / "metrics.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        logs["seconds"] = time.time() - self.started
         if (epoch + 1) % self.every == 0:
-            print(f"{self.out.name}: {row}", flush=True)
+            figures = ", ".join(f"{name} {float(value):.3f}" for name, value in sorted(logs.items()))
+            print(f"{self.out.name}: epoch {epoch + 1}, {figures}", flush=True)
             self.model.save_pretrained(self.out)
+
+
+def check(recipe):
+    """End where a graph that is captured once would not be the recipe's step."""
+    cold, warm = recipe.teacher_temperature
+    for name, value, expected in (
+        ("teacher_temperature", (cold, warm), (cold, cold)),
+        ("accumulate", recipe.accumulate, 1),
+        ("drop_path", recipe.encoder.get("drop_path", 0), 0),
+        ("precision", recipe.precision, recipe.precision.replace("mixed_float16", "mixed_bfloat16")),
+    ):
+        if value != expected:
+            raise SystemExit(
+                f"{recipe.name}: {name}={value}: expected {expected}, as one graph serves all steps"
+            )
 
 
 def changed(recipe, changes):
@@ -159,7 +151,6 @@ def main():
         "--side", type=int, help="Side of the pictures in memory; by default the encoder's input."
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", help="Encoder whose weights the run begins with.")
     parser.add_argument("--labelled", help="Labelled data set that DATA is the training part of, for k-NN.")
     parser.add_argument("--every", type=int, default=5, help="Epochs between two saves.")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -167,19 +158,17 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
     recipe = changed(get_recipe(args.recipe), args.set)
+    check(recipe)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = recipe.build_encoder()
     pixels = read_all(args.data, args.side or encoder.preprocess.image_size, args.processes)
     groups = None
     if args.group:
-        names = [name or "" for name in column_of(open_source(args.data), args.group)]
-        places = {name: place for place, name in enumerate(sorted(set(names)))}
-        groups = [places[name] if name else -1 for name in names]
+        names = np.array([name or "" for name in column_of(open_source(args.data), args.group)])
+        groups = np.where(names == "", -1, np.unique(names, return_inverse=True)[1])
     pictures = Pictures(torch.from_numpy(pixels).to(device), groups)
     views = DeviceViews(recipe.views, pictures, args.pairs if args.group else 0.0)
-    if device == "cuda":
-        massl.MaSSL = GraphedMaSSL  # what the recipe builds
-    model = recipe.build(encoder, seed=args.seed)
+    model = recipe.build(encoder, args.seed, GraphedMaSSL if device == "cuda" else None)
     observers = []
     if args.labelled:
         found = open_classes(args.labelled)
@@ -191,22 +180,19 @@ def main():
         f"{args.out.name}: {len(pictures):,} pictures, {recipe.epochs} epochs of {len(steps)} steps",
         flush=True,
     )
-    (args.out / "run.json").write_text(
-        json.dumps(
-            {
-                **dataclasses.asdict(recipe),
-                "images": len(pictures),
-                "pairs": args.pairs if args.group else 0,
-                "seed": args.seed,
-            },
-            indent=2,
-        )
-    )
+    pairs = args.pairs if args.group else 0
+    run = {**dataclasses.asdict(recipe), "images": len(pictures), "pairs": pairs, "seed": args.seed}
+    write_json(args.out / "run.json", run)
     model.fit(
         DataLoader(steps, batch_size=None),
         epochs=recipe.epochs,
         verbose=0,
-        callbacks=[recipe.schedules(), *observers, Watch(args.out, recipe.batch_size, args.every)],
+        callbacks=[
+            recipe.schedules(),
+            *observers,
+            Saved(args.out, args.every),
+            MetricsTable(args.out / "metrics.csv"),
+        ],
     )
     model.save_pretrained(args.out)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commands import run
 from PIL import Image
-from small_models import pictures, same_weights, small_crops, varied
+from small_models import pictures, same_weights, small_crops, small_recipe, varied
 
 from memssl_keras import from_pretrained
 from memssl_keras.data.held_out import hold_out
@@ -18,21 +18,8 @@ from memssl_keras.training import recipes
 from memssl_keras.training.callbacks.judge import Judge
 from memssl_keras.training.judging import judge_of, keep_apart
 from memssl_keras.training.pretrain import pretrain
-from memssl_keras.training.recipe import Recipe
 
-TINY = Recipe(
-    "tiny_test",
-    {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32},
-    small_crops(),
-    epochs=3,
-    batch_size=4,
-    warmup_epochs=1,
-    memory_size=30,
-    block_size=10,
-    hidden_dim=32,
-    output_dim=16,
-    batch_norm=True,
-)
+TINY = small_recipe("tiny_test")
 
 
 class Toy:
