@@ -21,7 +21,6 @@ def show(namer: Namer, named: Named, whole: bool) -> tuple[str, str]:
         whole: whether the whole of a large picture was looked at, and not the part in a box.
     """
     gallery = namer.retrieval.gallery
-    assert gallery.icons is not None  # in another gallery nothing is named
     if not named.things:
         return headline("No icon matches these filters", "Untick one of them to see results."), ""
     first = named.things[0]

@@ -115,7 +115,9 @@ def upload(
             api.create_branch(**place, branch=revision, exist_ok=True)
         with warnings.catch_warnings():  # it takes the pictures of a memory for a data set
             warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-            commit = api.upload_folder(**place, folder_path=folder, revision=revision, commit_message=message)
+            commit = api.upload_folder(
+                **place, folder_path=Path(folder), revision=revision, commit_message=message
+            )
     return commit.oid
 
 

@@ -1,6 +1,6 @@
 """Publish everything of the zoo in one go: every bundled model, the benchmark of icons and the demo.
 
-What is there already is left as it is, so that an interrupted release goes on where it stopped: `models.json` is
+What is there already is left as it is, so that an interrupted release resumes: `models.json` is
 written after each model.
 """
 

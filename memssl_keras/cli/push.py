@@ -41,7 +41,7 @@ def push(
     is not in it. Files that do not give the same embeddings are not published.
 
     With --all OWNER: every bundled model, the demo as a Space, and the benchmark where it is given. Each model's
-    commit and SHA-256 are written into models.json. After an interruption, run it again: it goes on where it stopped.
+    commit and SHA-256 are written into models.json. After an interruption, run it again: it resumes.
     """
     given = {"license": license, "data": data, "hardware": hardware, "limits": limits}
     facts: dict[str, Any] = {name: text for name, text in given.items() if text}

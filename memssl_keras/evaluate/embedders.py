@@ -51,7 +51,7 @@ def pixels(images: Sequence, size: int, centred: bool = False) -> np.ndarray:
 
 
 def pixel_embedders(size: int) -> list[Embedder]:
-    """Raw pixels at `size` px, and the same less each image's mean."""
+    """Raw pixels at `size` px, and mean-centred ones."""
     return [_of_pixels("raw pixels", size, False), _of_pixels("mean-centred pixels", size, True)]
 
 

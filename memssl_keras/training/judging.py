@@ -82,20 +82,20 @@ def judge_of(
     else:
         described = "pictures that it was trained on" if held_out is None else "held-out pictures"
         try:
-            found = ViewRetrieval(images if held_out is None else held_out, recipe.views, described)
+            measure = ViewRetrieval(images if held_out is None else held_out, recipe.views, described)
         except ValueError as error:  # too few can be read, which training looks into
             say(f"no verdict at the end: {error}")
             return None
         every = max(1, recipe.epochs // MEASUREMENTS)
-        measure = found
-        if found.skipped:
-            say(f"{found.skipped} pictures for the verdict cannot be read and are left out of it")
+        if measure.skipped:
+            say(f"{measure.skipped} pictures for the verdict cannot be read and are left out of it")
     keras.utils.set_random_seed(seed)
-    settings: dict[str, Any] = {
-        "start": start,
-        "start_name": start_name,
-        "folder": folder,
-        "every": every,
-        "say": say,
-    }
-    return Judge(measure, recipe.build_encoder(), **settings)
+    return Judge(
+        measure,
+        recipe.build_encoder(),
+        start=start,
+        start_name=start_name,
+        folder=folder,
+        every=every,
+        say=say,
+    )

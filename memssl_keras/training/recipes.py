@@ -1,11 +1,11 @@
 """The recipes that there are, by name.
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this project's,
-for small images; the purpose of each says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs` and
-`resnet18_cifar10` have not been run to their end yet. Keras and torch are imported where a model is built, so that
-recipes can be listed without them. `resnet18_cifar10` has the setting of lightly's public CIFAR-10 benchmark, but for
-the method: 200 epochs of batches of 512, no blur; with `memssl pretrain … --labelled cifar10/ --knn-k 200` it is
-measured as there.
+for small images; the purpose of each says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs`,
+`resnet8_icons` and `resnet18_cifar10` have not been run to their end yet. Keras and torch are imported where a model is
+built, so that recipes can be listed without them. `resnet18_cifar10` has the setting of lightly's public CIFAR-10
+benchmark, but for the method: 200 epochs of batches of 512, no blur; with `memssl pretrain … --labelled cifar10/
+--knn-k 200` it is measured as there.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ RECIPES = {
             "resnet12_icons",
             {**_RESNET12, **_ICON_POOLING},
             views=MultiCrop(40, 20, 0, **_ON_SCREEN),
-            purpose="icons of any colour and size, a processor core, an hour, from glyphs' weights",
+            purpose="icons of any colour and size, a processor core, an hour",
             epochs=1,
             learning_rate=4e-3,
             warmup_epochs=0.1,

@@ -1,4 +1,4 @@
-"""Keras → ONNX: the graph's form, its numbers at any size, and nothing left behind where they differ."""
+"""Keras → ONNX: the graph's form, its numbers at any size, and no file where they differ."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""float16, int8 and raw pixels: sizes, numbers, what is refused, and that nothing is left behind half."""
+"""float16, int8 and raw pixels: sizes, numbers, what is refused, and that no half-written file stays."""
 
 import json
 

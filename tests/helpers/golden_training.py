@@ -81,7 +81,7 @@ class OffBound(AssertionError):
 
 
 class GoldenSteps(keras.callbacks.Callback):
-    """Gives each step its permutation and its clip, and checks what it left behind."""
+    """Gives each step its permutation and its clip, and checks the state after it."""
 
     def __init__(self, golden, exact, noise):
         super().__init__()

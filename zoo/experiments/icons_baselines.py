@@ -32,6 +32,6 @@ def hog(images):
 
 
 def pixels(images):
-    """Pixels of trimmed images at 32 px, less each image's mean, `(N, 3072)`."""
+    """Mean-centred pixels of trimmed images at 32 px, `(N, 3072)`."""
     rows = np.stack([picture.ravel() for picture in _squares(images, 32, "RGB")])
     return rows - rows.mean(1, keepdims=True)

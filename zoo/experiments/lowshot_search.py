@@ -31,7 +31,7 @@ def forms(features, forms_of, ranks=(16, 32, 64, 128, 256, 512), powers=(0.5, 0.
     values, axes = np.linalg.eigh(np.cov((features - mean).T))
     values, axes = np.maximum(values[::-1], 0), axes[:, ::-1]
     yield "as they are", forms_of
-    yield "less their mean", [x - mean for x in forms_of]
+    yield "mean-centred", [x - mean for x in forms_of]
     for power in powers:
         for rank in [r for r in ranks if r < len(values)] + [len(values)]:
             for shrinkage in (0.1, 1.0):

@@ -49,7 +49,7 @@ def draw_rows(labels: np.ndarray, shot: Any, rng: np.random.Generator) -> np.nda
 def classify(name: str, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Predicted labels of unit-length test features by one of `CLASSIFIERS`, taught few unit-length features.
 
-    `"logistic"`: with C = 10 on features less their mean, scaled to unit variance in the mean over dimensions; nothing
+    `"logistic"`: with C = 10 on mean-centred features, scaled to unit variance in the mean over dimensions; nothing
     is left to choose a C on. `"class mean"`: the most similar mean of a class. `"k-NN"`: k = 20, or all there are,
     T = 0.07.
     """
