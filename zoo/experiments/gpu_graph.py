@@ -27,9 +27,6 @@ class GraphedMaSSL(MaSSL):
             variable.value.grad = gradient
         return tuple(x.clone() for x in self._outputs)
 
-    def normalised(self, views):
-        return views if views[0].is_floating_point() else super().normalised(views)
-
     def _capture(self, views, blocks):
         self._inputs = [view.clone() for view in views] + [blocks.clone()]
         loss = functools.partial(self._loss, self._inputs[-1])
