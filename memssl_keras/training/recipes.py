@@ -134,7 +134,7 @@ RECIPES = {
             "vitn4_cifar10_long",
             {**_NANO, "depth": 6, "patch_size": 4, "image_size": 32, "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 4, global_scale=(0.25, 1.0), local_scale=(0.08, 0.25), **_SHARP),
-            purpose="small photographs with a ViT, a GPU, half an hour",
+            purpose="small photographs with a ViT, a GPU, a quarter of an hour",
             epochs=80,
             learning_rate=5e-4,
             warmup_epochs=5,
