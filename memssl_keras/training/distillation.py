@@ -119,6 +119,10 @@ class SelfDistillation(FitOnViews):
         """The teacher's encoder: what training is for; with whitening behind it where `keep` was given one."""
         return self._kept.encoder or self.teacher.encoder
 
+    def __dir__(self):
+        # By these names Keras finds what to save; the encoder is saved with the teacher, one that is kept elsewhere.
+        return [name for name in super().__dir__() if name != "encoder"]
+
     def keep(self, encoder: Encoder | None) -> None:
         """Take `encoder`, made from the teacher's, as the one that is kept; None for the teacher's own again."""
         self._kept.encoder = encoder
@@ -249,8 +253,8 @@ class SelfDistillation(FitOnViews):
             return
         if not isinstance(optimizer, AdamW):
             raise ValueError(
-                f"optimizer={type(optimizer).__name__}: has one learning rate for all; expected memssl_keras.AdamW where "
-                "encoder_rate or first_layer_rate is not 1"
+                f"optimizer={type(optimizer).__name__}: has one learning rate for all; expected memssl_keras.AdamW "
+                "where encoder_rate or first_layer_rate is not 1"
             )
         layers = len(self.student.encoder.trainable_variables)
         heights = np.linspace(1, 0, layers) if layers > 1 else np.zeros(layers)

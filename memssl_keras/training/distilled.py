@@ -33,9 +33,9 @@ class DistilledMaSSL(MaSSL):
     """MaSSL whose teacher is a frozen encoder of any kind: its embeddings of whole images come with the batches.
 
         The memory is a FIFO of the teacher's embeddings. The student learns, from each view, the similarities that the
-        teacher gives the whole image, over the memory's random blocks: the loss of `MaSSL`. The teacher itself is not part
-        of the model; `WithTargets` brings its embeddings. What stands in its place, `teacher`, is the running mean of the
-        student's weights, and its encoder the one to keep.
+        teacher gives the whole image, over the memory's random blocks: the loss of `MaSSL`. The teacher itself is no part
+        of the model; `WithTargets` brings its embeddings. In its place, as `teacher`, stands the running mean of the
+        student's weights, whose encoder is the one to keep.
 
         Args:
             encoder: The student's; see `MaSSL`, as all other arguments. `output_dim` is the width of the targets.
@@ -110,7 +110,7 @@ def with_targets(
     """
     if isinstance(images, (Stream, Paired)):
         raise ValueError(
-            f"images: got a {type(images).__name__}; expected a sequence of images, each of which the teacher embeds once"
+            f"images: got a {type(images).__name__}; expected a sequence of images, each of which is embedded once"
         )
     key = data_key(_identity(images[row]) for row in range(len(images)))
     features = FeatureCache(folder).features(teacher, images, key, track)

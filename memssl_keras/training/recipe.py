@@ -22,9 +22,10 @@ class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
     `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
-    or `"resnet"`; family `"init"` has none, its encoder is given. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning
-    rate is `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
-    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
+    or `"resnet"`; family `"init"` has none, its encoder is given. Lengths of warm-ups are in epochs. The batch is that
+    of all processes together. The peak learning rate is `learning_rate` × batch size / 256; the final one is taken as
+    it is. `accumulate` is what `MaSSL.fit` takes, `precision` a Keras dtype policy, `memory_storage` the type of the
+    vectors in memory.
 
     To go on from a trained encoder: with `fill_memory` no step is taken before the memory is full of its embeddings;
     for `frozen_epochs` head and memory are trained alone; then the encoder's rate rises over `thaw_epochs` to

@@ -85,10 +85,10 @@ class Thaw:
 class Schedules(keras.callbacks.Callback):
     """Sets learning rate, weight decay, teacher momentum, teacher temperature and encoder rate before every step.
 
-    Each is a `CosineSchedule`, for the encoder rate a `Thaw`, an array of values per step, or None to leave it as it is. The step is the
-    optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds. An
-    `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out, and where
-    a run is resumed with another number of steps per epoch.
+    Each is a `CosineSchedule`, for the encoder rate a `Thaw`, an array of values per step, or None to leave it as it
+    is. The step is the optimiser's own count, so that a resumed run goes on where it was; past the end the last value
+    holds. An `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out,
+    and where a run is resumed with another number of steps per epoch.
 
     Example:
         >>> from memssl_keras.training.schedules import CosineSchedule, Schedules
@@ -122,7 +122,8 @@ class Schedules(keras.callbacks.Callback):
             if isinstance(schedule, (CosineSchedule, Thaw)):
                 if not self.params.get("steps"):
                     raise ValueError(
-                        f"{name}: a {type(schedule).__name__} needs data of known length; give one value per step instead"
+                        f"{name}: a {type(schedule).__name__} needs data of known length; give one value per step "
+                        "instead"
                     )
                 schedule = schedule.values(self.params["epochs"], self.params["steps"])
             if schedule is not None:
