@@ -118,7 +118,7 @@ class RefitWhitening(keras.callbacks.Callback):
         shrinkage: See `Whitening.fit`.
     """
 
-    def __init__(self, images: Any, like: Whitening, power: float = 0.5, shrinkage: float = 0.1):
+    def __init__(self, images: Any, like: Whitening, power: float = 0.25, shrinkage: float = 0.1):
         super().__init__()
         rows = np.unique(np.linspace(0, len(images) - 1, min(REFIT, len(images))).astype(int))
         self.images, self.rows = images, rows.tolist()
