@@ -32,29 +32,26 @@ TEACHER = "teacher"  # folder of a run in which the teacher's features are kept
 class DistilledMaSSL(MaSSL):
     """MaSSL whose teacher is a frozen encoder of any kind: its embeddings of whole images come with the batches.
 
-        The memory is a FIFO of the teacher's embeddings. The student learns, from each view, the similarities that the
-        teacher gives the whole image, over the memory's random blocks: the loss of `MaSSL`. The teacher itself is no part
-        of the model; `WithTargets` brings its embeddings. In its place, as `teacher`, stands the running mean of the
-        student's weights, whose encoder is the one to keep.
+    The memory is a FIFO of the teacher's embeddings. The student learns, from each view, the similarities that the
+    teacher gives the whole image, over the memory's random blocks: the loss of `MaSSL`. The teacher itself is no part
+    of the model; `WithTargets` brings its embeddings. In its place, as `teacher`, stands the running mean of the
+    student's weights, whose encoder is the one to keep.
 
-        Args:
-            encoder: The student's; see `MaSSL`, as all other arguments. `output_dim` is the width of the targets.
+    Args:
+        encoder: The student's; see `MaSSL`, as all other arguments. `output_dim` is the width of the targets.
 
-        Example:
-            >>> import numpy as np
-            >>> from memssl_keras import AdamW, MultiCrop, ResNet
-            >>> from memssl_keras.data.hashes import data_key
-    from memssl_keras.data.huggingface import Stream
-    from memssl_keras.data.pairs import Paired
-    from memssl_keras.data.targets import WithTargets
-            >>> from memssl_keras.training.distilled import DistilledMaSSL
-            >>> student = ResNet((1,), 8, "half")
-            >>> model = DistilledMaSSL(student, memory_size=32, block_size=16, hidden_dim=16, output_dim=6)
-            >>> model.compile(AdamW(1e-3))
-            >>> rng = np.random.default_rng(0)
-            >>> images, targets = rng.integers(0, 256, (32, 16, 16, 3), "uint8"), rng.standard_normal((32, 6))
-            >>> views = MultiCrop(16, 8, local_views=0)
-            >>> history = model.fit(WithTargets(images, targets), views=views, batch_size=8, epochs=1, verbose=0)
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras import AdamW, MultiCrop, ResNet
+        >>> from memssl_keras.data.targets import WithTargets
+        >>> from memssl_keras.training.distilled import DistilledMaSSL
+        >>> student = ResNet((1,), 8, "half")
+        >>> model = DistilledMaSSL(student, memory_size=32, block_size=16, hidden_dim=16, output_dim=6)
+        >>> model.compile(AdamW(1e-3))
+        >>> rng = np.random.default_rng(0)
+        >>> images, targets = rng.integers(0, 256, (32, 16, 16, 3), "uint8"), rng.standard_normal((32, 6))
+        >>> views = MultiCrop(16, 8, local_views=0)
+        >>> history = model.fit(WithTargets(images, targets), views=views, batch_size=8, epochs=1, verbose=0)
     """
 
     def _views_and_targets(self, views):

@@ -17,6 +17,7 @@ from memssl_keras.training.callbacks.judge import Judge
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
+    from memssl_keras.evaluate.embedders import Embedder
     from memssl_keras.training.recipe import Recipe
 
 MEASUREMENTS = 10  # of a run without labels
@@ -52,6 +53,7 @@ def judge_of(
     every: int = 1,
     init: Encoder | None = None,
     init_name: str = "start",
+    teacher: Embedder | None = None,
     folder: PathLike | None = None,
     seed: int = 0,
     say: Callable = print,
@@ -67,6 +69,7 @@ def judge_of(
         every: Epochs between two measurements with labels; without, there are ten in a run.
         init: The encoder that the run goes on from.
         init_name: What it is called.
+        teacher: The frozen encoder that is distilled.
         folder: Folder of the run.
         seed: Of the run, whose first weights are those of the untrained encoder.
         say: Called with each line.
@@ -97,6 +100,7 @@ def judge_of(
         untrained,
         start=init,
         start_name=init_name,
+        teacher=teacher,
         folder=folder,
         every=every,
         say=say,

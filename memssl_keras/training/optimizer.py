@@ -73,7 +73,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def _apply_weight_decay(self, variables):
         if not self.shares:
-            return super()._apply_weight_decay(variables)
+            super()._apply_weight_decay(variables)
+            return
         decay = float(self.learning_rate) * (self.weight_decay or 0)
         places = [self._get_variable_index(variable) for variable in variables]
         for variable, share in zip(variables, self._shares(places), strict=True):

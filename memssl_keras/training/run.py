@@ -163,6 +163,7 @@ def pretrain_judged(
         every=knn_every,
         init=init,
         init_name=init_name,
+        teacher=teacher,
         folder=folder,
         seed=seed,
         say=say,
