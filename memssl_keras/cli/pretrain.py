@@ -156,7 +156,7 @@ def pretrain(
         given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
         given |= {"precision": precision, "memory_storage": "float16" if half_memory else None}
         changes = {name: value for name, value in given.items() if value is not None}
-        _check(recipe, init, teacher, group, streaming)
+        _check(recipe, init, teacher, group, streaming, out)
         if recipe and recipe != "adapt":
             get_recipe(recipe)  # an unknown one is said before anything is read
         opened = open_run(
@@ -206,14 +206,22 @@ def pretrain(
     say(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 
-def _check(recipe, init, teacher, group, streaming):
+def _check(recipe, init, teacher, group, streaming, out):
     """Refuse what makes no sense together, before anything is read."""
+    from memssl_keras.weights.config import split_variant
+
     if teacher and (group or streaming):
         raise ValueError(
             f"--teacher={teacher}: embeds each picture once; expected neither --group nor --streaming with it"
         )
     if teacher and teacher == init:
         raise ValueError(f"--teacher={teacher}: is the student too (--init); expected another encoder")
+    for option, name in (("--init", init), ("--teacher", teacher)):
+        place = pathlib.Path(split_variant(name)[0]) if name else None
+        if place and place.exists() and place.resolve() == out.resolve():
+            raise ValueError(
+                f"--out={out}: is the folder of {option}, which would be overwritten; expected another one"
+            )
     if recipe == "adapt" and not init:
         raise ValueError("--recipe=adapt: goes on from a trained encoder; expected --init MODEL")
 
