@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -108,22 +109,35 @@ def without_whitening(encoder: Encoder) -> Encoder:
     return copy
 
 
+def refitted(
+    encoder: Encoder, images: Iterable, like: Whitening, shrinkage: float = 0.1, power: float = 0.25
+) -> Encoder:
+    """A copy of an encoder without whitening, with one that is fitted to its features of images.
+
+    Args:
+        encoder: Such as `without_whitening` gives.
+        images: What `read_image` takes; those that cannot be read are left out.
+        like: A whitening whose form the new one has.
+        shrinkage: See `Whitening.fit`.
+        power: See `Whitening.fit`.
+    """
+    copy = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
+    whitening_of(copy).fit(raw_features(encoder, images), shrinkage, power)
+    return copy
+
+
 class RefitWhitening(keras.callbacks.Callback):
     """After every epoch, fits a whitening to the teacher's features of the run's pictures; the encoder with it is kept.
 
     Args:
         images: Those of the run; at most 5,000 are used, spread evenly.
         like: The whitening of the encoder that the run went on from, whose form the new one has.
-        power: See `Whitening.fit`.
-        shrinkage: See `Whitening.fit`.
     """
 
-    def __init__(self, images: Any, like: Whitening, power: float = 0.25, shrinkage: float = 0.1):
+    def __init__(self, images: Any, like: Whitening):
         super().__init__()
         rows = np.unique(np.linspace(0, len(images) - 1, min(REFIT, len(images))).astype(int))
-        self.images, self.rows = images, rows.tolist()
-        self.settings = {"rank": like.rank, "reduce": like.reduce}
-        self.power, self.shrinkage = power, shrinkage
+        self.images, self.rows, self.like = images, rows.tolist(), like
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self.model.step:  # resumed
@@ -133,8 +147,5 @@ class RefitWhitening(keras.callbacks.Callback):
         self._refit()
 
     def _refit(self):
-        encoder = self.model.teacher.encoder
-        features = raw_features(encoder, (self.images[row] for row in self.rows))
-        kept = encoder.extended(whitening=self.settings)
-        whitening_of(kept).fit(features, self.shrinkage, self.power)
-        self.model.keep(kept)
+        images = (self.images[row] for row in self.rows)
+        self.model.keep(refitted(self.model.teacher.encoder, images, self.like))

@@ -7,7 +7,7 @@ trains on some of the training pictures without their labels and adds a row to `
 ways, all with the same views, steps and batches:
 
 - `start`: the encoder as it came; `untrained`: its architecture; `pixels`: mean-centred, 32 px;
-- `refit`: the recipe `adapt` with a frozen encoder, which leaves the refitted whitening;
+- `refit`: the encoder as it came with its whitening fitted anew, which is what `adapt` does without its steps;
 - `adapt`: the recipe;
 - `naive`: the same weights, a random memory, one rate for all, batch norm in training mode, no whitening;
 - `scratch`: the architecture from random weights at the naive rate, whitened in the end.
@@ -32,7 +32,7 @@ from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.knn import knn_predict
 from memssl_keras.evaluate.protocols.lowshot import classify, draw_rows
-from memssl_keras.training.adapt import RefitWhitening, adapt_recipe, fresh_copy, without_whitening
+from memssl_keras.training.adapt import RefitWhitening, adapt_recipe, fresh_copy, refitted, without_whitening
 from memssl_keras.training.whiten import whitening_of
 
 TRAINED = ("refit", "adapt", "naive", "scratch")
@@ -62,8 +62,6 @@ def scores(embed, train, labels, test, answers):
 
 def changed(recipe, way):
     """The recipe of one of the ways."""
-    if way == "refit":
-        return dataclasses.replace(recipe, frozen_epochs=recipe.epochs)
     if way in ("naive", "scratch"):
         plain = {"fill_memory": False, "frozen_epochs": 0, "thaw_epochs": 0, "fixed_statistics": False}
         return dataclasses.replace(recipe, **plain, encoder_rate=1.0, first_layer_rate=1.0)
@@ -73,10 +71,12 @@ def changed(recipe, way):
 def trained(start, images, args):
     """The encoder of one way, and the run's recipe."""
     recipe = changed(adapt_recipe(start, len(images), epochs=args.epochs, **args.set), args.way)
+    whitening = whitening_of(start)
+    if args.way == "refit":
+        return refitted(without_whitening(start), images, whitening)
     keras.utils.set_random_seed(args.seed)
     encoder = fresh_copy(start) if args.way == "scratch" else without_whitening(start)
     model, callbacks = recipe.build(encoder, seed=args.seed), [recipe.schedules()]
-    whitening = whitening_of(start)
     if whitening is not None and args.way != "naive":
         callbacks.append(RefitWhitening(images, whitening))
     model.fit(
