@@ -17,6 +17,7 @@ from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES_SEEN = 100_000  # by a run over few pictures
 PURPOSE = "a trained encoder (--init) and 16 to 50,000 pictures of one's own, a processor core, an hour"
+TOLD_BY = 4  # pictures for each axis of a whitening, from which it is fitted anew
 REFIT = 5000  # pictures that a whitening is fitted to, at most
 
 
@@ -114,15 +115,21 @@ def refitted(
 ) -> Encoder:
     """A copy of an encoder without whitening, with one that is fitted to its features of images.
 
+    Of fewer than four images for each axis, which do not tell a covariance, the whitening is `like` as it is.
+
     Args:
         encoder: Such as `without_whitening` gives.
         images: What `read_image` takes; those that cannot be read are left out.
-        like: A whitening whose form the new one has.
+        like: The whitening that the encoder came with, whose form the new one has.
         shrinkage: See `Whitening.fit`.
         power: See `Whitening.fit`.
     """
     copy = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
-    whitening_of(copy).fit(raw_features(encoder, images), shrinkage, power)
+    features = raw_features(encoder, images)
+    if len(features) < TOLD_BY * like.rank:
+        whitening_of(copy).set_weights(like.get_weights())
+    else:
+        whitening_of(copy).fit(features, shrinkage, power)
     return copy
 
 

@@ -151,6 +151,15 @@ def test_a_whitening_is_fitted_anew_to_the_new_pictures(tmp_path):
         np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-3, atol=1e-3)
 
 
+def test_few_pictures_tell_no_whitening(tmp_path):
+    encoder = whitened_resnet()
+    model = pretrain(recipe(encoder, epochs=1), pictures(20, seed=9), tmp_path, init=encoder, say=quiet)
+    for ours, before in zip(
+        whitening_of(model.encoder).get_weights(), whitening_of(encoder).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, before)  # 20 pictures, 6 axes
+
+
 def test_what_is_left_without_whitening_is_what_it_is_given():
     encoder = whitened_resnet()
     raw, images = without_whitening(encoder), pictures(4).astype("float32") / 255
