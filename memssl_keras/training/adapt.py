@@ -69,7 +69,7 @@ def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
     return Recipe("adapt", {}, family="init", purpose=PURPOSE, **{**settings, **changes})
 
 
-def sizes_for(images: int) -> dict[str, int]:
+def sizes_for(images: int) -> dict[str, Any]:
     """Epochs, batch, memory and blocks, as fields of a `Recipe`, for so many pictures."""
     batch = min(64, 2 ** int(math.log2(max(images, 16) / 8)))
     memory = min(2 ** int(math.log2(max(images // 2, batch))), 16384)
@@ -85,7 +85,7 @@ def adapt_views(encoder: Encoder) -> MultiCrop:
     return MultiCrop(side, max(side // 2 // patch, 1) * patch, 0, global_scale=(0.3, 1.0), **small)
 
 
-def fresh_copy(encoder: Encoder) -> Encoder:
+def fresh_copy(encoder: Any) -> Any:
     """An encoder of the same architecture, less its whitening, with weights as they are drawn."""
     config = encoder.get_config()
     if "whitening" in config:
@@ -96,7 +96,7 @@ def fresh_copy(encoder: Encoder) -> Encoder:
     return copy
 
 
-def without_whitening(encoder: Encoder) -> Encoder:
+def without_whitening(encoder: Any) -> Any:
     """A copy with the same weights, less the whitening behind its features.
 
     A whitening within a functional Keras model that was not made here stays.
@@ -124,12 +124,13 @@ def refitted(
         shrinkage: See `Whitening.fit`.
         power: See `Whitening.fit`.
     """
-    copy = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
+    copy: Any = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
+    layer: Any = whitening_of(copy)
     features = raw_features(encoder, images)
     if len(features) < TOLD_BY * like.rank:
-        whitening_of(copy).set_weights(like.get_weights())
+        layer.set_weights(like.get_weights())
     else:
-        whitening_of(copy).fit(features, shrinkage, power)
+        layer.fit(features, shrinkage, power)
     return copy
 
 

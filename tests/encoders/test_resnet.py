@@ -70,7 +70,7 @@ def test_it_trains_and_comes_back_from_its_folder(tmp_path):
     again = from_pretrained(tmp_path)
     assert again.preprocessing["resize_size"] == 36
     np.testing.assert_array_equal(again.embed(pictures(3)), model.encoder.embed(pictures(3)))
-    with pytest.raises(ValueError, match="family='cnn': expected 'vit' or 'resnet'"):
+    with pytest.raises(ValueError, match="family='cnn': expected 'vit', 'resnet' or 'init'"):
         Recipe("r", {}, family="cnn")
 
 

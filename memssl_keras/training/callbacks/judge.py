@@ -74,7 +74,7 @@ class Judge(keras.callbacks.Callback):
         self.say = say if distributed.is_main() else lambda line: None
         self.folder = pathlib.Path(folder) if folder and distributed.is_main() else None
         side = measure.pixels
-        self.rivals = [(UNTRAINED, "the untrained encoder", untrained.embed)]
+        self.rivals: list[tuple[str, str, Callable]] = [(UNTRAINED, "the untrained encoder", untrained.embed)]
         if start is not None:
             self.rivals.append((START, start_name, start.embed))
         if teacher is not None:

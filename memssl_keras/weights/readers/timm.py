@@ -55,10 +55,9 @@ def read(checkpoint: Any, network: str = "teacher", config: dict | None = None) 
             raise CheckpointError(f"{family}: {key}={arguments[key]!r}; expected {accepted[0]!r}")
     width = state["patch_embed.proj.weight"].shape[0]
     heads = arguments.get("num_heads") or HEADS.get(width)
-    settings = {"num_heads": heads, "preprocessing": timm_preprocessing(config, family)}
-    return Converted(
-        family, state, **settings, square=_is_square(state, arguments, settings["preprocessing"])
-    )
+    preprocessing = timm_preprocessing(config, family)
+    square = _is_square(state, arguments, preprocessing)
+    return Converted(family, state, num_heads=heads, preprocessing=preprocessing, square=square)
 
 
 def _with_class_position(state):
