@@ -17,7 +17,9 @@ PLAIN: dict[str, Any] = {"apply_default_css": False, "padding": False}
 # Answered at once, side by side: the queue would take longer than the search.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
-DRAG = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("part.js", "bring.js"))
+DRAG = "".join(
+    (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("part.js", "bring.js", "copy.js")
+)
 _KEYS = (
     '<span class="keys">, or <button type="button" data-keys>place one with the arrow keys</button></span>.'
     '<span class="help"> Arrow keys move it, with Shift they resize it; Enter searches, Escape leaves.</span></p>'
