@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import tempfile
 from html import escape
@@ -122,7 +123,9 @@ def launch(
     )
     uploads = os.environ["GRADIO_TEMP_DIR"] = _uploads().name
     app = build_app(model, gallery, compare, advance)
-    # NumPy's own threads wait for each other, at many times the cost of one product.
+    # The threads of a product wait for each other, at many times its cost: with 2 of SciPy's the curve of "Teach it"
+    # took 64 s in place of 4 on a busy machine. Only what is loaded can be limited, so scikit-learn loads SciPy here.
+    importlib.import_module("sklearn.linear_model")
     threadpool_limits(1, "blas")
     try:
         return app.launch(

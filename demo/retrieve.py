@@ -11,11 +11,16 @@ import PIL.Image
 from memssl_keras.demo import examples, named
 from memssl_keras.demo.asking import DRAG_HINT, ICON_HINT, keep_drawing, preview
 from memssl_keras.demo.cards import Cards, headline, row_of
+from memssl_keras.demo.choice import is_drawing
 from memssl_keras.demo.naming import Namer
 from memssl_keras.demo.pictures import cut, read_upload
-from memssl_keras.demo.search import Retrieval
+from memssl_keras.demo.search import Retrieval, chosen
 from memssl_keras.images.read import ImageError
 
+_KINDS = {
+    True: "Your picture looks like a drawing; the gallery holds photographs. ",
+    False: "Your picture looks like a photograph; the gallery holds drawings. ",
+}
 _LARGE = 128  # pixels of a side from which on a picture may hold more than one icon
 
 
@@ -29,6 +34,7 @@ class Page:
 
     def __init__(self, retrieval: Retrieval, others=None):
         self.retrieval, self.others = retrieval, others or {}
+        self._usual = None if retrieval.gallery.icons else retrieval.usual_similarity()
 
     hint = DRAG_HINT
 
@@ -63,7 +69,20 @@ class Page:
         query = "the part in the box" if part is not None else "your picture"
         if found.itself is not None:
             query = cards.title(found.itself)
-        return headline(f"Nearest to {query}", _times(found)), cards.large(found.rows, found.similarities)
+        about = self._warning(pixels, float(found.similarities[0])) + _times(found)
+        return headline(f"Nearest to {query}", about), cards.large(found.rows, found.similarities)
+
+    def _warning(self, pixels, similarity):
+        """What stands before an answer that is none."""
+        if self._usual is None or similarity >= self._usual:
+            return ""
+        said = (
+            f"<b>No close match:</b> the nearest has similarity {similarity:.2f}; of the gallery’s own pictures 19 of "
+            f"20 have one of {self._usual:.2f} or more. "
+        )
+        if is_drawing(pixels) != chosen(self.retrieval.gallery).drawings:
+            said += _KINDS[is_drawing(pixels)]
+        return said
 
     def _compare(self, pixels, k, other, wanted):
         try:
@@ -126,7 +145,8 @@ class IconPage(Page):
 
     def _answer(self, pixels, part, k, wanted):
         whole = part is None and max(pixels.shape[:2]) >= _LARGE
-        return named.show(self.namer, self.namer.name(pixels, k, wanted), whole)
+        found = self.namer.name(pixels, k, wanted)
+        return named.show(self.namer, found, whole, "" if is_drawing(pixels) else _KINDS[False])
 
     def fetch(self, event: gr.EventData) -> str:
         """The example that was clicked."""
