@@ -78,7 +78,7 @@ class Page:
             return ""
         said = (
             f"<b>No close match:</b> the nearest has similarity {similarity:.2f}; of the gallery’s own pictures 19 of "
-            f"20 have one of {self._usual:.2f} or more. "
+            f"20 have five neighbours of {self._usual:.2f} or more. "
         )
         if is_drawing(pixels) != chosen(self.retrieval.gallery).drawings:
             said += _KINDS[is_drawing(pixels)]

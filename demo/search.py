@@ -122,7 +122,9 @@ class Retrieval:
         """
         if len(self.gallery) < _FEWEST_USUAL:
             return None
-        nearest = [float(self.index.search(self.index.vectors[row], 2)[1][-1]) for row in self.spread(count)]
+        nearest = [
+            float(self.index.search(self.index.vectors[row], 1 + _USUAL)[1][-1]) for row in self.spread(count)
+        ]
         return float(np.quantile(nearest, 0.05))
 
     def spread(self, count: int) -> list[int]:
@@ -135,7 +137,7 @@ class Retrieval:
 _loading = threading.Lock()
 _loaded: dict[tuple[str, Gallery], Retrieval] = {}
 _MOST_LOADED = 6
-_FEWEST_USUAL = 20  # pictures below which nothing is usual
+_USUAL, _FEWEST_USUAL = 5, 20  # neighbours that say what is usual, and pictures below which nothing is
 
 
 def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
