@@ -219,12 +219,14 @@ def test_many_users_at_once_get_their_own_answers(serve, model, emoji):
     assert not wrong
 
 
-def test_products_run_on_one_thread_each(serve, model):
-    """All that computes products is loaded and limited before the first visitor comes."""
+def test_the_first_visitor_waits_for_no_library(model):
+    """All that computes products is loaded and limited to a thread, and no event imports what takes a second."""
     code = (
         "import sys\nfrom memssl_keras.demo.app import launch\nfrom threadpoolctl import threadpool_info\n"
         "launch(*sys.argv[1:], port=None, open_browser=False, prevent_thread_lock=True, quiet=True)\n"
+        "from gradio.utils import MatplotlibBackendMananger as Backend\nwith Backend(): pass\n"
         "import memssl_keras.demo.classifiers, sklearn.linear_model\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
         "print([(one['filepath'], one['num_threads']) for one in threadpool_info() if one['user_api'] == 'blas'])\n"
     )
     command = [sys.executable, "-c", code, str(model), str(model.parent / "none.parquet")]
