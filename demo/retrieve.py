@@ -9,7 +9,7 @@ import gradio as gr
 import PIL.Image
 
 from memssl_keras.demo import examples, named
-from memssl_keras.demo.asking import DRAG_HINT, ICON_HINT, keep_drawing, preview
+from memssl_keras.demo.asking import DRAG_HINT, ICON_HINT, keep_drawing, path_of, preview
 from memssl_keras.demo.cards import Cards, headline, row_of
 from memssl_keras.demo.choice import is_drawing
 from memssl_keras.demo.naming import Namer
@@ -21,6 +21,7 @@ _KINDS = {
     True: "Your picture looks like a drawing; the gallery holds photographs. ",
     False: "Your picture looks like a photograph; the gallery holds drawings. ",
 }
+_MOST = 100  # results, whatever is asked for
 _LARGE = 128  # pixels of a side from which on a picture may hold more than one icon
 
 
@@ -48,6 +49,7 @@ class Page:
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
         if part is not None:
             pixels = cut(pixels, part)
+        k = max(1, min(int(k), _MOST))
         # What is chosen from a list is None where nothing is.
         wanted = {
             label: values or []
@@ -112,12 +114,16 @@ class Page:
         """The picture of a card that was clicked, as a query."""
         return self.retrieval.as_query(row_of(event, self.retrieval.gallery))
 
-    def anew(self, path: str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+    def anew(self, brought: dict | str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
         """What is asked about, no box, and what is shown for the whole picture."""
+        path = path_of(brought)
         return path, None, self.hint, *self.look(path, None, *settings)
 
-    def choose(self, path: str, event: gr.EventData, *settings) -> tuple[str, list[float], str, str, str]:
+    def choose(
+        self, brought: dict | str, event: gr.EventData, *settings
+    ) -> tuple[str, list[float], str, str, str]:
         """What is asked about, the box that was drawn, its part of the picture, and what is shown for that part."""
+        path = str(path_of(brought))
         return path, event.part, preview(path, event.part), *self.look(path, event.part, *settings)
 
     def refuse(self, event: gr.EventData) -> tuple[str, str]:
@@ -152,9 +158,9 @@ class IconPage(Page):
         """The example that was clicked."""
         return str(examples.EXAMPLES[row_of(event, examples.EXAMPLES)].file)
 
-    def first(self, path: str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+    def first(self, brought: dict | str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
         """As `anew`, with the box of an example."""
-        box = None
+        path, box = path_of(brought), None
         if path is not None:
             try:
                 box = examples.box_of(read_upload(path))
