@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 COLOURS = {"logistic": "#6366f1", "class mean": "#10b981", "k-NN": "#f59e0b", "chance": "#9ca3af"}
@@ -19,17 +20,17 @@ def draw_curve(records: list[dict]) -> str:
     lines: dict[str, list[float]] = {}
     for record in records:
         lines.setdefault(record["classifier"], []).append(record["accuracy"])
-    top = _STEP * -(-max(max(line) for line in lines.values()) // _STEP)
+    top = _STEP * math.ceil(max(max(line) for line in lines.values()) / _STEP)
 
     def place(number, accuracy):
         across = (_WIDTH - _LEFT - _RIGHT) * number / max(len(shots) - 1, 1)
         return f"{_LEFT + across:.1f},{_HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * accuracy / top:.1f}"
 
     parts = []
-    for accuracy in range(0, int(top) + 1, _STEP):
-        start, end = place(0, accuracy), place(len(shots) - 1, accuracy)
+    for level in range(0, top + 1, _STEP):
+        start, end = place(0, level), place(len(shots) - 1, level)
         parts.append(f'<path class="grid" d="M{start} L{end}"/>')
-        parts.append(_text(_LEFT - 8, float(start.split(",")[1]) + 4, f"{accuracy} %", "end"))
+        parts.append(_text(_LEFT - 8, float(start.split(",")[1]) + 4, f"{level} %", "end"))
     for number, shot in enumerate(shots):
         parts.append(
             _text(float(place(number, 0).split(",")[0]), _HEIGHT - _BOTTOM + 17, str(shot), "middle")

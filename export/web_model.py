@@ -142,7 +142,7 @@ def _held(model, name, variant, open_encoder) -> Iterator[pathlib.Path]:
     from memssl_keras.export.onnx import export_onnx
 
     with tempfile.TemporaryDirectory() as scratch:
-        made, variants = pathlib.Path(scratch) / "model", dict.fromkeys(["fp32", variant])
+        made, variants = pathlib.Path(scratch) / "model", list(dict.fromkeys(["fp32", variant]))
         export_onnx(open_encoder(str(model)), made, variants=variants, raw_pixels=name in RAW_PIXELS.values())
         yield made / "onnx" / name
 
