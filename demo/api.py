@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from memssl_keras.demo.asking import picture_input
+from memssl_keras.demo.asking import PLAINLY, path_of, picture_input
 from memssl_keras.demo.inside import Inside
 from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.pictures import address, cut, read_upload
@@ -33,7 +33,7 @@ class Endpoints:
 
     def search(
         self,
-        image: str | None,
+        image: dict | str | None,
         k: int = 12,
         filters: dict[str, list[str]] | None = None,
         part: list[float] | None = None,
@@ -54,7 +54,7 @@ class Endpoints:
             pixels = _read(image)
             if part:
                 pixels = cut(pixels, part)
-            if isinstance(k, bool) or not 1 <= k <= 100:
+            if isinstance(k, bool) or not isinstance(k, (int, float)) or not 1 <= k <= 100:
                 raise ValueError(f"k: got {k}; expected 1 to 100")
             _check_filters(filters)
             found = self._retrieval.search(pixels, int(k), filters)
@@ -80,7 +80,7 @@ class Endpoints:
             "columns": {label: gallery.value(row, label) for label in gallery.columns},
         }
 
-    def embed(self, image: str | None) -> list[float]:
+    def embed(self, image: dict | str | None) -> list[float]:
         """Turn an image into a vector of unit length.
 
         Args:
@@ -195,7 +195,8 @@ def add_endpoints(retrieval: Retrieval, inside: Inside) -> None:
         ):
             name = function.__name__
             queue = name == "export"  # the queue would take longer than the others
-            gr.Button(name).click(function, inputs, output, api_name=name, queue=queue)
+            plainly = PLAINLY if function in (answer.search, answer.embed) else {}
+            gr.Button(name).click(function, inputs, output, api_name=name, queue=queue, **plainly)
 
 
 def _check_filters(filters):
@@ -220,7 +221,8 @@ def _slots(shipped: ShippedMemory, block: Block) -> list[dict[str, Any]]:
     ]
 
 
-def _read(path):
+def _read(image):
+    path = path_of(image)
     if not path:
         raise ValueError("image: got none; expected a picture")
     return read_upload(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import os
 import tempfile
 from html import escape
@@ -122,8 +124,7 @@ def launch(
     )
     uploads = os.environ["GRADIO_TEMP_DIR"] = _uploads().name
     app = build_app(model, gallery, compare, advance)
-    # NumPy's own threads wait for each other, at many times the cost of one product.
-    threadpool_limits(1, "blas")
+    _settle()
     try:
         return app.launch(
             server_name=host,
@@ -146,6 +147,18 @@ def launch(
     except OSError as error:
         expected = "expected a free port, or None for the first free one from 7860"
         raise OSError(f"port: got {port}, which {host} cannot serve on; {expected}") from error
+
+
+def _settle():
+    """What would take a visitor's time, or all of the processor, is loaded and limited before the first one comes."""
+    # The threads of a product wait for each other, at many times its cost: with 2 of SciPy's the curve of "Teach it"
+    # took 64 s in place of 4 on a busy machine. Only what is loaded can be limited, so scikit-learn loads SciPy here.
+    importlib.import_module("sklearn.linear_model")
+    threadpool_limits(1, "blas")
+    # Gradio asks matplotlib for its backend at each event. Where none is chosen, the first event imports pyplot, which
+    # takes more than a second, and all later ones switch it.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("matplotlib").use("agg")
 
 
 @functools.cache

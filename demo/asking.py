@@ -16,8 +16,13 @@ from memssl_keras.demo.pictures import cut, data_uri, read_upload
 PLAIN: dict[str, Any] = {"apply_default_css": False, "padding": False}
 # Answered at once, side by side: the queue would take longer than the search.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+# Gradio hands each component's value to another thread and back, which on a busy machine takes longer than the search.
+# What is asked most takes the values as they come, checked by their data models, and gives back text.
+PLAINLY: dict[str, Any] = {"preprocess": False, "postprocess": False}
 
-DRAG = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("part.js", "bring.js"))
+DRAG = "".join(
+    (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("part.js", "bring.js", "copy.js")
+)
 _KEYS = (
     '<span class="keys">, or <button type="button" data-keys>place one with the arrow keys</button></span>.'
     '<span class="help"> Arrow keys move it, with Shift they resize it; Enter searches, Escape leaves.</span></p>'
@@ -45,6 +50,11 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
 
 def _path_of(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
+
+
+def path_of(brought: dict | str | None) -> str | None:
+    """The file of a picture that an event with `PLAINLY` brings; a path is one already."""
+    return brought.get("path") if isinstance(brought, dict) else brought
 
 
 def drawing_input() -> gr.Sketchpad:

@@ -1,9 +1,12 @@
-"""The tab that looks inside: the gallery as a map, what the encoder attends to, and what its training memory saw."""
+"""The tab that looks inside: the gallery as a map, what a ViT attends to, and what its training memory saw."""
 
 from __future__ import annotations
 
 import functools
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from html import escape
 from pathlib import Path
 
@@ -14,7 +17,6 @@ from memssl_keras.demo.asking import PLAIN, QUIET, picture_input
 from memssl_keras.demo.attention import LastAttention, draw
 from memssl_keras.demo.cards import ON_CLICK, Cards, headline, row_of
 from memssl_keras.demo.map import lay_out, map_rows, shipped_map
-from memssl_keras.demo.occlusion import occlude
 from memssl_keras.demo.pictures import address, data_uri, read_upload
 from memssl_keras.demo.recall import Recall, open_recall
 from memssl_keras.demo.search import Retrieval
@@ -26,6 +28,7 @@ _COLOURS = (
 )  # fmt: skip
 _OTHER = "#9ca3af"
 _NEAREST = 12
+_TICK = 1.0  # seconds
 
 _DOTS = (Path(__file__).parent / "dots.js").read_text(encoding="utf-8")
 
@@ -88,6 +91,23 @@ class Inside:
         drawn = f'<div class="map" role="group" aria-label="{about}">{"".join(dots)}</div>'
         return f'{drawn}<ul class="legend">{legend}</ul>'
 
+    def drawing(self) -> Iterator[str]:
+        """How far the map is, once a second, and at last the map."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            drawn = pool.submit(self.picture)
+            while True:
+                try:
+                    yield drawn.result(timeout=_TICK)
+                    return
+                except TimeoutError:
+                    if drawn.done():  # it is the map's own
+                        raise
+                    yield (
+                        f'<p class="empty" role="status">The map of {len(self.rows):,} pictures is being drawn, for '
+                        f"{time.monotonic() - started:.0f} s now. It takes some ten seconds for 2,000, and is kept.</p>"
+                    )
+
     @functools.cached_property
     def _attention(self):
         try:
@@ -96,27 +116,20 @@ class Inside:
             return None
 
     def attention(self, pixels) -> str:
-        """What the encoder goes by: attention of a ViT's last block, all heads and each; else what covering does."""
+        """What a ViT's last block attends to, all heads and each; empty for another encoder."""
         with self._computing:
             look = self._attention
         if look is None:
-            seen, weights = occlude(self.retrieval.model, pixels)
-            title, about = (
-                "What the encoder goes by",
-                "Brighter where covering a part turns its vector further",
-            )
-            shown = [("Covered part by part", weights)]
-        else:
-            seen, weights = look(pixels)
-            title, about = "What the last block looks at", "Where %s of the last block look"
-            shown = [("All heads", weights.mean(0))]
-            shown += [(f"Head {number}", one) for number, one in enumerate(weights[:12], 1)]
+            return ""
+        seen, weights = look(pixels)
+        shown = [("All heads", weights.mean(0))]
+        shown += [(f"Head {number}", one) for number, one in enumerate(weights[:12], 1)]
         figures = "".join(
-            f'<figure><img src="{data_uri(draw(seen, one))}" alt="{about.replace("%s", name.lower())}">'
+            f'<figure><img src="{data_uri(draw(seen, one))}" alt="Where {name.lower()} of the last block look">'
             f"<figcaption>{name}</figcaption></figure>"
             for name, one in shown
         )
-        return f'<p class="lead">{title}</p><div class="attention">{figures}</div>'
+        return f'<p class="lead">What the last block looks at</p><div class="attention">{figures}</div>'
 
     @functools.cached_property
     def _opened(self) -> tuple[Recall | None, str | None]:
@@ -236,7 +249,7 @@ def build_tab(tab: gr.Tab, inside: Inside) -> None:
     def show(event: gr.EventData):
         return retrieval.as_query(row_of(event, retrieval.gallery))
 
-    tab.select(inside.picture, None, picture, **QUIET)
+    tab.select(inside.drawing, None, picture, **QUIET | {"queue": True, "concurrency_limit": None})
     tab.select(remember, [query, draw], [memory, nearest, again], **QUIET)
     again.click(
         draw_again, [query, draw], [draw, memory, nearest, again], trigger_mode="always_last", **QUIET

@@ -12,13 +12,14 @@ _FURTHER = 8  # drawings that are shown of a thing that is not the likeliest
 UNKNOWN = "I do not know this icon"
 
 
-def show(namer: Namer, named: Named, whole: bool) -> tuple[str, str]:
+def show(namer: Namer, named: Named, whole: bool, why: str = "") -> tuple[str, str]:
     """Headline, and the things that a picture may be with their drawings side by side.
 
     Args:
         namer: a `Namer`.
         named: what it found.
         whole: whether the whole of a large picture was looked at, and not the part in a box.
+        why: what may be the reason where the picture is not known.
     """
     gallery = namer.retrieval.gallery
     if not named.things:
@@ -29,7 +30,7 @@ def show(namer: Namer, named: Named, whole: bool) -> tuple[str, str]:
     if named.known is False:
         hint = "Drag a box around one icon of the picture. " if whole else ""
         says = (
-            f"{hint}The nearest has similarity {named.similarity:.2f}; below {namer.threshold:.2f}, wrong names "
+            f"{why}{hint}The nearest has similarity {named.similarity:.2f}; below {namer.threshold:.2f}, wrong names "
             "outnumber right ones on the benchmark. These are guesses."
         )
         return headline(UNKNOWN, says), _things(namer, named.things, "")

@@ -9,13 +9,19 @@ import gradio as gr
 import PIL.Image
 
 from memssl_keras.demo import examples, named
-from memssl_keras.demo.asking import DRAG_HINT, ICON_HINT, keep_drawing, preview
+from memssl_keras.demo.asking import DRAG_HINT, ICON_HINT, keep_drawing, path_of, preview
 from memssl_keras.demo.cards import Cards, headline, row_of
+from memssl_keras.demo.choice import is_drawing
 from memssl_keras.demo.naming import Namer
 from memssl_keras.demo.pictures import cut, read_upload
-from memssl_keras.demo.search import Retrieval
+from memssl_keras.demo.search import Retrieval, chosen
 from memssl_keras.images.read import ImageError
 
+_KINDS = {
+    True: "Your picture looks like a drawing; the gallery holds photographs. ",
+    False: "Your picture looks like a photograph; the gallery holds drawings. ",
+}
+_MOST = 100  # results, whatever is asked for
 _LARGE = 128  # pixels of a side from which on a picture may hold more than one icon
 
 
@@ -29,6 +35,7 @@ class Page:
 
     def __init__(self, retrieval: Retrieval, others=None):
         self.retrieval, self.others = retrieval, others or {}
+        self._usual = None if retrieval.gallery.icons else retrieval.usual_similarity()
 
     hint = DRAG_HINT
 
@@ -42,6 +49,7 @@ class Page:
             return headline("This picture cannot be read", f"{escape(str(error))}. Try another one."), ""
         if part is not None:
             pixels = cut(pixels, part)
+        k = max(1, min(int(k), _MOST))
         # What is chosen from a list is None where nothing is.
         wanted = {
             label: values or []
@@ -63,7 +71,20 @@ class Page:
         query = "the part in the box" if part is not None else "your picture"
         if found.itself is not None:
             query = cards.title(found.itself)
-        return headline(f"Nearest to {query}", _times(found)), cards.large(found.rows, found.similarities)
+        about = self._warning(pixels, float(found.similarities[0])) + _times(found)
+        return headline(f"Nearest to {query}", about), cards.large(found.rows, found.similarities)
+
+    def _warning(self, pixels, similarity):
+        """What stands before an answer that is none."""
+        if self._usual is None or similarity >= self._usual:
+            return ""
+        said = (
+            f"<b>No close match:</b> the nearest has similarity {similarity:.2f}; of the gallery’s own pictures 19 of "
+            f"20 have five neighbours of {self._usual:.2f} or more. "
+        )
+        if is_drawing(pixels) != chosen(self.retrieval.gallery).drawings:
+            said += _KINDS[is_drawing(pixels)]
+        return said
 
     def _compare(self, pixels, k, other, wanted):
         try:
@@ -93,12 +114,16 @@ class Page:
         """The picture of a card that was clicked, as a query."""
         return self.retrieval.as_query(row_of(event, self.retrieval.gallery))
 
-    def anew(self, path: str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+    def anew(self, brought: dict | str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
         """What is asked about, no box, and what is shown for the whole picture."""
+        path = path_of(brought)
         return path, None, self.hint, *self.look(path, None, *settings)
 
-    def choose(self, path: str, event: gr.EventData, *settings) -> tuple[str, list[float], str, str, str]:
+    def choose(
+        self, brought: dict | str, event: gr.EventData, *settings
+    ) -> tuple[str, list[float], str, str, str]:
         """What is asked about, the box that was drawn, its part of the picture, and what is shown for that part."""
+        path = str(path_of(brought))
         return path, event.part, preview(path, event.part), *self.look(path, event.part, *settings)
 
     def refuse(self, event: gr.EventData) -> tuple[str, str]:
@@ -126,15 +151,16 @@ class IconPage(Page):
 
     def _answer(self, pixels, part, k, wanted):
         whole = part is None and max(pixels.shape[:2]) >= _LARGE
-        return named.show(self.namer, self.namer.name(pixels, k, wanted), whole)
+        found = self.namer.name(pixels, k, wanted)
+        return named.show(self.namer, found, whole, "" if is_drawing(pixels) else _KINDS[False])
 
     def fetch(self, event: gr.EventData) -> str:
         """The example that was clicked."""
         return str(examples.EXAMPLES[row_of(event, examples.EXAMPLES)].file)
 
-    def first(self, path: str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
+    def first(self, brought: dict | str | None, *settings) -> tuple[str | None, list | None, str, str, str]:
         """As `anew`, with the box of an example."""
-        box = None
+        path, box = path_of(brought), None
         if path is not None:
             try:
                 box = examples.box_of(read_upload(path))

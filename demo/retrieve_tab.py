@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from memssl_keras.demo import examples
-from memssl_keras.demo.asking import DRAG, PLAIN, QUIET, drawing_input, picture_input
+from memssl_keras.demo.asking import DRAG, PLAIN, PLAINLY, QUIET, drawing_input, picture_input
 from memssl_keras.demo.cards import ON_CLICK, Cards
 from memssl_keras.demo.retrieve import IconPage, Page
 
@@ -30,23 +30,23 @@ def build_tab(page: Page) -> gr.Image:
             status = gr.HTML(first, elem_id="status", **PLAIN)
             results = gr.HTML(pictures, js_on_load=ON_CLICK % "#query", elem_id="results", **PLAIN)
 
-    everything = [asked, part, drag, status, results]
+    everything, fast = [asked, part, drag, status, results], QUIET | PLAINLY
     if isinstance(page, IconPage):
         start.click(page.fetch, None, query, **QUIET)
-        query.change(page.first, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+        query.change(page.first, [query, *settings], everything, trigger_mode="always_last", **fast)
         sketch.change(page.sketched, [sketch, *settings], everything, trigger_mode="always_last", **QUIET)
     else:
         start.click(page.pick, None, query, **QUIET)
-        query.change(page.anew, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+        query.change(page.anew, [query, *settings], everything, trigger_mode="always_last", **fast)
     results.click(page.pick, None, query, **QUIET)
-    drag.click(page.anew, [query, *settings], everything, **QUIET)
-    drag.select(page.choose, [query, *settings], everything, trigger_mode="always_last", **QUIET)
+    drag.click(page.anew, [query, *settings], everything, **fast)
+    drag.select(page.choose, [query, *settings], everything, trigger_mode="always_last", **fast)
     drag.upload(page.refuse, None, [status, results], **QUIET)
     slow = QUIET | {"queue": True, "show_progress": "full"}  # a model that is first chosen embeds the gallery
     k, other, *filters = settings
     shown = [page.look, [asked, part, *settings], [status, results]]
     other.change(*shown, trigger_mode="always_last", **slow)
-    gr.on([k.change, *(one.change for one in filters)], *shown, trigger_mode="always_last", **QUIET)
+    gr.on([k.change, *(one.change for one in filters)], *shown, trigger_mode="always_last", **fast)
     return query
 
 

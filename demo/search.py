@@ -114,6 +114,19 @@ class Retrieval:
                 allowed &= np.isin(places, [values.index(value) for value in wanted])
         return allowed
 
+    def usual_similarity(self, count: int = 200) -> float | None:
+        """How similar 19 of 20 pictures of the gallery are to their nearest, at least; None of fewer than 20.
+
+        Args:
+            count: pictures that are asked about, spread evenly.
+        """
+        if len(self.gallery) < _FEWEST_USUAL:
+            return None
+        nearest = [
+            float(self.index.search(self.index.vectors[row], 1 + _USUAL)[1][-1]) for row in self.spread(count)
+        ]
+        return float(np.quantile(nearest, 0.05))
+
     def spread(self, count: int) -> list[int]:
         """Rows spread evenly over the gallery."""
         size = len(self.gallery)
@@ -124,6 +137,7 @@ class Retrieval:
 _loading = threading.Lock()
 _loaded: dict[tuple[str, Gallery], Retrieval] = {}
 _MOST_LOADED = 6
+_USUAL, _FEWEST_USUAL = 5, 20  # neighbours that say what is usual, and pictures below which nothing is
 
 
 def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:

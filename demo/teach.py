@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import gradio as gr
-import pandas as pd
 
 from memssl_keras.demo.asking import PLAIN, QUIET, picture_input
-from memssl_keras.demo.cards import ON_CLICK, Cards
+from memssl_keras.demo.cards import ON_CLICK
+from memssl_keras.demo.curve import draw_curve
 from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.taught import Taught
 from memssl_keras.demo.teach_events import TeachEvents, words
@@ -20,7 +20,21 @@ element.addEventListener('click', (event) => {
     trigger('click', 'class' in button.dataset
         ? {name: Number(button.dataset.class)} : {example: Number(button.dataset.example)});
 });
+// A reload loses what was taught and is not saved; the first lesson is at hand again.
+let kept = '';
+const examples = () => [...element.querySelectorAll('.example')].map((one) => one.title).join();
+document.addEventListener('taught-saved', () => { kept = examples(); });
+window.addEventListener('beforeunload', (event) => {
+    if (examples() && examples() !== kept && !element.querySelector('.measured')) event.preventDefault();
+});
 """
+# The file is downloaded at the click that makes it; its name stands below for those whose browser refuses.
+_DOWNLOAD = """(file) => {
+    const {url, orig_name} = Array.isArray(file) ? file[0] : file;
+    Object.assign(document.createElement('a'), {href: url, download: orig_name}).click();
+    %s
+}"""
+_SAVED = "document.dispatchEvent(new Event('taught-saved'));"
 FIRST = "logistic"
 # What changes a session runs by itself: two clicks at once would lose one.
 ONE_BY_ONE: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": 1, "concurrency_id": "teach"}
@@ -60,7 +74,7 @@ def build_tab(lessons: Lessons) -> None:
         with gr.Column(scale=6, min_width=300, elem_classes="ask"):
             teaching = _teaching_side(lessons, events.look(""))
         with gr.Column(scale=6, min_width=300, elem_classes="found"):
-            asking = _asking_side(lessons)
+            asking = _asking_side(lessons, events.some())
             if lessons.retrieval.gallery.columns:
                 _curve(lessons)
     _connect(events, taught, teaching, asking)
@@ -95,11 +109,10 @@ def _teaching_side(lessons, picks):
     return _Teaching(name, upload, first, find, pick, panel, save, load, export, files)
 
 
-def _asking_side(lessons):
-    retrieval = lessons.retrieval
+def _asking_side(lessons, some):
     query = picture_input("3. Ask: what is it?", "question")
     examples = gr.HTML(
-        Cards(retrieval.gallery).small(retrieval.spread(8), "Ask about"),
+        some,
         js_on_load=ON_CLICK % "#question",
         elem_id="ask-examples",
         **PLAIN,
@@ -128,7 +141,9 @@ def _connect(events, taught, teaching, asking):
         ),
         teaching.pick.click(events.add_pick, [teaching.name, taught], known, **ONE_BY_ONE),
         teaching.panel.click(events.remove, taught, known, **ONE_BY_ONE),
-        teaching.first.click(events.begin, None, [*known, asking.query], **ONE_BY_ONE),
+        teaching.first.click(
+            events.begin, asking.kind, [*known, asking.query, asking.examples], **ONE_BY_ONE
+        ),
         teaching.load.upload(events.load, teaching.load, known, **ONE_BY_ONE),
     ):
         learning.success(events.answer, *asked, trigger_mode="always_last", **QUIET)
@@ -136,34 +151,34 @@ def _connect(events, taught, teaching, asking):
     gr.on(changes, events.answer, *asked, trigger_mode="always_last", **QUIET)
     teaching.find.input(events.look, teaching.find, teaching.pick, trigger_mode="always_last", **QUIET)
     asking.examples.click(events.show, None, asking.query, **QUIET)
-    teaching.save.click(events.save, taught, teaching.files, **ONE_BY_ONE)
-    teaching.export.click(events.export_onnx, [taught, asking.kind], teaching.files, **ONE_BY_ONE)
+    for making, then in (
+        (teaching.save.click(events.save, taught, teaching.files, **ONE_BY_ONE), _SAVED),
+        (teaching.export.click(events.export_onnx, [taught, asking.kind], teaching.files, **ONE_BY_ONE), ""),
+    ):
+        making.success(None, teaching.files, None, js=_DOWNLOAD % then, **QUIET)
 
 
 def _curve(lessons):
     """How accuracy grows with the number of examples, on a column of the gallery."""
-    columns = list(lessons.retrieval.gallery.columns)
+    columns = lessons.curve_columns
     with gr.Accordion("How many examples are enough?", open=False, elem_id="curve"):
         gr.HTML(
-            '<p class="hint">Half of the gallery teaches a column’s values, the other half asks: five draws, '
-            "1 to 5 examples per value.</p>",
+            '<p class="hint">Half of the gallery teaches, the other half asks: five draws of 1 to 5 examples per '
+            "class, of at most 100 classes.</p>",
             **PLAIN,
         )
         with gr.Row():
-            column = gr.Dropdown(columns, value=columns[-1], label="Column", elem_id="curve-column")
+            column = gr.Dropdown(
+                columns,
+                value=columns[0] if lessons.retrieval.gallery.icons else columns[-1],
+                label="Classes",
+                elem_id="curve-column",
+            )
             measure = gr.Button("Measure", elem_id="measure")
-        plot = gr.LinePlot(
-            x="examples per class",
-            y="accuracy",
-            color="classifier",
-            y_title="accuracy, %",
-            x_axis_format="d",
-            visible=False,
-            elem_id="curve-plot",
-        )
+        plot = gr.HTML("", elem_id="curve-plot", **PLAIN)
 
     def measured(column, progress=gr.Progress()):  # noqa: B008, gradio's way to ask for one
         with words():
-            return gr.LinePlot(pd.DataFrame(lessons.curve(column, progress.tqdm)), visible=True)
+            return draw_curve(lessons.curve(column, progress.tqdm))
 
     measure.click(measured, column, plot, api_visibility="private", concurrency_limit=1)

@@ -63,9 +63,23 @@ class TeachEvents:
         kept = [row != example and label != number for row, label in enumerate(taught.labels)]
         return self._learnt(taught.keep(kept))
 
-    def begin(self) -> tuple[Taught, str, PIL.Image.Image | None]:
-        new, row = self._lessons.start()
-        return *self._learnt(new), None if row is None else self._retrieval.as_query(row)
+    def begin(self, kind: str) -> tuple[Taught, str, PIL.Image.Image | None, str]:
+        """The first lesson: what it teaches, how well, a picture to ask about, and further ones."""
+        first = self._lessons.start(kind)
+        if first is None:
+            gr.Warning("This gallery has no two classes of six pictures to teach.")
+            return *self._learnt(Taught()), None, self.some()
+        panel = self._lessons.panel(first.taught, first.said)
+        return (
+            first.taught,
+            panel,
+            self._retrieval.as_query(first.asked),
+            self._cards.small(first.ask, "Ask about"),
+        )
+
+    def some(self) -> str:
+        """Pictures from all over the gallery to ask about."""
+        return self._cards.small(self._retrieval.spread(8), "Ask about")
 
     def load(self, path: str) -> tuple[Taught, str]:
         with words():

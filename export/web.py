@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.export import verify
-from memssl_keras.export.session import open_session
+from memssl_keras.export.web_model import PageModel, copy_runtime
 from memssl_keras.images import ImageError, read_image, thumbnail
 from memssl_keras.weights.config import RAW_PIXELS
-from memssl_keras.zoo.hub import find_folder
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
 
 PAGE = pathlib.Path(__file__).parent / "page"
-RUNTIME = "onnxruntime-web@1.30.0"  # the version that the page was tested with
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-THUMB, COLUMNS, ROWS = 64, 32, 32
+SHARED = ("encoder.js", "trim.mjs", "embed.mjs")  # what any page needs
+COLUMNS, ROWS = 32, 32  # of a sheet of thumbnails
 MOST_IMAGES = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What a page is made of, beside the model and the gallery.
+
+    Attributes:
+        shared: Names of the files of `export/page` that it uses.
+        files: Its own files, name → content.
+        settings: What it needs to know, as JSON values; they stand in `gallery.json`.
+        thumb: Side of the gallery's pictures, in pixels.
+    """
+
+    shared: Sequence[str] = SHARED
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    thumb: int = 64
 
 
 def export_web(
@@ -43,6 +56,8 @@ def export_web(
     variant: str = "fp32",
     runtime: PathLike | None = None,
     open_encoder: Callable[[str], Encoder] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    look: Look | None = None,
 ) -> int:
     """Write a page, the model, ONNX Runtime for browsers, and a gallery embedded with that model.
 
@@ -58,7 +73,9 @@ def export_web(
         variant: `"fp32"`, `"fp16"` or `"int8"`.
         runtime: Folder of the npm package onnxruntime-web; by default npm fetches it.
         open_encoder: From `model` to its Keras encoder, such as `from_pretrained`: called where the model's folder
-            lacks the raw-pixels file.
+            lacks the file that is needed.
+        columns: What else is known of the images, name → one text each; `gallery.json` has it under `about`.
+        look: Another page than the one that searches by picture.
 
     Returns:
         The number of images in the gallery.
@@ -75,107 +92,58 @@ def export_web(
     images = list(images)
     if not 0 < len(images) <= MOST_IMAGES:
         raise ValueError(f"images: got {len(images):,}; expected 1 to {MOST_IMAGES:,} for the page's gallery")
+    look, columns = look or Look(shared=(*SHARED, "index.html", "style.css", "app.js")), columns or {}
     names = [str(name) for name in (names if names is not None else range(1, len(images) + 1))]
     if len(names) != len(images):
         raise ValueError(f"names: got {len(names)} for {len(images)} images")
+    for column, values in columns.items():
+        if len(values) != len(images):
+            raise ValueError(f"columns: got {len(values)} of {column!r} for {len(images)} images")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as building:
         new = pathlib.Path(building) / "page"
         new.mkdir()
-        _copy_runtime(new / "ort", runtime)
-        _copy_model(model, variant, new / "model.onnx", open_encoder)
-        settings = _write_gallery(new, images, names)
+        copy_runtime(new / "ort", runtime)
+        encoder = PageModel(model, variant, new / "model.onnx", open_encoder)
+        kept, settings = _write_gallery(new, encoder, images, look.thumb)
         settings |= {"title": title or pathlib.PurePath(str(model)).name, "variant": variant}
+        settings |= {"trim": encoder.trim, "names": [names[i] for i in kept]}
+        settings["about"] = {column: [values[i] for i in kept] for column, values in columns.items()}
+        settings |= look.settings
         (new / "gallery.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
-        for file in PAGE.iterdir():
-            if file.is_file():
-                shutil.copyfile(file, new / file.name)
+        for name in look.shared:
+            shutil.copyfile(PAGE / name, new / name)
+        for name, content in look.files.items():
+            (new / name).write_bytes(content)
         if folder.exists():
             folder.rmdir()
         os.replace(new, folder)
     return settings["count"]
 
 
-def _copy_runtime(target, package):
-    target.mkdir()
-    with tempfile.TemporaryDirectory() as scratch:
-        dist = pathlib.Path(package or _fetch_runtime(scratch)) / "dist"
-        for name in (*RUNTIME_FILES, "../LICENSE"):
-            if (dist / name).is_file():
-                shutil.copyfile(dist / name, target / pathlib.PurePath(name).name)
-            elif name in RUNTIME_FILES:
-                raise ValueError(
-                    f"runtime={str(package)!r}: {name} is not in its dist/; expected {RUNTIME} from npm"
-                )
-
-
-def _fetch_runtime(scratch):
-    if not shutil.which("npm"):
-        raise ValueError(
-            f"ONNX Runtime for browsers comes from npm, which is not installed; runtime=FOLDER takes {RUNTIME}"
-        )
-    done = subprocess.run(
-        ["npm", "pack", "--silent", RUNTIME], cwd=scratch, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ValueError(f"npm could not fetch {RUNTIME}: {reason}; runtime=FOLDER takes an unpacked one")
-    with tarfile.open(pathlib.Path(scratch) / done.stdout.strip().splitlines()[-1]) as archive:
-        archive.extractall(scratch, filter="data")
-    return pathlib.Path(scratch) / "package"
-
-
-def _copy_model(model, variant, target, open_encoder):
-    """The raw-pixels file of the model's folder, or one made from its Keras weights."""
-    file = f"onnx/{RAW_PIXELS[variant]}"
-    held = find_folder(model, lambda config: [(file, "")]) / file
-    if held.is_file():
-        shutil.copyfile(held, target)
-        return
-    if open_encoder is None:
-        raise ValueError(
-            f"model={model!r} holds no {file}; expected open_encoder=from_pretrained, which makes one"
-        )
-    from memssl_keras.export.onnx import (
-        export_onnx,  # needs keras and torch, which a folder with that file does not
-    )
-
-    with tempfile.TemporaryDirectory() as scratch:
-        made = pathlib.Path(scratch) / "model"
-        export_onnx(open_encoder(model), made, variants=dict.fromkeys(["fp32", variant]), raw_pixels=True)
-        shutil.copyfile(made / "onnx" / RAW_PIXELS[variant], target)
-
-
-def _write_gallery(folder, images, names):
-    """Sheets of thumbnails, and the vectors as float32 in one file."""
-    session, vectors, kept, tiles = open_session(folder / "model.onnx"), [], [], []
-    for image, name in zip(images, names, strict=True):
+def _write_gallery(folder, encoder, images, thumb):
+    """Sheets of thumbnails, and the vectors as float32 in one file; returns which images could be read."""
+    vectors, kept, tiles = [], [], []
+    for i, image in enumerate(images):
         try:
             pixels = read_image(image)
         except ImageError:
             continue
-        vectors.append(verify.embed_raw_pixels(session, pixels)[0])
-        kept.append(name)
-        tiles.append(thumbnail(pixels, THUMB))
+        vectors.append(encoder.embed(pixels))
+        kept.append(i)
+        tiles.append(thumbnail(pixels, thumb))
     if not kept:
         raise ValueError("images: none of them can be read")
     np.stack(vectors).astype("<f4").tofile(folder / "gallery.bin")
     sheets = []
     for start in range(0, len(tiles), COLUMNS * ROWS):
         part = tiles[start : start + COLUMNS * ROWS]
-        sheet = Image.new("RGB", (COLUMNS * THUMB, -(-len(part) // COLUMNS) * THUMB), "white")
+        sheet = Image.new("RGB", (COLUMNS * thumb, -(-len(part) // COLUMNS) * thumb), "white")
         for i, tile in enumerate(part):
-            sheet.paste(tile, (i % COLUMNS * THUMB, i // COLUMNS * THUMB))
+            sheet.paste(tile, (i % COLUMNS * thumb, i // COLUMNS * thumb))
         sheets.append(f"gallery-{len(sheets)}.webp")
         content = io.BytesIO()
         sheet.save(content, "WEBP", quality=88)
         (folder / sheets[-1]).write_bytes(content.getvalue())
-    return {
-        "count": len(kept),
-        "dim": len(vectors[0]),
-        "names": kept,
-        "sheets": sheets,
-        "thumb": THUMB,
-        "columns": COLUMNS,
-        "rows": ROWS,
-    }
+    shape = {"thumb": thumb, "columns": COLUMNS, "rows": ROWS}
+    return kept, {"count": len(kept), "dim": len(vectors[0]), "sheets": sheets} | shape

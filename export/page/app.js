@@ -1,74 +1,16 @@
-import * as ort from "./ort/ort.wasm.min.mjs";
+import { draw, embed, inWords, ready, similaritiesTo } from "./encoder.js";
+export { embed };
 
-const SHOWN = 12, MOST_PIXELS = 50e6;
+const SHOWN = 12;
 const status = document.getElementById("status");
 const found = document.getElementById("found");
 const drop = document.getElementById("drop");
 const query = document.getElementById("query");
 
-ort.env.wasm.wasmPaths = new URL("./ort/", location.href).href;
-
-/** Fetch a file of this folder, or say which one is missing. */
-async function load(name) {
-  const answer = await fetch(name);
-  if (!answer.ok) throw new Error(`${name} is missing beside this page (${answer.status})`);
-  return answer;
-}
-
-const ready = (async () => {
-  const [gallery, vectors, session] = await Promise.all([
-    load("gallery.json").then((r) => r.json()),
-    load("gallery.bin").then((r) => r.arrayBuffer()).then((b) => new Float32Array(b)),
-    load("model.onnx").then((r) => r.arrayBuffer()).then((b) => ort.InferenceSession.create(b)),
-  ]);
-  const sheets = await Promise.all(gallery.sheets.map((name) => load(name).then((r) => r.blob()).then((b) => createImageBitmap(b))));
-  return { gallery, vectors, session, sheets };
-})();
-
-/** A picture's pixels as (1, height, width, 3) uint8, transparency laid on white. */
-async function pixelsOf(blob) {
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
-  const { width, height } = bitmap;
-  if (width * height > MOST_PIXELS) throw new Error(`${width} × ${height} px are too many; up to ${MOST_PIXELS / 1e6} megapixels`);
-  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white";
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  const rgba = context.getImageData(0, 0, width, height).data;
-  const rgb = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; from < rgba.length; from += 4) {
-    rgb[to++] = rgba[from];
-    rgb[to++] = rgba[from + 1];
-    rgb[to++] = rgba[from + 2];
-  }
-  return new ort.Tensor("uint8", rgb, [1, height, width, 3]);
-}
-
-/** Unit vector of a picture. */
-export async function embed(blob) {
-  const { session } = await ready;
-  const { embedding } = await session.run({ image: await pixelsOf(blob) });
-  return embedding.data;
-}
-
 /** The rows of the gallery nearest to a unit vector, best first. */
-function nearest({ gallery: { count, dim }, vectors }, vector) {
-  const rows = [];
-  for (let row = 0; row < count; row++) {
-    let similarity = 0;
-    for (let i = 0, at = row * dim; i < dim; i++) similarity += vectors[at + i] * vector[i];
-    rows.push({ row, similarity });
-  }
+function nearest(loaded, vector) {
+  const rows = Array.from(similaritiesTo(loaded, vector), (similarity, row) => ({ row, similarity }));
   return rows.sort((a, b) => b.similarity - a.similarity).slice(0, SHOWN);
-}
-
-function draw(canvas, { gallery, sheets }, row) {
-  const { thumb, columns, rows } = gallery;
-  const place = row % (columns * rows);
-  canvas.width = canvas.height = thumb;
-  canvas.getContext("2d").drawImage(
-    sheets[Math.floor(row / (columns * rows))],
-    (place % columns) * thumb, Math.floor(place / columns) * thumb, thumb, thumb, 0, 0, thumb, thumb);
 }
 
 function show(loaded, rows) {
@@ -108,7 +50,7 @@ async function search(blob, name) {
     query.alt = name;
     query.hidden = false;
   } catch (error) {
-    say(error.name === "InvalidStateError" || error.name === "EncodingError" ? `${name} is not a picture that this browser can read` : error.message, true);
+    say(inWords(error, name), true);
   }
 }
 

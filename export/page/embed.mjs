@@ -5,9 +5,12 @@
 //
 // prints one JSON line per picture: its name and its unit vector.
 
+import { readFile } from "node:fs/promises";
 import ort from "onnxruntime-node";
 import sharp from "sharp";
+import { trimmed } from "./trim.mjs";
 
+const { trim } = JSON.parse(await readFile(new URL("gallery.json", import.meta.url), "utf8"));
 const session = await ort.InferenceSession.create(new URL("model.onnx", import.meta.url).pathname);
 
 for (const name of process.argv.slice(2)) {
@@ -18,7 +21,9 @@ for (const name of process.argv.slice(2)) {
     .removeAlpha()
     .raw()
     .toBuffer({ resolveWithObject: true });
-  const image = new ort.Tensor("uint8", new Uint8Array(data), [1, info.height, info.width, 3]);
+  const whole = { rgb: new Uint8Array(data), height: info.height, width: info.width };
+  const { rgb, height, width } = trim == null ? whole : trimmed(whole, trim);
+  const image = new ort.Tensor("uint8", rgb, [1, height, width, 3]);
   const { embedding } = await session.run({ image });
   console.log(JSON.stringify({ image: name, embedding: Array.from(embedding.data) }));
 }

@@ -1,7 +1,6 @@
 """`memssl export`."""
 
 import pathlib
-from importlib import resources
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,11 @@ from memssl_keras.cli.output import console, say, say_error, table
 
 Out = Annotated[pathlib.Path | None, typer.Option(help="Folder to write to; the model's own by default.")]
 Variants = Annotated[
-    str, typer.Option(help="fp32, fp16, int8, int8-static (takes --images), separated by commas, or all.")
+    str | None,
+    typer.Option(
+        help="fp32, fp16, int8, int8-static (takes --images), separated by commas, or all; by default fp32, and int8 "
+        "for a page that names icons."
+    ),
 ]
 RawPixels = Annotated[
     bool,
@@ -30,18 +33,17 @@ Opset = Annotated[int, typer.Option(help="Version of ONNX's operators.")]
 Web = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="Instead, write a static page into this new folder: the model in the browser, searching --images."
+        help="Instead, write a static page into this new folder: the model in the browser, searching --images, or "
+        "naming icons."
     ),
 ]
-
-_MOST_ICONS = 2000  # of the bundled gallery on a static page
 
 
 @app.command(epilog=example("memssl export runs/photos --variants all --raw-pixels --images photos/"))
 def export(
     model: Model,
     out: Out = None,
-    variants: Variants = "fp32",
+    variants: Variants = None,
     raw_pixels: RawPixels = False,
     image_size: ImageSize = None,
     images: Images = None,
@@ -77,7 +79,7 @@ def export(
             "opset": opset,
         }
         settings["labels"] = numbered_labels(source, label) if source and label else None
-        settings["variants"] = "all" if variants == "all" else listed(variants)
+        settings["variants"] = "all" if variants == "all" else listed(variants or "fp32")
         try:
             with console.status("tracing and comparing"):
                 written = export_onnx(encoder, folder, images=source, **settings)
@@ -113,7 +115,7 @@ def _show(folder, written):
 
 
 def _export_web(model, web, images, split, variants):
-    from memssl_keras.data.sources import open_source
+    from memssl_keras.demo.static_page import export_icons
     from memssl_keras.export.web import export_web
 
     def open_encoder(name):
@@ -121,14 +123,16 @@ def _export_web(model, web, images, split, variants):
 
         return from_pretrained(name)
 
-    if images:
-        source = open_source(images, split=split)
-        names = [pathlib.PurePath(name).name for name in source.ids]
-    else:
-        source = open_source(resources.files("memssl_keras.demo") / "gallery" / "icons.parquet")
-        names = source.columns["id"].to_pylist()
-        spread = range(0, len(source), max(1, len(source) // _MOST_ICONS))  # what a browser loads in a second
-        source, names = [source[row] for row in spread], [names[row] for row in spread]
     with console.status("gathering the page"):
-        count = export_web(model, web, source, names=names, variant=variants, open_encoder=open_encoder)
-    say(f"{web}: a page with {count:,} pictures to search. To look at it: python -m http.server -d {web}")
+        if images:
+            from memssl_keras.data.sources import open_source
+
+            source = open_source(images, split=split)
+            names = [pathlib.PurePath(name).name for name in source.ids]
+            count = export_web(
+                model, web, source, names=names, variant=variants or "fp32", open_encoder=open_encoder
+            )
+            found = f"{count:,} pictures to search"
+        else:
+            found = f"{export_icons(model, web, variant=variants, open_encoder=open_encoder):,} icons to name"
+    say(f"{web}: a page with {found}. To look at it: python -m http.server -d {web}")

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from demo_page import await_headline, keep_screenshot, png, save, write_gallery
+from demo_screens import drag, screenshots
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from memssl_keras.demo.models import DEFAULT, PHOTOGRAPHS
 from memssl_keras.demo.naming import Namer
 from memssl_keras.demo.retrieve import IconPage
 from memssl_keras.demo.search import load
+from memssl_keras.demo.static_page import choose_icons
 
 
 @pytest.fixture(scope="module")
@@ -181,43 +183,17 @@ def test_names_of_files_break_where_a_reader_would(tmp_path):
 
 BOXED = "document.querySelector('#part img') != null"
 ANSWER = "(document.querySelector('#part img')?.src + document.querySelector('#status h2').textContent)"
-SCREEN = """<style>body {{ margin: 0; padding: 30px; background: {ground}; color: {ink}; font: 14px system-ui }}
-p {{ display: flex; align-items: center; gap: 14px; margin: 0; height: 60px }}
-img {{ filter: {invert}; mix-blend-mode: {blend} }}</style>{rows}"""
-
-
-def screenshot(browser, gallery, rows, sizes, dark):
-    """A page of icons at 16 to 32 px as a browser renders it, and the box of each."""
-    import base64
-
-    uri = ["data:image/png;base64," + base64.b64encode(gallery.source[row]).decode() for row in rows]
-    lines = "".join(
-        f"<p><img src='{data}' width={size} height={size}> Entry of a menu</p>"
-        for data, size in zip(uri, sizes, strict=True)
-    )
-    looks = (
-        ("#111827", "#e5e7eb", "invert(1)", "screen") if dark else ("#f9fafb", "#111827", "none", "multiply")
-    )
-    ground, ink, invert, blend = looks
-    page = browser.new_page(viewport={"width": 320, "height": 60 * len(rows) + 60})
-    page.set_content(SCREEN.format(ground=ground, ink=ink, invert=invert, blend=blend, rows=lines))
-    boxes = [image.bounding_box() for image in page.locator("img").all()]
-    data, size = page.screenshot(), page.viewport_size
-    page.close()
-    return data, size, boxes
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("among", ["the gallery", "the static page"])
 def test_a_person_boxes_icons_on_screenshots_and_reads_their_names(
-    tmp_path, icons, browser, visit, record_property
+    tmp_path, icons, browser, visit, record_property, among
 ):
-    gallery, rng = icons.gallery, np.random.default_rng(7)
-    plain = np.flatnonzero([gallery.value(row, "Style") in ("line", "solid") for row in range(len(gallery))])
+    gallery, right, seconds = icons.gallery, 0, []
+    drawn = choose_icons(gallery) if among == "the static page" else range(len(gallery))
     page = visit(DEFAULT, BUNDLED, viewport={"width": 1280, "height": 900})
-    right, seconds, sizes = 0, [], [16, 20, 24, 28, 32]
-    for dark in (False, True):
-        rows = rng.choice(plain, 5, replace=False).tolist()
-        data, size, boxes = screenshot(browser, gallery, rows, sizes, dark)
+    for dark, rows, data, size, boxes in screenshots(browser, gallery, drawn):
         page.locator("#query [aria-label='Remove Image']").click() if dark else None
         page.locator("#query input[type=file]").set_input_files(save(tmp_path, data, f"screen-{dark}.png"))
         page.locator("#query img").wait_for()
@@ -235,20 +211,6 @@ def test_a_person_boxes_icons_on_screenshots_and_reads_their_names(
     record_property("named of 10", right)
     record_property("median ms to the first answer", round(1000 * float(np.median(seconds))))
     assert right >= 8
-
-
-def drag(page, size, box, margin=4):
-    """A box on the query around a box of the screenshot."""
-    image = page.locator("#query img").bounding_box()
-    scale = min(image["width"] / size["width"], image["height"] / size["height"])
-    left = image["x"] + (image["width"] - scale * size["width"]) / 2
-    top = image["y"] + (image["height"] - scale * size["height"]) / 2
-    corner = box["x"] - margin, box["y"] - margin
-    other = box["x"] + box["width"] + margin, box["y"] + box["height"] + margin
-    page.mouse.move(left + scale * corner[0], top + scale * corner[1])
-    page.mouse.down()
-    page.mouse.move(left + scale * other[0], top + scale * other[1], steps=2)
-    page.mouse.up()
 
 
 @pytest.mark.slow

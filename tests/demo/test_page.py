@@ -173,15 +173,14 @@ def test_keeps_what_was_taught_as_a_file_and_as_onnx(tmp_path, model, visit):
     page = visit(model, accept_downloads=True)
     page.get_by_role("tab", name="Teach it").click()
     page.locator("#first-lesson").click()
-    page.locator("#taught .class").nth(2).wait_for()
+    page.locator("#taught .class").nth(3).wait_for()
     page.get_by_role("button", name="Keep it").click()
 
     def download(button, suffix):
-        page.locator(button).click()
-        link = page.locator(f"#kept a[download$='{suffix}']").first
-        link.wait_for()
         with page.expect_download() as waiting:
-            link.click()
+            page.locator(button).click()
+        page.locator(f"#kept a[download$='{suffix}']").first.wait_for()  # for those whose browser refuses
+        assert waiting.value.suggested_filename.endswith(suffix)
         path = tmp_path / f"kept{suffix}"
         waiting.value.save_as(path)
         return path
@@ -189,7 +188,7 @@ def test_keeps_what_was_taught_as_a_file_and_as_onnx(tmp_path, model, visit):
     taught, graph = download("#save", ".safetensors"), download("#export", ".onnx")
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-    assert names == ["Objects", "People", "Travel & maps"]
+    assert names == ["People", "Animals & nature", "Travel & maps", "Objects"]
 
     second = visit(model, address=page.address)
     second.get_by_role("tab", name="Teach it").click()
@@ -201,8 +200,38 @@ def test_keeps_what_was_taught_as_a_file_and_as_onnx(tmp_path, model, visit):
         ".toast-body", has_text="foreign.safetensors: damaged, or not saved on this page"
     ).wait_for()
     load.set_input_files(taught)
-    second.locator("#taught .class").nth(2).wait_for()
-    assert second.locator("#taught .example").count() == 15
+    second.locator("#taught .class").nth(3).wait_for()
+    assert second.locator("#taught .example").count() == 20
+
+
+def test_a_reload_warns_where_something_taught_is_not_saved(model, emoji, visit):
+    page, asked = visit(model, accept_downloads=True), []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+
+    def reload():
+        asked.clear()
+        page.reload()
+        page.get_by_role("tab", name="Teach it").click()
+        return asked == ["beforeunload"]
+
+    page.get_by_role("tab", name="Teach it").click()
+    page.locator("#first-lesson").click()
+    page.locator("#taught .measured").wait_for()
+    assert "further pictures right" in page.inner_text("#taught .measured")
+    assert page.locator("#ask-examples .card").count() == 8
+    assert not reload()  # the lesson is at hand again
+    for number in range(2):
+        page.get_by_label("1. Name a class", exact=True).fill("Mine")
+        page.locator("#picks .card").nth(number).click()
+        page.locator("#taught .example").nth(number).wait_for()
+    page.get_by_role("button", name="Keep it").click()
+    with page.expect_download():
+        page.locator("#save").click()
+    assert not reload() and page.locator("#taught .class").count() == 0
+    page.get_by_label("1. Name a class", exact=True).fill("Mine")
+    page.locator("#picks .card").first.click()
+    page.locator("#taught .example").first.wait_for()
+    assert reload()
 
 
 def test_draws_how_many_examples_are_enough(tmp_path, model, visit):
@@ -210,7 +239,17 @@ def test_draws_how_many_examples_are_enough(tmp_path, model, visit):
     page.get_by_role("tab", name="Teach it").click()
     page.get_by_role("button", name="How many examples are enough?").click()
     page.locator("#measure").click()
-    page.locator("#curve-plot").get_by_text("examples per class").first.wait_for(timeout=60_000)
+    page.locator("#curve-plot svg.curve").wait_for()
+    assert "chance: 16.7 %" in page.inner_text("#curve-plot .legend")  # of six categories
+    assert (
+        page.locator("#curve-plot polyline").count() == 4 and page.locator("#curve-plot circle").count() == 15
+    )
+    # The lines lie within the drawing, and the drawing is what there is.
+    plot, svg = (
+        page.locator("#curve-plot").bounding_box(),
+        page.locator("#curve-plot svg.curve").bounding_box(),
+    )
+    assert svg["width"] > 0.95 * plot["width"] and svg["height"] > 0.7 * plot["height"]
     keep_screenshot(page, tmp_path, "curve")
 
 

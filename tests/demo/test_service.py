@@ -1,5 +1,6 @@
 """The page as a service: endpoints, bad input and abuse, what is served, a Space, and data sets of the Hub."""
 
+import ast
 import http.server
 import io
 import json
@@ -216,6 +217,25 @@ def test_many_users_at_once_get_their_own_answers(serve, model, emoji):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_the_first_visitor_waits_for_no_library(model):
+    """All that computes products is loaded and limited to a thread, and no event imports what takes a second."""
+    code = (
+        "import sys\nfrom memssl_keras.demo.app import launch\nfrom threadpoolctl import threadpool_info\n"
+        "launch(*sys.argv[1:], port=None, open_browser=False, prevent_thread_lock=True, quiet=True)\n"
+        "from gradio.utils import MatplotlibBackendMananger as Backend\nwith Backend(): pass\n"
+        "import memssl_keras.demo.classifiers, sklearn.linear_model\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "print([(one['filepath'], one['num_threads']) for one in threadpool_info() if one['user_api'] == 'blas'])\n"
+    )
+    command = [sys.executable, "-c", code, str(model), str(model.parent / "none.parquet")]
+    write_gallery(model.parent / "none.parquet", [png("red"), png("blue")])
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(command, capture_output=True, text=True, env=free)
+    assert done.returncode == 0, done.stderr
+    libraries = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert libraries and all(threads == 1 for _, threads in libraries), libraries
 
 
 def test_listens_on_this_computer_alone(serve, model):
