@@ -10,7 +10,12 @@ import numpy as np
 from memssl_keras.demo.search import Retrieval
 
 # Cosine similarity below which wrong names outnumber right ones, by model: see zoo/experiments/icons_threshold.py.
-THRESHOLDS = {"massl_resnet14.icons": 0.72, "massl_resnet14.icons@int8": 0.70}
+THRESHOLDS = {
+    "massl_resnet14.icons": 0.72,
+    "massl_resnet14.icons@int8": 0.70,
+    "massl_resnet8.icons": 0.80,
+    "massl_resnet8.icons@int8": 0.80,
+}
 _MOST_DRAWINGS = 24  # of one thing
 
 

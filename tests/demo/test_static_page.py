@@ -23,7 +23,7 @@ from memssl_keras.demo.static_page import SETS, choose_icons, export_icons
 from memssl_keras.export import web_model
 from memssl_keras.images.trim import trimmed
 
-MODEL = "massl_resnet14.icons"
+MODEL = "massl_resnet8.icons"
 READY = "document.querySelector('#status h2').textContent == 'Ready'"
 
 
