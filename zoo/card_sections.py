@@ -38,7 +38,8 @@ def _architecture(config):
         return f"A ViT (width {settings['embed_dim']}, {settings['depth']} blocks, patch {settings['patch_size']})"
     inner = settings["config"]
     if settings["class_name"] == "ResNet":
-        layers = 2 * sum(inner["blocks"]) + 2  # two in each block, the stem, and a classifier
+        each = 3 if inner.get("bottleneck") else 2
+        layers = each * sum(inner["blocks"]) + 2  # those of each block, the stem, and a classifier
         return f"A ResNet-{layers} (width {inner['width']})"
     name = inner.get("name", settings["class_name"])
     return f"The Keras model `{name}`"
@@ -47,19 +48,26 @@ def _architecture(config):
 def what(folder: Path, facts: dict[str, str]) -> str:
     """What it is and how it was trained, in a paragraph."""
     config, known = read_json(folder / "config.json"), folder_facts(folder)
-    side = known["image_size"]
-    count = f" with {known['parameters'] / 1e6:.1f} M parameters" if known["parameters"] else ""
+    side, millions = known["image_size"], (known["parameters"] or 0) / 1e6
+    count = f" with {millions:.{2 if millions < 1 else 1}f} M parameters" if known["parameters"] else ""
     text = (
         f"{_architecture(config)}{count} that turns an image of {side} × {side} px into a vector of "
         f"{config['embed_dim']} numbers, for search, comparison and few-shot classification."
     )
     if is_massl(folder, facts):
-        paired = (read_json(folder / "run.json") or {}).get("pairs")
-        labels = "on pairs of images of one group, which are weak labels," if paired else "without labels"
+        run = read_json(folder / "run.json") or {}
+        labels = (
+            "on pairs of images of one group, which are weak labels,"
+            if run.get("pairs")
+            else "without labels"
+        )
+        teacher = "its momentum (EMA) teacher finds with another view"
+        if run.get("teacher"):
+            teacher = f"a frozen teacher, `{run['teacher']['name']}`, finds with the whole image"
         text += (
-            f" Pretrained {labels} with MaSSL: a student compares its view of an image with random blocks of a "
-            "memory of past embeddings, and learns to find the similarities that its momentum (EMA) teacher finds "
-            "with another view ([Silva, Pedrini, Ramírez Rivera, ICML 2024](https://arxiv.org/abs/2407.17486))."
+            f" {'Distilled' if run.get('teacher') else 'Pretrained'} {labels} with MaSSL: a student compares its view "
+            f"of an image with random blocks of a memory of past embeddings, and learns to find the similarities that "
+            f"{teacher} ([Silva, Pedrini, Ramírez Rivera, ICML 2024](https://arxiv.org/abs/2407.17486))."
         )
     if facts.get("origin"):
         text += f"\n\nConverted from {facts['origin']}: weights, data and licence are those of its authors."
