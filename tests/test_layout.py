@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = [
     "annotations",
     "files",
+    "processor",
     "images",
     "weights.layout",
     "weights.config",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from memssl_keras.cli.common import (
+    INDEX,
     SOME_SKIPPED,
     Column,
     Json,
@@ -17,7 +18,6 @@ from memssl_keras.cli.common import (
     example,
     listed,
 )
-from memssl_keras.cli.index import INDEX, summary
 from memssl_keras.cli.output import progress, say, say_error, say_json
 
 MOST_LISTED = 20  # skipped images that are printed; the file beside the output lists all
@@ -130,7 +130,7 @@ def _report(out, done, to, list_others, as_json):
     parts += [f"{len(failures):,} unreadable images skipped, listed in {unreadable}"] if failures else []
     say("; ".join([*parts, *source.notes]))
     if written:
-        say(summary(to, written))
+        say(written.account(to))
 
 
 def _watch(data, model, out, batch_size, options):

@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Json, app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, Json, app, errors_in_words, example
 from memssl_keras.cli.output import progress, say, say_json
-
-INDEX = "Folder NAME.db on this machine, or http://HOST:PORT of a Milvus server; #COLLECTION after it."
 
 
 @app.command(epilog=example("memssl index photos.parquet --to photos.db"))
@@ -32,12 +30,4 @@ def index(
         if as_json:
             say_json({"index": to, **written._asdict()})
         else:
-            say(summary(to, written))
-
-
-def summary(to: str, written) -> str:
-    """One line that accounts for every row."""
-    parts = [f"{to}: {written.total:,} pictures, {written.new:,} of them written now"]
-    parts += [f"{written.known:,} there already"] if written.known else []
-    parts += [f"{written.copies:,} copies of others by their bytes, stored once"] if written.copies else []
-    return "; ".join([*parts, *written.notes])
+            say(written.account(to))

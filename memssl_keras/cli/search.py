@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Json, app, errors_in_words, example
-from memssl_keras.cli.index import INDEX
+from memssl_keras.cli.common import INDEX, Json, app, errors_in_words, example
 from memssl_keras.cli.output import say, say_json, table
 
 Paths = Annotated[

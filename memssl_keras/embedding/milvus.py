@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.config
 import os
 import re
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def connected(address: Address, create: bool = False) -> Iterator[Any]:
         ValueError: the package is not installed, nothing is there, something else is, or it is damaged.
     """
     try:
-        from pymilvus import MilvusClient
+        client_class = _client_class()
     except ImportError:
         raise _missing(address, "pymilvus") from None
     _quiet()
@@ -84,7 +85,7 @@ def connected(address: Address, create: bool = False) -> Iterator[Any]:
         place = stack.enter_context(_served(address, create)) if address.is_local else address.place
         with in_words(address, f"no Milvus server answers at {address.place}"):
             token = "" if address.is_local else os.environ.get("MILVUS_TOKEN", "")
-            client = MilvusClient(
+            client = client_class(
                 place, token=token, timeout=PATIENCE, dedicated=True
             )  # not one that died since
             stack.callback(client.close)
@@ -102,6 +103,21 @@ def in_words(address: Address, what: str) -> Iterator[None]:
     except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
         said = str(getattr(error, "message", "") or error).strip().split("\n")[0]
         raise ValueError(f"index={address.uri!r}: {what} ({said[:300]})") from None
+
+
+def _client_class():
+    """`MilvusClient`, without what pymilvus does to the process: it closes all handlers of logging when imported."""
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = _leave_logging
+    try:
+        from pymilvus import MilvusClient
+    finally:
+        logging.config.dictConfig = configure
+    return MilvusClient
+
+
+def _leave_logging(settings):
+    """In place of `logging.config.dictConfig`."""
 
 
 def _missing(address, package):

@@ -42,6 +42,13 @@ class Written(NamedTuple):
     total: int  # rows of the index now
     notes: list[str]
 
+    def account(self, uri: str) -> str:
+        """One line that accounts for every row."""
+        parts = [f"{uri}: {self.total:,} pictures, {self.new:,} of them written now"]
+        parts += [f"{self.known:,} there already"] if self.known else []
+        parts += [f"{self.copies:,} copies of others by their bytes, stored once"] if self.copies else []
+        return "; ".join([*parts, *self.notes])
+
 
 class EmbeddingFile:
     """One file that `memssl embed` wrote, or the folder of --watch, read batch by batch.

@@ -1,5 +1,6 @@
 """An index in a folder and on a server process over its network protocol: the same tests for both."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from milvus_server import Server, unit_vectors, write_rows
 from memssl_keras.embedding.index import open_index
 from memssl_keras.embedding.write_index import check_index, write_index
 
-pytest.importorskip("pymilvus", reason="the extra `index` is not installed")
+if not importlib.util.find_spec("pymilvus"):
+    pytest.skip("the extra `index` is not installed", allow_module_level=True)
 
 WRITE = """
 import os, sys
@@ -299,6 +301,20 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(ValueError, match=r"pymilvus is not installed; pip install 'memssl-keras\[index\]'"):
         states(str(tmp_path / "photos.db"))
+
+
+def test_logging_of_the_process_is_left_alone(tmp_path):
+    code = (
+        "import logging, sys; logging.basicConfig(filename='log.txt', level='INFO')\n"
+        "from memssl_keras.embedding.index import open_index\n"
+        "try:\n    with open_index('http://127.0.0.1:9'): pass\n"
+        "except ValueError as error: logging.info('said: %s', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "said: index='http://127.0.0.1:9': no Milvus" in (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "log.txt").read_text().count("\n") == 1 and done.stderr == ""
 
 
 def test_a_collection_of_another_program_is_refused(engine, file):

@@ -1,7 +1,8 @@
-"""`python zoo/benchmarks loss | views | step | knn | demo`."""
+"""`python zoo/benchmarks loss | views | step | knn | demo | index`."""
 
 import typer
 from demo_speed import benchmark_demo
+from index_speed import benchmark_index
 from knn_speed import benchmark_knn
 from loss_speed import benchmark_loss
 from step_speed import benchmark_step
@@ -13,6 +14,7 @@ app.command("views")(benchmark_views)
 app.command("step")(benchmark_step)
 app.command("knn")(benchmark_knn)
 app.command("demo")(benchmark_demo)
+app.command("index")(benchmark_index)
 
 
 @app.callback()
