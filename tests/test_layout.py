@@ -38,6 +38,7 @@ ORDER = [
     "conversion",
     "models",
     "demo",
+    "benchmark_folders",
     "benchmark",
     "cli",
     "__main__",

@@ -20,7 +20,8 @@ from memssl_keras.embedding.table import Embeddings
 
 FORMAT, PROPERTY = 1, "memssl"
 MOST_NEIGHBOURS = 16_384  # Milvus gives no more
-LINKS, BUILT_WITH, SEARCHED_WITH = 16, 128, 128  # of the graph of neighbours (HNSW)
+LINKS, BUILT_WITH = 16, 128  # of the graph of neighbours (HNSW)
+SEARCHED_WITH, FILTERED_WITH = 128, 1024  # neighbours looked at; of those, a filter leaves a part
 PAGE = 1000  # rows read at once
 
 
@@ -133,6 +134,7 @@ class VectorIndex:
         failed = (
             f"filter={where!r} cannot be searched with; its columns are {names}" if where else "no search"
         )
+        width = max(FILTERED_WITH if where else SEARCHED_WITH, 2 * k)
         with self._request(failed):
             found = self.client.search(
                 self.address.collection,
@@ -141,7 +143,7 @@ class VectorIndex:
                 limit=k,
                 filter=where,
                 output_fields=[IMAGE, BASE, *self.fields],
-                search_params={"metric_type": "COSINE", "params": {"ef": max(SEARCHED_WITH, 2 * k)}},
+                search_params={"metric_type": "COSINE", "params": {"ef": width}},
                 consistency_level="Strong",
                 timeout=TIMEOUT,
             )
