@@ -2,8 +2,10 @@
 
 import json
 import platform
+import sys
 
 import numpy as np
+import peers_speed
 import pytest
 from commands import run
 from onnx_folder import write_encoder
@@ -89,6 +91,16 @@ def test_rows_of_folders_are_of_processes_of_their_own(tmp_path):
     (row,) = measure_folders(model, ["fp32"], tmp_path, threads=1, rounds=1, count=4, sizes=[(64, 48)])
     assert row["JPEGs"] == "64 x 48" and row["images/s"] > 0 and row["CPU ms"] >= 0
     assert row["peak MB"] < 400 < peak_mb() and held.all()
+
+
+@pytest.mark.slow
+def test_sides_take_turns_and_give_the_same_vectors(tmp_path):
+    write_jpegs(tmp_path / "jpegs", 5, (64, 48))
+    model = write_encoder(tmp_path / "model")
+    ours, alone = peers_speed.measure(model, tmp_path / "jpegs", sys.executable, 1, 2, peers=())
+    assert (ours.name, alone.name, len(ours.seen), len(alone.seen)) == ("memssl", "model_alone", 2, 2)
+    np.testing.assert_allclose(ours.seen[0]["vectors"], alone.seen[1]["vectors"], atol=1e-5)
+    assert ours.median("seconds") > 0 and ours.process.returncode == alone.process.returncode == 0
 
 
 @pytest.mark.slow
