@@ -75,7 +75,7 @@ class EmbeddingFile:
         self.about = Embeddings(
             [],
             np.zeros((0, 1)),
-            about[0][MODEL].decode(),
+            (about[0][MODEL] or b"").decode(),
             (about[0][REVISION] or b"").decode(),
             os.fsdecode(self.schema.metadata.get(BASE_KEY, b".")),
             str(path),
@@ -197,14 +197,19 @@ def _rows(batch: pa.RecordBatch, fields, base) -> list[dict[str, Any]]:
     vectors = np.asarray(batch[VECTOR].flatten()).reshape(len(batch), -1)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (np.abs(lengths - 1) < 1e-3).all():
-        row = int(np.argmax(~(np.abs(lengths[:, 0] - 1) < 1e-3)))
-        raise ValueError(f"{batch[IMAGE][row]}: its vector has length {lengths[row, 0]:.4g}; expected 1")
+        bad = int(np.argmax(~(np.abs(lengths[:, 0] - 1) < 1e-3)))
+        raise ValueError(f"{batch[IMAGE][bad]}: its vector has length {lengths[bad, 0]:.4g}; expected 1")
     vectors = vectors / lengths
     columns = {name: [_value(v, column, kind) for v in batch[column].to_pylist()]
                for column, (name, kind) in fields.items()}  # fmt: skip
     rows = []
     for i, (key, image) in enumerate(zip(batch[KEY].to_pylist(), batch[IMAGE].to_pylist(), strict=True)):
-        row = {KEY: key, IMAGE: image, BASE: base, **{name: values[i] for name, values in columns.items()}}
+        row: dict[str, Any] = {
+            KEY: key,
+            IMAGE: image,
+            BASE: base,
+            **{name: values[i] for name, values in columns.items()},
+        }
         rows.append({**row, STATE: state_of(row, [IMAGE, BASE, *columns]), VECTOR: vectors[i]})
     return rows
 
