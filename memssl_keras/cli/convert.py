@@ -30,7 +30,8 @@ def convert(
     revision: Revision = None,
     token: Token = None,
 ) -> None:
-    """Turn a checkpoint of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or transformers into a folder of ours.
+    """Turn a checkpoint of a ViT or a ResNet, of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo, SwAV, timm and others, into a
+    folder of ours.
 
     A MaSSL checkpoint keeps head and memory, in the folder training/, so that pretraining can be continued.
     """

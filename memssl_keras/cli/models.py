@@ -95,5 +95,8 @@ def _parts(sizes, short):
 
 
 def _list_recipes(recipes):
+    from memssl_keras.training.adapt import PURPOSE
+
     rows = [[name, recipe.purpose, recipe.epochs, recipe.batch_size] for name, recipe in recipes.items()]
+    rows.insert(0, ["adapt", PURPOSE, "by pictures", "by pictures"])
     table(["recipe", "for", "epochs", "batch"], rows, title="recipes")

@@ -1,14 +1,13 @@
 """`memssl pretrain`."""
 
 import contextlib
-import dataclasses
 import pathlib
 from typing import Annotated, Any
 
 import typer
 
 from memssl_keras.cli.common import Column, Threads, app, errors_in_words, example
-from memssl_keras.cli.output import console, say
+from memssl_keras.cli.output import console, progress, say
 
 Data = Annotated[
     str,
@@ -18,7 +17,10 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[pathlib.Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
-Recipe = Annotated[str, typer.Option(help="Named settings; an unknown name lists them.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="Named settings (memssl models lists them); by default chosen by pictures and --init."),
+]
 Split = Annotated[
     str | None,
     typer.Option(
@@ -77,9 +79,19 @@ Pairs = Annotated[
     float,
     typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group."),
 ]
-Start = Annotated[
+Init = Annotated[
     str | None,
-    typer.Option(help="Trained encoder whose weights the run begins with; it has to fit the recipe's."),
+    typer.Option(
+        help="Trained encoder to go on from: bundled, on the Hub (facebook/dinov2-small), a folder or a checkpoint. "
+        "With --recipe it has to fit the recipe's architecture."
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        help="Frozen encoder to distil into the recipe's, in place of the momentum teacher: MODEL as for evaluate, "
+        "its ONNX as MODEL@VARIANT."
+    ),
 ]
 MaxUnreadable = Annotated[
     float,
@@ -93,11 +105,11 @@ AllowChanged = Annotated[
 ]
 
 
-@app.command(epilog=example("memssl pretrain photos/ --recipe vits16_in1k --epochs 100 --out runs/photos"))
+@app.command(epilog=example("memssl pretrain photos/ --init facebook/dinov2-small --out runs/photos"))
 def pretrain(
     data: Data,
     out: Out,
-    recipe: Recipe,
+    recipe: Recipe = None,
     split: Split = None,
     column: Column = None,
     streaming: Streaming = False,
@@ -119,12 +131,13 @@ def pretrain(
     checkpoint_every: CheckpointEvery = 500,
     group: Group = None,
     pairs: Pairs = 0.5,
-    start: Start = None,
+    init: Init = None,
+    teacher: Teacher = None,
     max_unreadable: MaxUnreadable = 0.05,
     tensorboard: Tensorboard = False,
     allow_changed: AllowChanged = False,
 ) -> None:
-    """Train an encoder on images without labels.
+    """Train an encoder on images without labels, from scratch or on from a trained one.
 
     The folder gets the encoder, the last three checkpoints, the settings, metrics.csv and at the end report.md. The
     same command resumes a run that was interrupted: a run that was killed ends as if it had not been.
@@ -135,6 +148,7 @@ def pretrain(
     On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
     from memssl_keras.training import distributed
+    from memssl_keras.training.choose import choose_recipe
     from memssl_keras.training.recipes import get_recipe
     from memssl_keras.training.run import described, open_run, pretrain_judged
 
@@ -142,7 +156,9 @@ def pretrain(
         given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
         given |= {"precision": precision, "memory_storage": "float16" if half_memory else None}
         changes = {name: value for name, value in given.items() if value is not None}
-        settings = dataclasses.replace(get_recipe(recipe), **changes)
+        _check(recipe, init, teacher, group, streaming, out)
+        if recipe and recipe != "adapt":
+            get_recipe(recipe)  # an unknown one is said before anything is read
         opened = open_run(
             data,
             out,
@@ -157,21 +173,25 @@ def pretrain(
             group=group,
             pairs=pairs,
         )
+        start = _opened(init)
+        settings, words = choose_recipe(opened.images, recipe, start, **changes)
         if threads:
             import torch
 
             torch.set_num_threads(threads)
         distributed.join()
         console.quiet = not distributed.is_main()
-        for line in described(settings, opened):
+        for line in [*words, *described(settings, opened)]:
             say(line)
         with _ending(out) as progress:
             pretrain_judged(
                 settings,
                 opened,
                 out,
-                start=_opened(start),
-                start_name=start or "start",
+                init=start,
+                init_name=init or "start",
+                teacher=_teacher(teacher, threads),
+                track=lambda starts: _tracked(starts, teacher),
                 knn_k=knn_k,
                 knn_every=knn_every,
                 seed=seed,
@@ -186,10 +206,41 @@ def pretrain(
     say(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 
-def _opened(start):
+def _check(recipe, init, teacher, group, streaming, out):
+    """Refuse what makes no sense together, before anything is read."""
+    from memssl_keras.weights.config import split_variant
+
+    if teacher and (group or streaming):
+        raise ValueError(
+            f"--teacher={teacher}: embeds each picture once; expected neither --group nor --streaming with it"
+        )
+    if teacher and teacher == init:
+        raise ValueError(f"--teacher={teacher}: is the student too (--init); expected another encoder")
+    for option, name in (("--init", init), ("--teacher", teacher)):
+        place = pathlib.Path(split_variant(name)[0]) if name else None
+        if place and place.exists() and place.resolve() == out.resolve():
+            raise ValueError(
+                f"--out={out}: is the folder of {option}, which would be overwritten; expected another one"
+            )
+    if recipe == "adapt" and not init:
+        raise ValueError("--recipe=adapt: goes on from a trained encoder; expected --init MODEL")
+
+
+def _opened(name):
     from memssl_keras.pretrained import from_pretrained
 
-    return from_pretrained(start) if start else None
+    return from_pretrained(name) if name else None
+
+
+def _teacher(name, threads):
+    from memssl_keras.models import open_embedder
+
+    return open_embedder(name, threads) if name else None
+
+
+def _tracked(starts, name):
+    with progress("chunks of 1,000 pictures") as steps:
+        yield from steps.track(starts, f"{name} embeds the pictures")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from memssl_keras.data.huggingface import Stream, is_stream, open_data
 from memssl_keras.data.order import Order, StreamOrder
 from memssl_keras.data.pairs import Paired
 from memssl_keras.data.sources import ImageSource
+from memssl_keras.data.targets import WithTargets
 from memssl_keras.data.unreadable import Unreadable
 from memssl_keras.data.view_sets import (
     LoaderViews,
@@ -29,6 +30,7 @@ from memssl_keras.data.view_sets import (
     ViewsOfImages,
     ViewsOfPairs,
     ViewsOfStream,
+    ViewsWithTargets,
     stack_views,
 )
 from memssl_keras.data.views import MultiCrop
@@ -171,7 +173,7 @@ def view_loader(
     if isinstance(images, Stream):
         data, order = ViewsOfStream(length, views, seed), StreamOrder(images, *place)
     else:
-        of_images = ViewsOfPairs if isinstance(images, Paired) else ViewsOfImages
+        of_images = {Paired: ViewsOfPairs, WithTargets: ViewsWithTargets}.get(type(images), ViewsOfImages)
         data = ReadyViews(images) if ready else of_images(images, views, seed, unreadable.limit)
         order = Order(length, *place)
     ended = torch.multiprocessing.Event()
@@ -202,7 +204,7 @@ def _as_images(x):
         return open_data(x)
     if isinstance(x, (list, tuple)):
         return list(x)
-    if isinstance(x, (ImageSource, Column, Stream, Paired, Rows)):
+    if isinstance(x, (ImageSource, Column, Stream, Paired, Rows, WithTargets)):
         return x
     if is_stream(x):
         raise ValueError(

@@ -66,9 +66,10 @@ class ViewsOfImages(Dataset):
         epoch, index = key
         places = (i % len(self) for i in range(index, index + len(self)))
         images = ((self.images[i], functools.partial(self.name, i)) for i in places)
-        return _first_readable(
-            images, self.most, lambda image: self.views(image, image_generator(self.seed, epoch, index))
-        )
+        return _first_readable(images, self.most, self._views_of(epoch, index))
+
+    def _views_of(self, epoch, index):
+        return lambda image: self.views(image, image_generator(self.seed, epoch, index))
 
     def name(self, index: int) -> str:
         """What an image is called in the list of unreadable ones."""
@@ -101,6 +102,26 @@ class ViewsOfPairs(ViewsOfImages):
         places = (i % len(self) for i in places)
         images = ((self.images[i], functools.partial(self.name, i)) for i in places)
         return _first_readable(images, most, lambda picture: picture)
+
+
+class ViewsWithTargets(ViewsOfImages):
+    """(epoch, index) → the views of one image and, behind them, its target `(D,)`.
+
+    The image that takes the place of an unreadable one brings its own target.
+    """
+
+    def __getitem__(self, key):
+        epoch, index = key
+        reasons = {}
+        for place in (i % len(self) for i in range(index, index + len(self))):
+            target, name = self.images.targets[place], functools.partial(self.name, place)
+            views, more = _first_readable([(self.images[place], name)], 0, self._views_of(epoch, index))
+            if views is not None and np.isfinite(target).all():
+                return [*views, target], reasons
+            reasons |= more or {name(): "the teacher could not read it"}
+            if len(reasons) > self.most:
+                break
+        return None, reasons
 
 
 class ViewsOfStream(Dataset):

@@ -1,4 +1,4 @@
-"""Residual networks of basic blocks, each a functional Keras model.
+"""Residual networks of basic or bottleneck blocks, each a functional Keras model.
 
 References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385).
@@ -38,6 +38,19 @@ def _block(x, width, stride, dtype, name):
     return layers.ReLU(dtype=dtype, name=f"{name}_relu_2")(x)
 
 
+def _bottleneck(x, width, stride, dtype, name):
+    residual = x
+    if stride > 1 or x.shape[-1] != 4 * width:
+        residual = _convolution(x, 4 * width, 1, stride, dtype, f"{name}_shortcut")
+    x = _convolution(x, width, 1, 1, dtype, f"{name}_conv_1")
+    x = layers.ReLU(dtype=dtype, name=f"{name}_relu_1")(x)
+    x = _convolution(x, width, 3, stride, dtype, f"{name}_conv_2")
+    x = layers.ReLU(dtype=dtype, name=f"{name}_relu_2")(x)
+    x = _convolution(x, 4 * width, 1, 1, dtype, f"{name}_conv_3")
+    x = layers.Add(dtype=dtype, name=f"{name}_add")([x, residual])
+    return layers.ReLU(dtype=dtype, name=f"{name}_relu_3")(x)
+
+
 def _stem(images, width, stem, dtype):
     x = _convolution(images, width, *STEMS[stem], dtype, "stem")
     x = layers.ReLU(dtype=dtype, name="stem_relu")(x)
@@ -48,12 +61,12 @@ def _stem(images, width, stem, dtype):
     return layers.MaxPooling2D(3, 2, data_format="channels_last", dtype=dtype, name="stem_pool")(x)
 
 
-def _stages(x, blocks, width, dtype):
+def _stages(x, blocks, width, dtype, block):
     """The map that each stage gives."""
     maps = []
     for stage, count in enumerate(blocks):
         for i in range(count):
-            x = _block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
+            x = block(x, width * 2**stage, 2 if stage and not i else 1, dtype, f"stage_{stage}_block_{i}")
         maps.append(x)
     return maps
 
@@ -97,8 +110,9 @@ class ResNet(Encoder, keras.Model):
     With the defaults it is a ResNet-18, D = 512, 11.2 M parameters.
 
     Args:
-        blocks: Basic blocks per stage. Each stage after the first halves height and width and doubles the channels.
-        width: Channels of the first stage; the last map has `width · 2 ** (len(blocks) - 1)`.
+        blocks: Blocks per stage. Each stage after the first halves height and width and doubles the channels.
+        width: Channels of the first stage; the last map has `width · 2 ** (len(blocks) - 1)`,
+            with bottlenecks four times as many.
         stem: `"imagenet"` (7×7 of stride 2, then max pool of stride 2), `"cifar"` (3×3 of stride 1, for images of
             about 32 px), `"half"` (3×3 of stride 2, for about 64 px) or `"quarter"` (7×7 of stride 4, for the same in
             less time).
@@ -110,6 +124,8 @@ class ResNet(Encoder, keras.Model):
             statistics come from `memssl_keras.whiten`.
         preprocessing: What turns a picture into this encoder's input, as a dict; see
             `memssl_keras.images.Preprocessing`.
+        bottleneck: Bottleneck blocks, of 1×1, 3×3 (which has the stride) and 1×1 with four times the channels, as
+            ResNet-50 has them, in place of basic ones.
         dtype: Keras dtype policy of all layers.
         name: Of the model.
 
@@ -132,6 +148,7 @@ class ResNet(Encoder, keras.Model):
         pooling_grid: int | Sequence[int] = 1,
         whitening: dict | None = None,
         preprocessing: dict | None = None,
+        bottleneck: bool = False,
         dtype: Any = "float32",
         name: str = "resnet",
         trainable: bool = True,
@@ -143,7 +160,9 @@ class ResNet(Encoder, keras.Model):
         grids = _grids(pooling_grid, len(blocks))
 
         images = keras.Input((None, None, 3), name="images")
-        maps = _stages(_stem(images, width, stem, dtype), blocks, width, dtype)
+        maps = _stages(
+            _stem(images, width, stem, dtype), blocks, width, dtype, _bottleneck if bottleneck else _block
+        )
         features = _features(maps, grids, dtype)
         if whitening is not None:
             features = Whitening(**whitening, name="whitening", dtype="float32")(features)
@@ -152,7 +171,7 @@ class ResNet(Encoder, keras.Model):
         self.blocks, self.width, self.stem = tuple(blocks), width, stem
         self.pooling_grid = tuple(pooling_grid) if isinstance(pooling_grid, Iterable) else pooling_grid
         self.whitening = whitening
-        self.preprocessing, self._policy = preprocessing, dtype
+        self.bottleneck, self.preprocessing, self._policy = bottleneck, preprocessing, dtype
 
     def extended(self, whitening: dict | None = None, pooling_grid: Sequence[int] | None = None) -> ResNet:
         if self.whitening is not None:
@@ -191,6 +210,7 @@ class ResNet(Encoder, keras.Model):
             else self.pooling_grid,
             "whitening": self.whitening,
             "preprocessing": self.preprocessing,
+            **({"bottleneck": True} if self.bottleneck else {}),
             "dtype": dtype if isinstance(dtype, str) else keras.dtype_policies.serialize(dtype),
             "name": self.name,
             "trainable": self.trainable,

@@ -8,7 +8,7 @@ import numpy as np
 
 from memssl_keras.evaluate.protocols.intervals import paired_bootstrap
 
-UNTRAINED, PIXELS, START = "untrained", "pixels", "start"
+UNTRAINED, PIXELS, START, TEACHER = "untrained", "pixels", "start", "teacher"
 OUTCOMES = {
     "learnt": "the encoder has learnt: it is better than {others}",
     "less than pixels": "the encoder is better than {untrained}, but NOT than {pixels}: of little use as it is",
@@ -20,10 +20,10 @@ OUTCOMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What an encoder has to beat.
+    """What an encoder is compared with.
 
     Attributes:
-        kind: "untrained", "pixels" or "start".
+        kind: "untrained", "pixels", "start", or "teacher", which is there to be compared with and need not be beaten.
         name: In words.
         hits: Hit or miss of each picture, `(N,)`.
     """
@@ -55,7 +55,7 @@ class Verdict:
     def lines(self) -> list[str]:
         """The verdict, and the figures behind it."""
         names = {one["kind"]: one["name"] for one in self.references}
-        others = " and ".join(names.values())
+        others = " and ".join(name for kind, name in names.items() if kind != TEACHER)
         said = [f"verdict: {OUTCOMES[self.outcome].format(others=others, **names)}"]
         said.append(f"  {self.measure}: {self.score:.1%}")
         for one in self.references:

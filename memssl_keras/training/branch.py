@@ -19,7 +19,14 @@ class Branch(keras.Model):
 
     All views of one size go through the encoder in one batch, view-major, and all features through the head
     in one: a list of V arrays `(B, H, W, 3)` becomes `(V · B, D)`.
+
+    Attributes:
+        frozen: The encoder takes no gradient, and gives what it gives outside training.
+        fixed_statistics: In training too, the encoder's batch norm uses its running means and variances, which stay.
     """
+
+    frozen = False
+    fixed_statistics = False
 
     def __init__(self, encoder: keras.Model, head: keras.layers.Layer, **kwargs: Any):
         super().__init__(**kwargs)
@@ -38,7 +45,9 @@ class Branch(keras.Model):
         groups = [
             list(group) for _, group in itertools.groupby(views, key=lambda view: tuple(view.shape[1:]))
         ]
-        features = [self.encoder(torch.cat(group), training=training) for group in groups]
+        learning = training and not (self.frozen or self.fixed_statistics)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = [self.encoder(torch.cat(group), training=learning) for group in groups]
         return self.head(torch.cat(features), training=training)
 
     def copy(self, name: str | None = None) -> Branch:

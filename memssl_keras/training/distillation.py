@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import torch
 
 from memssl_keras.annotations import Tensor
@@ -55,10 +57,22 @@ class SelfDistillation(FitOnViews):
         seed: Seed of order and views, unless `fit` is given one.
         **kwargs: As `keras.Model` takes them.
 
+    Attributes:
+        encoder_rate: Learning rate of the encoder's last layer as a share of the head's; 0 freezes the encoder.
+            `Schedules` may change it per step.
+        first_layer_rate: Learning rate of the encoder's first layer as a share of its last one's; between them it
+            rises geometrically, layer by layer.
+        frozen_steps: Steps before the first one that moves the encoder.
+        fill_steps: Steps before the first one that moves the head, in which a memory is filled.
+
     Raises:
         ValueError: where the encoder's output is not `(B, D)`, or a number is outside its range.
     """
 
+    encoder_rate = 1.0
+    first_layer_rate = 1.0
+    frozen_steps = 0
+    fill_steps = 0
     METRICS: tuple[str, ...] = ("loss", "teacher_entropy", "agreement", "spread")
 
     def __init__(
@@ -84,6 +98,7 @@ class SelfDistillation(FitOnViews):
         len(self._followed)  # pairs are found while all of both is trainable
         self._means = {name: keras.metrics.Mean(name=name) for name in self.METRICS}
         self._accumulate, self._parallel = 1, distributed.Parallel(self.student)
+        self._kept = types.SimpleNamespace(encoder=None)  # which Keras would take for a layer of this model
         self.built = True
 
     # As plain attributes, Keras would save these variables once more with the model.
@@ -101,8 +116,16 @@ class SelfDistillation(FitOnViews):
 
     @property
     def encoder(self) -> Encoder:
-        """The teacher's encoder: what training is for."""
-        return self.teacher.encoder
+        """The teacher's encoder: what training is for; with whitening behind it where `keep` was given one."""
+        return self._kept.encoder or self.teacher.encoder
+
+    def __dir__(self):
+        # By these names Keras finds what to save; the encoder is saved with the teacher, one that is kept elsewhere.
+        return [name for name in super().__dir__() if name != "encoder"]
+
+    def keep(self, encoder: Encoder | None) -> None:
+        """Take `encoder`, made from the teacher's, as the one that is kept; None for the teacher's own again."""
+        self._kept.encoder = encoder
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -153,7 +176,7 @@ class SelfDistillation(FitOnViews):
         metrics = [v for metric in self.metrics for v in metric.variables]
         state = (*self.weights, *self.optimizer.variables, *metrics)
         distributed.broadcast([v.value.detach() for v in state])
-        self._parallel = distributed.Parallel(self.student, together=True)
+        self._parallel = distributed.Parallel(self.student, together=True, partly=self.encoder_rate != 1)
         self._let_teacher_learn(False)
         try:
             yield
@@ -176,6 +199,8 @@ class SelfDistillation(FitOnViews):
                 view-major, to the mean loss and the teacher's mean entropy.
         """
         views = [view.to(self._device) for view in views]
+        for branch in (self.student, self.teacher):
+            branch.frozen = self.encoder_rate == 0
         statistics = [v.value.detach().clone() for v in self._statistics]
         self.zero_grad()
         parts = list(zip(*(view.tensor_split(self._accumulate) for view in views), strict=True))
@@ -187,16 +212,20 @@ class SelfDistillation(FitOnViews):
 
     def _pass(self, views, loss, images, last):
         """Add the gradient of some of a step's images; figures weighted by their share, and the teacher's targets."""
-        views = self.normalised(views)
         share = len(views[0]) / images
-        with torch.no_grad():
-            targets = self.teacher(views[:2], training=True)
+        views, targets = self._views_and_targets(views)
         with self._parallel.sharing(last):
             embeddings = self._parallel(views, training=True)
             value, entropy = loss(embeddings, targets)
             self.optimizer.scale_loss(share * value).backward()
         agreement = (embeddings.detach()[: len(targets)] * torch.cat(targets.chunk(2)[::-1])).sum(1).mean()
         return share * torch.stack([value.detach(), entropy, agreement]), targets.unflatten(0, (2, -1))
+
+    @torch.no_grad()
+    def _views_and_targets(self, views):
+        """What the student is shown, and the teacher's embeddings of the two global views `(2 · B, D)`."""
+        views = self.normalised(views)
+        return views, self.teacher(views[:2], training=True)
 
     def normalised(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
         """Views with the mean and standard deviation of the encoder's own preprocessing; floats pass unchanged."""
@@ -211,9 +240,27 @@ class SelfDistillation(FitOnViews):
                 f"the loss is {float(loss)} at step {self.step}; the weights are those of the step before. "
                 "A lower learning rate, a longer warm-up or a higher teacher temperature usually helps"
             )
-        variables = self.student.trainable_variables
+        learning = self.student.head if self.student.frozen else self.student
+        variables = learning.trainable_variables
+        self._share_rates()
         with torch.no_grad():
             self.optimizer.apply([v.value.grad for v in variables], variables)
+
+    def _share_rates(self):
+        """Give the optimiser the learning rate of each variable as a share of the head's."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if self.encoder_rate == self.first_layer_rate == 1:
+            return
+        if not isinstance(optimizer, AdamW):
+            raise ValueError(
+                f"optimizer={type(optimizer).__name__}: has one learning rate for all; expected memssl_keras.AdamW "
+                "where encoder_rate or first_layer_rate is not 1"
+            )
+        layers = len(self.student.encoder.trainable_variables)
+        heights = np.linspace(1, 0, layers) if layers > 1 else np.zeros(layers)
+        others = len(self.student.trainable_variables) - layers
+        optimizer.shares = [*(self.encoder_rate * self.first_layer_rate**heights).tolist(), *[1.0] * others]
+        optimizer.starts = [*[self.frozen_steps] * layers, *[self.fill_steps] * others]
 
     @torch.no_grad()
     def _update_teacher(self):

@@ -213,15 +213,17 @@ class _Every(Sequence):
 class Parallel:
     """A module whose gradients are averaged over the processes, if `together`; called as the module is.
 
+    With `partly`, some of its weights get no gradient in some steps.
+
     A plain object, so that Keras does not take the wrapper for one more layer.
     """
 
-    def __init__(self, module: Any, together: bool = False):
+    def __init__(self, module: Any, together: bool = False, partly: bool = False):
         self.module, self.together = module, together and _group() is not None
         if self.together:
             from torch.nn.parallel import DistributedDataParallel
 
-            self.module = DistributedDataParallel(module)
+            self.module = DistributedDataParallel(module, find_unused_parameters=partly)
 
     def __call__(self, *args, **kwargs):
         return self.module(*args, **kwargs)

@@ -12,10 +12,12 @@ from memssl_keras.data.classes import Labelled
 from memssl_keras.data.held_out import held_out_count, hold_out
 from memssl_keras.data.huggingface import Stream
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
+from memssl_keras.training.adapt import fresh_copy
 from memssl_keras.training.callbacks.judge import Judge
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
+    from memssl_keras.evaluate.embedders import Embedder
     from memssl_keras.training.recipe import Recipe
 
 MEASUREMENTS = 10  # of a run without labels
@@ -49,8 +51,9 @@ def judge_of(
     *,
     k: int = 20,
     every: int = 1,
-    start: Encoder | None = None,
-    start_name: str = "start",
+    init: Encoder | None = None,
+    init_name: str = "start",
+    teacher: Embedder | None = None,
     folder: PathLike | None = None,
     seed: int = 0,
     say: Callable = print,
@@ -64,8 +67,9 @@ def judge_of(
         labelled: Of `open_classes`.
         k: Neighbours that vote.
         every: Epochs between two measurements with labels; without, there are ten in a run.
-        start: The encoder that the run starts from.
-        start_name: What it is called.
+        init: The encoder that the run goes on from.
+        init_name: What it is called.
+        teacher: The frozen encoder that is distilled.
         folder: Folder of the run.
         seed: Of the run, whose first weights are those of the untrained encoder.
         say: Called with each line.
@@ -90,11 +94,13 @@ def judge_of(
         if measure.skipped:
             say(f"{measure.skipped} pictures for the verdict cannot be read and are left out of it")
     keras.utils.set_random_seed(seed)
+    untrained = fresh_copy(init) if recipe.family == "init" and init else recipe.build_encoder()
     return Judge(
         measure,
-        recipe.build_encoder(),
-        start=start,
-        start_name=start_name,
+        untrained,
+        start=init,
+        start_name=init_name,
+        teacher=teacher,
         folder=folder,
         every=every,
         say=say,

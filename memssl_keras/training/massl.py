@@ -96,6 +96,8 @@ class MaSSL(SelfDistillation):
 
     def train_step(self, data: tuple[list[torch.Tensor]]) -> dict[str, Any]:
         (views,) = data
+        if self.step < self.fill_steps:
+            return self._fill_memory(views)
         blocks = self.memory.permutation(self.step)
         compared = self._compare(views, functools.partial(self._loss, blocks))
         self._update_student(compared.figures["loss"], compared.statistics)
@@ -103,6 +105,17 @@ class MaSSL(SelfDistillation):
         self._update_teacher()
         self._means["memory_filled"].reset_state()  # of an epoch the last value counts, not the mean
         return self._measure(compared, memory_filled=self.memory.filled)
+
+    @torch.no_grad()
+    def _fill_memory(self, views):
+        """A step that trains nothing: the memory gets the teacher's embeddings of global view 1."""
+        self.teacher.frozen = self.encoder_rate == 0
+        seen = self.normalised([views[1].to(self._device)])
+        self.memory.update(distributed.gather(self.teacher(seen, training=True), 0))
+        self.optimizer.iterations.assign(self.step + 1)
+        self._means["memory_filled"].reset_state()
+        self._means["memory_filled"].update_state(self.memory.filled)
+        return {name: mean.result() for name, mean in self._means.items()}
 
     def _loss(self, blocks, student, teacher):
         """How differently student and teacher are similar to the memory, block by block; and the teacher's entropy."""

@@ -19,6 +19,12 @@ class AdamW(keras.optimizers.AdamW):
     that is a factor of 30 on ε, and the small gradients of queries and keys feel it. All else is Keras's. On a GPU
     a step waits for the device twice, not twice for every weight.
 
+    Attributes:
+        shares: For each variable the learning rate it gets, as a share of the optimiser's; None for 1 throughout.
+            Weight decay, which the rate multiplies, goes with it.
+        starts: For each variable the steps after which it was first trained, which its bias corrections count from;
+            None for 0 throughout.
+
     Example:
         >>> from memssl_keras import AdamW
         >>> optimizer = AdamW(5e-4, weight_decay=0.04, clipnorm=3.0)
@@ -28,6 +34,8 @@ class AdamW(keras.optimizers.AdamW):
         self, learning_rate: Any = 5e-4, weight_decay: float = 0.04, epsilon: float = 1e-8, **kwargs
     ):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
+        self.shares: list[float] | None = None
+        self.starts: list[int] | None = None
         if self.amsgrad:
             raise ValueError("amsgrad=True: expected False, this AdamW has no AMSGrad variant")
 
@@ -50,8 +58,25 @@ class AdamW(keras.optimizers.AdamW):
         torch._foreach_lerp_(first, grads, 1 - self.beta_1)
         torch._foreach_mul_(second, self.beta_2)
         torch._foreach_addcmul_(second, grads, grads, value=1 - self.beta_2)
-        correction = math.sqrt(1 - self.beta_2**step)
+        starts = [self.starts[place] if self.starts else 0 for place in places]
+        roots = [math.sqrt(1 - self.beta_2 ** (step - start)) for start in starts]
+        scales = [
+            -rate * share * root / (1 - self.beta_1 ** (step - start))
+            for share, root, start in zip(self._shares(places), roots, starts, strict=True)
+        ]
         divisors = torch._foreach_sqrt(second)
-        torch._foreach_add_(divisors, self.epsilon * correction)
-        scale = rate * correction / (1 - self.beta_1**step)
-        torch._foreach_addcdiv_(values, first, divisors, value=-scale)
+        torch._foreach_add_(divisors, [self.epsilon * root for root in roots])
+        torch._foreach_addcdiv_(values, first, divisors, scales)
+
+    def _shares(self, places):
+        return [self.shares[place] if self.shares else 1.0 for place in places]
+
+    def _apply_weight_decay(self, variables):
+        if not self.shares:
+            super()._apply_weight_decay(variables)
+            return
+        decay = float(self.learning_rate) * (self.weight_decay or 0)
+        places = [self._get_variable_index(variable) for variable in variables]
+        for variable, share in zip(variables, self._shares(places), strict=True):
+            if self._use_weight_decay(variable):
+                variable.assign(variable * (1 - decay * share))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,14 +14,19 @@ import torch
 from memssl_keras.annotations import PathLike
 from memssl_keras.data.held_out import Rows
 from memssl_keras.data.pairs import Paired
+from memssl_keras.data.targets import WithTargets
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
+from memssl_keras.training.adapt import RefitWhitening, without_whitening
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
+from memssl_keras.training.distilled import TEACHER, DistilledMaSSL, with_targets
 from memssl_keras.training.start import fingerprint, start_from
+from memssl_keras.training.whiten import whitening_of
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
+    from memssl_keras.evaluate.embedders import Embedder
     from memssl_keras.training.massl import MaSSL
     from memssl_keras.training.recipe import Recipe
 
@@ -36,7 +41,7 @@ def _settings(recipe, images, seed):
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
     del plain["purpose"]  # words, which may be said better
     pairs = {"pairs": images.settings} if isinstance(images, Paired) else {}
-    source = images.images if isinstance(images, Paired) else images
+    source = images.images if isinstance(images, (Paired, WithTargets)) else images
     held_out = {"held_out": source.held_out} if isinstance(source, Rows) else {}
     return {**plain, "images": len(images), "seed": seed, **pairs, **held_out}
 
@@ -113,7 +118,8 @@ def pretrain(
     images: Any,
     folder: PathLike,
     *,
-    start: Encoder | None = None,
+    init: Encoder | None = None,
+    teacher: Embedder | None = None,
     seed: int = 0,
     workers: int = 0,
     checkpoint_every: int = 500,
@@ -121,6 +127,7 @@ def pretrain(
     allow_changed: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     say: Callable[[str], object] = print,
+    track: Callable[[Iterable], Iterable] = iter,
 ) -> MaSSL:
     """Train a recipe's encoder on images, writing into a folder.
 
@@ -134,8 +141,11 @@ def pretrain(
         images: What `MaSSL.fit` takes as images.
         folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
             `unreadable.csv` where images could not be read.
-        start: A trained encoder whose weights the recipe's encoder starts with; an interrupted run is resumed from
-            its checkpoint all the same.
+        init: A trained encoder to go on from. A recipe of the family "init" takes it as it is, less the whitening
+            behind its features, which is fitted anew after every epoch; another one copies its weights into the
+            recipe's encoder. An interrupted run is resumed from its checkpoint all the same.
+        teacher: A frozen encoder to be distilled, in place of the momentum teacher; see `DistilledMaSSL`. Its
+            embeddings are kept in the folder, in `teacher/`.
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
@@ -143,11 +153,13 @@ def pretrain(
         allow_changed: Resume a run whose settings were others; they must leave the model's shape as it was.
         callbacks: More Keras callbacks.
         say: Called with each line that a person should read.
+        track: Wraps the chunks of images that the teacher embeds, for a progress bar.
 
     Returns:
         The trained `MaSSL`.
 
     Raises:
+        ValueError: for a recipe that needs `init` and has none, or a teacher together with pairs or a stream.
         SettingsChanged: where the folder holds a run with other settings.
         TooManyUnreadable: where more images are unreadable than may be.
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.
@@ -164,7 +176,9 @@ def pretrain(
         "allow_changed": allow_changed,
         "callbacks": callbacks,
         "say": say,
-        "start": start,
+        "init": init,
+        "teacher": teacher,
+        "track": track,
     }
     distributed.join()
     folder = pathlib.Path(folder)
@@ -173,6 +187,21 @@ def pretrain(
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock"):
         return _pretrain(recipe, images, folder, **options)
+
+
+def _encoder_of(recipe, init, resumed):
+    """The encoder that a run trains; None for a new one of the recipe."""
+    if init is None:
+        return None  # a recipe that needs one says so
+    if recipe.family == "init":
+        return without_whitening(init)
+    return None if resumed else start_from(recipe.build_encoder(), init)
+
+
+def _refit(recipe, init, images):
+    """The callback that fits a whitening anew, where the encoder that a run goes on from has one."""
+    whitening = whitening_of(init) if init and recipe.family == "init" else None
+    return [RefitWhitening(images, whitening)] if whitening else []
 
 
 def _pretrain(
@@ -187,25 +216,35 @@ def _pretrain(
     allow_changed,
     callbacks,
     say,
-    start,
+    init,
+    teacher,
+    track,
 ):
     main = distributed.is_main()
     say = say if main else lambda line: None
     checkpoint = Checkpoint(folder, checkpoint_every)
-    settings = _settings(recipe, images, seed) | ({"start": fingerprint(start)} if start else {})
+    if teacher:
+        images = distributed.from_main(lambda: with_targets(teacher, images, folder / TEACHER, track))
+        recipe = dataclasses.replace(recipe, output_dim=images.targets.shape[1])
+    settings = _settings(recipe, images, seed)
+    settings |= {"init": fingerprint(init)} if init else {}
+    settings |= {"teacher": {"name": teacher.name, **teacher.key}} if teacher else {}
     distributed.check_same("settings", settings)
     # The main process alone reads and writes the folder; the others need not see it.
     newest, changes = distributed.from_main(lambda: _find_run(checkpoint, settings, allow_changed, say))
 
     keras.utils.set_random_seed(seed)
-    encoder = start_from(recipe.build_encoder(), start) if start and not newest else None
-    model, schedules = recipe.build(encoder, seed=seed), recipe.schedules()
+    kind = DistilledMaSSL if teacher else None
+    model = recipe.build(_encoder_of(recipe, init, resumed=bool(newest)), seed=seed, kind=kind)
+    schedules = recipe.schedules()
+    if teacher and not newest:
+        model.fill(images.targets)
     epoch = batch = 0
     if newest:
         epoch, batch = _resume(checkpoint, newest, model, schedules, recipe, len(images), changes, say)
     checkpoint.start_at(epoch, batch)
     folder.mkdir(parents=True, exist_ok=True)  # where the others list what they could not read
-    observers = [MemoryHealth(), *callbacks]
+    observers = [MemoryHealth(), *_refit(recipe, init, images), *callbacks]
     if main:
         _write_settings(folder / RUN, settings)
         if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now

@@ -22,9 +22,15 @@ class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
     `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
-    or `"resnet"`. Lengths of warm-ups are in epochs. The batch is that of all processes together. The peak learning
-    rate is `learning_rate` × batch size / 256; the final one is taken as it is. `accumulate` is what `MaSSL.fit` takes,
-    `precision` a Keras dtype policy, `memory_storage` the type of the vectors in memory.
+    or `"resnet"`; family `"init"` has none, its encoder is given. Lengths of warm-ups are in epochs. The batch is that
+    of all processes together. The peak learning rate is `learning_rate` × batch size / 256; the final one is taken as
+    it is. `accumulate` is what `MaSSL.fit` takes, `precision` a Keras dtype policy, `memory_storage` the type of the
+    vectors in memory.
+
+    To go on from a trained encoder: with `fill_memory` no step is taken before the memory is full of its embeddings;
+    for `frozen_epochs` head and memory are trained alone; then the encoder's rate rises over `thaw_epochs` to
+    `encoder_rate` × the learning rate for its last layer, and `first_layer_rate` times that for its first one. With
+    `fixed_statistics` its batch norm keeps the running means and variances it came with.
 
     Example:
         >>> from memssl_keras import get_recipe
@@ -57,17 +63,31 @@ class Recipe:
     accumulate: int = 1
     precision: str = "float32"
     memory_storage: str = "float32"
+    fill_memory: bool = False
+    frozen_epochs: float = 0
+    thaw_epochs: float = 0
+    encoder_rate: float = 1.0
+    first_layer_rate: float = 1.0
+    fixed_statistics: bool = False
     family: str = "vit"
     purpose: str = ""
 
     def __post_init__(self):
-        if self.family not in ("vit", "resnet"):
-            raise ValueError(f"family={self.family!r}: expected 'vit' or 'resnet'")
+        if self.family not in ("vit", "resnet", "init"):
+            raise ValueError(f"family={self.family!r}: expected 'vit', 'resnet' or 'init'")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
 
     def build_encoder(self) -> Encoder:
-        """A new encoder of the recipe, a `ViT` or a `ResNet`."""
+        """A new encoder of the recipe, a `ViT` or a `ResNet`.
+
+        Raises:
+            ValueError: where the recipe has none.
+        """
+        if self.family == "init":
+            raise ValueError(
+                f"recipe={self.name!r}: has no encoder of its own; expected one to start from: init=…"
+            )
         from memssl_keras.encoders import ResNet, ViT
 
         kinds = {"resnet": ResNet, "vit": ViT}
@@ -95,6 +115,11 @@ class Recipe:
             memory_storage=self.memory_storage,
             dtype=self.precision,
         )
+        for branch in (model.student, model.teacher):
+            branch.fixed_statistics = self.fixed_statistics
+        model.encoder_rate = 0.0 if self.frozen_epochs else self.encoder_rate
+        model.first_layer_rate = self.first_layer_rate
+        model.fill_steps = -(-self.memory_size // self.batch_size) if self.fill_memory else 0
         model.compile(AdamW(self.peak_learning_rate, weight_decay=self.weight_decay[0], clipnorm=self.clip))
         return model
 
@@ -104,7 +129,7 @@ class Recipe:
 
     def schedules(self) -> Schedules:
         """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
-        from memssl_keras.training.schedules import CosineSchedule, Schedules
+        from memssl_keras.training.schedules import CosineSchedule, Schedules, Thaw
 
         cold, warm = self.teacher_temperature
         return Schedules(
@@ -114,4 +139,5 @@ class Recipe:
             weight_decay=CosineSchedule(*self.weight_decay),
             teacher_momentum=CosineSchedule(self.momentum, 1.0),
             teacher_temperature=CosineSchedule(warm, warm, self.temperature_warmup_epochs, cold),
+            encoder_rate=Thaw(self.encoder_rate, self.frozen_epochs, self.thaw_epochs),
         )

@@ -154,6 +154,23 @@ RECIPES = {
             **{**_LITTLE, "batch_size": 64},
         ),
         Recipe(
+            "resnet14_photos",
+            {
+                "blocks": (1, 2, 2, 1),
+                "width": 32,
+                "stem": "half",
+                "pooling_grid": 2,
+                "preprocessing": _pixels(96),
+            },
+            views=MultiCrop(96, 48, 0, global_scale=(0.2, 1.0), blur=(0.5, 0.1, 0.3)),
+            purpose="photographs of 64 px and more, a processor core, hours",
+            epochs=100,
+            learning_rate=4e-3,
+            warmup_epochs=0.3,
+            family="resnet",
+            **{**_LITTLE, "batch_size": 64},
+        ),
+        Recipe(
             "resnet12_glyphs",
             # Where things are tells one glyph from another: a pooling grid keeps it, mild views leave it alone.
             # Trained at 48 px, a third of the work; 80 px then find more.
@@ -215,6 +232,17 @@ RECIPES = {
             **{**_LITTLE, "batch_size": 1024, "teacher_temperature": (0.03, 0.03), **_WIDE},
         ),
         Recipe(
+            "resnet8_icons_distilled",
+            {"blocks": (1, 1, 1), "width": 32, **_ICON_POOLING},
+            views=MultiCrop(40, 20, 0, **_ON_SCREEN),
+            purpose="icons with the smallest network, --teacher massl_resnet14.icons, a processor core, an hour",
+            epochs=3,
+            learning_rate=4e-3,
+            warmup_epochs=0.1,
+            family="resnet",
+            **{**_LITTLE, **_WIDE, "hidden_dim": 512},
+        ),
+        Recipe(
             "vitn4_cifar10",
             # Trained at 16 px, a quarter of the work; 32 px then separate the classes better.
             {**_NANO, "patch_size": 4, "image_size": 16, "preprocessing": _pixels(32)},
@@ -238,8 +266,14 @@ def get_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        ValueError: listing the recipes there are, where there is none of that name.
+        ValueError: listing the recipes there are, where there is none of that name; for "adapt", which depends on
+            encoder and pictures: `memssl_keras.training.adapt.adapt_recipe` makes it.
     """
+    if name == "adapt":
+        raise ValueError(
+            "recipe='adapt': depends on the encoder and the pictures; expected adapt_recipe(encoder, images=…) of "
+            "memssl_keras.training.adapt, or on the command line --init MODEL"
+        )
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
     from memssl_keras.encoders import Encoder
+    from memssl_keras.evaluate.embedders import Embedder
     from memssl_keras.training.recipe import Recipe
 
 
@@ -119,8 +120,9 @@ def pretrain_judged(
     data: RunData,
     folder: PathLike,
     *,
-    start: Encoder | None = None,
-    start_name: str = "start",
+    init: Encoder | None = None,
+    init_name: str = "start",
+    teacher: Embedder | None = None,
     knn_k: int = 20,
     knn_every: int = 1,
     seed: int = 0,
@@ -135,8 +137,9 @@ def pretrain_judged(
         recipe: The run's `Recipe`.
         data: Of `open_run`.
         folder: Of the run.
-        start: A trained encoder whose weights the run begins with.
-        start_name: What it is called in the verdict.
+        init: A trained encoder that the run goes on from; see `pretrain`.
+        init_name: What it is called in the verdict.
+        teacher: A frozen encoder to be distilled; see `pretrain`.
         knn_k: Neighbours that vote in k-NN on labelled pictures.
         knn_every: Epochs between two of these measurements.
         seed: Of weights, memory, order and views.
@@ -158,8 +161,9 @@ def pretrain_judged(
         data.labelled,
         k=knn_k,
         every=knn_every,
-        start=start,
-        start_name=start_name,
+        init=init,
+        init_name=init_name,
+        teacher=teacher,
         folder=folder,
         seed=seed,
         say=say,
@@ -172,7 +176,17 @@ def pretrain_judged(
     if main:
         observers += callbacks
     with _naming_checkpoints(folder / "checkpoints"):
-        pretrain(recipe, data.images, folder, start=start, seed=seed, callbacks=observers, say=say, **options)
+        pretrain(
+            recipe,
+            data.images,
+            folder,
+            init=init,
+            teacher=teacher,
+            seed=seed,
+            callbacks=observers,
+            say=say,
+            **options,
+        )
     distributed.leave()
     if main:
         write_report(folder, data.labelled.test if data.labelled else None)

@@ -1,4 +1,4 @@
-"""Per-step schedules of learning rate, weight decay, teacher momentum and teacher temperature.
+"""Per-step schedules of learning rate, weight decay, teacher momentum, teacher temperature and encoder rate.
 
 References:
     Silva et al., Learning from Memory, ICML 2024 (arXiv 2407.17486).
@@ -62,13 +62,33 @@ class CosineSchedule:
         return cosine_schedule(self.base, self.final, epochs, steps_per_epoch, self.warmup_epochs, self.start)
 
 
-class Schedules(keras.callbacks.Callback):
-    """Sets learning rate, weight decay, teacher momentum and teacher temperature before every step.
+@dataclasses.dataclass(frozen=True)
+class Thaw:
+    """0 while the encoder is frozen, then a linear rise to `rate`, which holds to the end; lengths in epochs.
 
-    Each is a `CosineSchedule`, an array of values per step, or None to leave it as it is. The step is the
-    optimiser's own count, so that a resumed run goes on where it was; past the end the last value holds. An
-    `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out, and where
-    a run is resumed with another number of steps per epoch.
+    Example:
+        >>> from memssl_keras.training.schedules import Thaw
+        >>> Thaw(1.0, frozen_epochs=1, warmup_epochs=1).values(epochs=3, steps_per_epoch=2).tolist()
+        [0.0, 0.0, 0.5, 1.0, 1.0, 1.0]
+    """
+
+    rate: float
+    frozen_epochs: float = 0
+    warmup_epochs: float = 0
+
+    def values(self, epochs: int, steps_per_epoch: int) -> np.ndarray:
+        total, frozen = epochs * steps_per_epoch, round(self.frozen_epochs * steps_per_epoch)
+        warmup = max(round(self.warmup_epochs * steps_per_epoch), 1)
+        return self.rate * np.clip((np.arange(total) + 1 - frozen) / warmup, 0, 1)
+
+
+class Schedules(keras.callbacks.Callback):
+    """Sets learning rate, weight decay, teacher momentum, teacher temperature and encoder rate before every step.
+
+    Each is a `CosineSchedule`, for the encoder rate a `Thaw`, an array of values per step, or None to leave it as it
+    is. The step is the optimiser's own count, so that a resumed run goes on where it was; past the end the last value
+    holds. An `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out,
+    and where a run is resumed with another number of steps per epoch.
 
     Example:
         >>> from memssl_keras.training.schedules import CosineSchedule, Schedules
@@ -84,6 +104,7 @@ class Schedules(keras.callbacks.Callback):
         weight_decay: Any = None,
         teacher_momentum: Any = None,
         teacher_temperature: Any = None,
+        encoder_rate: Any = None,
     ):
         super().__init__()
         self.schedules = {
@@ -91,20 +112,24 @@ class Schedules(keras.callbacks.Callback):
             "weight_decay": weight_decay,
             "teacher_momentum": teacher_momentum,
             "teacher_temperature": teacher_temperature,
+            "encoder_rate": encoder_rate,
         }
         self.values: dict[str, np.ndarray] = {}
         self.offset = 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         for name, schedule in self.schedules.items():
-            if isinstance(schedule, CosineSchedule):
+            if isinstance(schedule, (CosineSchedule, Thaw)):
                 if not self.params.get("steps"):
                     raise ValueError(
-                        f"{name}: a CosineSchedule needs data of known length; give one value per step instead"
+                        f"{name}: a {type(schedule).__name__} needs data of known length; give one value per step "
+                        "instead"
                     )
                 schedule = schedule.values(self.params["epochs"], self.params["steps"])
             if schedule is not None:
                 self.values[name] = np.asarray(schedule, "float64")
+        if "encoder_rate" in self.values:
+            self.model.frozen_steps = int(np.count_nonzero(self.values["encoder_rate"] == 0))
 
     def at(self, step: int) -> dict[str, float]:
         """The scheduled values of `step`, by name."""

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def fingerprint(encoder: Encoder) -> dict[str, Any]:
-    """What identifies an encoder's weights in the record of a run: its name and a checksum."""
+    """What identifies an encoder's weights in the record of a run: its architecture in words and a checksum."""
     checksum = 0
     for part in [layer.get_weights() for layer in encoder.layers] + [_own(encoder).values()]:
         for weight in part:
             checksum = zlib.crc32(np.asarray(weight).tobytes(), checksum)
-    return {"name": encoder.name, "crc32": checksum}
+    return {"encoder": encoder.describe(), "crc32": checksum}
 
 
 def _own(encoder):

@@ -1,4 +1,4 @@
-"""Checkpoints of others as `ViT`s: MaSSL's reference, DINO, iBOT, DINOv2, MSN, MoCo v3, timm and transformers.
+"""Checkpoints of others: ViTs of MaSSL's reference, DINO, iBOT, DINOv2, MSN, MoCo v3, timm, transformers; ResNets.
 
 Each family has a module with `read(checkpoint, network)`, which gives a `Converted` or None where the file is not of
 its family. Loading is strict: every missing, unexpected and misshapen weight is named.
@@ -13,17 +13,22 @@ import numpy as np
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.encoders.base import Encoder
+from memssl_keras.encoders.resnet import ResNet
 from memssl_keras.encoders.vit import ViT
 from memssl_keras.files import read_json
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
 from memssl_keras.weights.positions import resize
-from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, timm, transformers
+from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, resnet, timm, transformers
 from memssl_keras.weights.readers.family import Converted, architecture
 from memssl_keras.weights.readers.wrappings import inner_keys, unwrapped
 from memssl_keras.weights.torch_names import encoder_names, load_state
 
-FAMILIES = (massl, dino, dinov2, msn, mocov3, transformers, timm)  # the surest marks first
-_TAKES = {timm: ("config",), transformers: ("config", "preprocessor")}  # of the files of a repository
+FAMILIES = (massl, resnet, dino, dinov2, msn, mocov3, transformers, timm)  # the surest marks first
+_TAKES = {
+    timm: ("config",),
+    resnet: ("config",),
+    transformers: ("config", "preprocessor"),
+}  # of the files of a repository
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # by which a file that is not there is known
 
 
@@ -46,7 +51,7 @@ def read_family(
             return found
     raise CheckpointError(
         f"{source}: of no known family; expected a ViT of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo v3, timm or "
-        f"transformers; the file has {inner_keys(checkpoint)}"
+        f"transformers, or a ResNet under torchvision's names; the file has {inner_keys(checkpoint)}"
     )
 
 
@@ -63,7 +68,7 @@ def _read_as_any(checkpoint, network, source, files):
             raise CheckpointError(
                 f"{source}: network={network!r}: a {found.family} holds one model; expected 'teacher'"
             )
-        if found and "patch_embed.proj.weight" in found.state:
+        if found and (resnet.MARK in found.state or "patch_embed.proj.weight" in found.state):
             return found
     return None
 
@@ -71,21 +76,19 @@ def _read_as_any(checkpoint, network, source, files):
 def to_encoder(
     converted: Converted, source: PathLike, num_heads: int | None = None, image_size: int | None = None
 ) -> Encoder:
-    """A `ViT` with a family's weights, positions at the size that its preprocessing gives.
+    """A `ViT` with a family's weights, positions at the size that its preprocessing gives; or a `ResNet`.
 
     Raises:
         CheckpointError: naming every missing, unexpected and misshapen weight of `source`.
     """
-
+    if resnet.MARK in converted.state:
+        return _to_resnet(converted, source)
     try:
         settings = architecture(converted, num_heads, image_size)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     preprocessing, state = converted.preprocessing, dict(converted.state)
-    if bad := [name for name, array in state.items() if not np.isfinite(array).all()]:
-        raise CheckpointError(
-            f"{source}: {bad[0]} holds NaN or infinity, as {len(bad)} of {len(state)} weights do"
-        )
+    _check_finite(state, source)
     if preprocessing:
         side = max(preprocessing.image_size // settings["patch_size"], 1)
         state["pos_embed"] = resize(state["pos_embed"], side, converted.positions)
@@ -96,6 +99,26 @@ def to_encoder(
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     return encoder
+
+
+def _to_resnet(converted, source):
+    _check_finite(converted.state, source)
+    try:
+        settings = resnet.architecture(converted.state, converted.family)
+        encoder = ResNet(**settings, preprocessing=converted.preprocessing.to_dict())
+        load_state(resnet.resnet_names(encoder), converted.state, source=f"{source} ({converted.family})")
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    return encoder
+
+
+def _check_finite(state, source):
+    if bad := [name for name, array in state.items() if not np.isfinite(array).all()]:
+        raise CheckpointError(
+            f"{source}: {bad[0]} holds NaN or infinity, as {len(bad)} of {len(state)} weights do"
+        )
 
 
 def open_checkpoint(

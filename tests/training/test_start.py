@@ -56,12 +56,12 @@ def test_tokens_and_positions_of_a_vit_are_weights_too():
 def test_the_run_begins_there_and_its_record_says_so(tmp_path):
     source = ResNet(**SMALL)
     none = recipe(learning_rate=0.0, final_learning_rate=0.0, momentum=1.0, warmup_epochs=0)
-    trained = pretrain(none, pictures(16), tmp_path / "run", start=source, say=lambda line: None)
+    trained = pretrain(none, pictures(16), tmp_path / "run", init=source, say=lambda line: None)
     np.testing.assert_array_equal(
         trained.encoder.get_layer("stem").get_weights()[0], source.get_layer("stem").get_weights()[0]
     )
     assert fingerprint(source) != fingerprint(ResNet(**SMALL))
-    with pytest.raises(SettingsChanged, match="start was"):
+    with pytest.raises(SettingsChanged, match="init was"):
         pretrain(none, pictures(16), tmp_path / "run", say=lambda line: None)
 
 

@@ -17,13 +17,14 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
 from memssl_keras.evaluate.protocols.features import extract
-from memssl_keras.evaluate.verdict import PIXELS, START, UNTRAINED, Reference, Verdict, judge
+from memssl_keras.evaluate.verdict import PIXELS, START, TEACHER, UNTRAINED, Reference, Verdict, judge
 from memssl_keras.files import write_json
 from memssl_keras.training import distributed
 from memssl_keras.weights.folder import write_encoder
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
+    from memssl_keras.evaluate.embedders import Embedder
 
 VERDICT, BEST = "verdict.json", "best"
 
@@ -42,6 +43,7 @@ class Judge(keras.callbacks.Callback):
         untrained: The run's architecture with weights as they are drawn.
         start: The encoder that the run started from, if any.
         start_name: What it is called.
+        teacher: The frozen encoder that is distilled, if any.
         folder: Folder of the run; None writes nothing.
         every: Epochs between two measurements; the last epoch is always measured.
         say: Called with each line that a person should read.
@@ -60,6 +62,7 @@ class Judge(keras.callbacks.Callback):
         *,
         start: Encoder | None = None,
         start_name: str = "start",
+        teacher: Embedder | None = None,
         folder: PathLike | None = None,
         every: int = 1,
         say: Callable = print,
@@ -74,6 +77,8 @@ class Judge(keras.callbacks.Callback):
         self.rivals = [(UNTRAINED, "the untrained encoder", untrained.embed)]
         if start is not None:
             self.rivals.append((START, start_name, start.embed))
+        if teacher is not None:
+            self.rivals.append((TEACHER, f"the teacher, {teacher.name}", teacher.embed))
         embed_pixels = functools.partial(pixels, size=side, centred=True)
         self.rivals.append((PIXELS, f"plain pixels (mean-centred, {side} px)", embed_pixels))
         self.references: list[Reference] = []

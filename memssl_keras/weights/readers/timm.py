@@ -55,7 +55,7 @@ def read(checkpoint: Any, network: str = "teacher", config: dict | None = None) 
             raise CheckpointError(f"{family}: {key}={arguments[key]!r}; expected {accepted[0]!r}")
     width = state["patch_embed.proj.weight"].shape[0]
     heads = arguments.get("num_heads") or HEADS.get(width)
-    settings = {"num_heads": heads, "preprocessing": _preprocessing(config, family)}
+    settings = {"num_heads": heads, "preprocessing": timm_preprocessing(config, family)}
     return Converted(
         family, state, **settings, square=_is_square(state, arguments, settings["preprocessing"])
     )
@@ -94,7 +94,12 @@ def _is_square(state, arguments, preprocessing):
     return "pos_embed" in state and state["pos_embed"].shape[1] == 1 + patches
 
 
-def _preprocessing(config, family):
+def timm_preprocessing(config: dict, family: str) -> Preprocessing:
+    """The `Preprocessing` that the `config.json` of a timm repository says.
+
+    Raises:
+        CheckpointError: for what this package does not have.
+    """
     settings = config.get("pretrained_cfg") or config
     size = settings.get("input_size", [3, 224, 224])
     if len(size) != 3 or size[0] != 3 or size[1] != size[2]:

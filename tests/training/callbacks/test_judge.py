@@ -134,7 +134,7 @@ def test_a_run_that_starts_from_a_model_is_compared_with_it(tmp_path, monkeypatc
         "tiny_test",
         "--workers",
         0,
-        "--start",
+        "--init",
         tmp_path / "model",
     ]
     said = run(*command, "--out", tmp_path / "run")

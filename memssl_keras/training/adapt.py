@@ -1,0 +1,158 @@
+"""Going on from a trained encoder on other pictures: what is trained, and the recipe for so many pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from memssl_keras.data.views import MultiCrop
+from memssl_keras.encoders import Encoder
+from memssl_keras.encoders.whitening import Whitening
+from memssl_keras.training.recipe import Recipe
+from memssl_keras.training.whiten import raw_features, whitening_of
+
+PICTURES_SEEN = 100_000  # by a run over few pictures
+PURPOSE = "a trained encoder (--init) and 16 to 50,000 pictures of one's own, a processor core, an hour"
+TOLD_BY = 4  # pictures for each axis of a whitening, from which it is fitted anew
+REFIT = 5000  # pictures that a whitening is fitted to, at most
+
+
+def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
+    """The recipe that goes on from a trained encoder on so many pictures.
+
+    Epochs, memory and blocks follow from the number of pictures: some 100,000 are seen, the memory holds at most half
+    of them, in four blocks. Views have the encoder's own size.
+
+    Args:
+        encoder: The trained encoder.
+        images: Pictures that are trained on.
+        **changes: Fields of the `Recipe` in place of these.
+
+    Raises:
+        ValueError: for fewer than 16 pictures.
+
+    Example:
+        >>> from memssl_keras import ResNet
+        >>> from memssl_keras.training.adapt import adapt_recipe
+        >>> recipe = adapt_recipe(ResNet(stem="cifar"), images=800)
+        >>> recipe.epochs, recipe.memory_size, recipe.block_size
+        (100, 256, 64)
+    """
+    if images < 16:
+        raise ValueError(f"images: got {images}; expected 16 or more to adapt to")
+    sizes = sizes_for(images) | changes
+    epochs = sizes["epochs"]
+    settings: dict[str, Any] = {
+        **sizes,
+        "views": adapt_views(encoder),
+        "learning_rate": 4e-3,
+        "warmup_epochs": 0.02 * epochs,
+        "weight_decay": (0.04, 0.04),
+        "momentum": 0.99,
+        "teacher_temperature": (0.04, 0.04),
+        "temperature_warmup_epochs": 0,
+        "hidden_dim": 512,
+        "batch_norm": True,
+        "fill_memory": True,
+        "frozen_epochs": 0.2 * epochs,
+        "thaw_epochs": 0.1 * epochs,
+        "encoder_rate": 0.1,
+        "first_layer_rate": 0.1,
+        "fixed_statistics": True,
+    }
+    if "memory_size" in changes and "block_size" not in changes:
+        settings["block_size"] = max(changes["memory_size"] // 4, 1)
+    return Recipe("adapt", {}, family="init", purpose=PURPOSE, **{**settings, **changes})
+
+
+def sizes_for(images: int) -> dict[str, int]:
+    """Epochs, batch, memory and blocks, as fields of a `Recipe`, for so many pictures."""
+    batch = min(64, 2 ** int(math.log2(max(images, 16) / 8)))
+    memory = min(2 ** int(math.log2(max(images // 2, batch))), 16384)
+    epochs = int(np.clip(round(PICTURES_SEEN / max(images, 1)), 5, 100))
+    return {"epochs": epochs, "batch_size": batch, "memory_size": memory, "block_size": max(memory // 4, 1)}
+
+
+def adapt_views(encoder: Encoder) -> MultiCrop:
+    """Views of an encoder's own size: milder than from scratch, as it has learnt before what does not matter."""
+    preprocess, patch = encoder.preprocess, encoder.patch_size
+    side = max(preprocess.image_size // patch, 1) * patch
+    small = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0} if side < 64 else {"blur": (0.5, 0.1, 0.3)}
+    return MultiCrop(side, max(side // 2 // patch, 1) * patch, 0, global_scale=(0.3, 1.0), **small)
+
+
+def fresh_copy(encoder: Encoder) -> Encoder:
+    """An encoder of the same architecture, less its whitening, with weights as they are drawn."""
+    config = encoder.get_config()
+    if "whitening" in config:
+        config["whitening"] = None
+    copy = type(encoder).from_config(config)
+    if not copy.built:
+        copy.build((None, None, None, 3))
+    return copy
+
+
+def without_whitening(encoder: Encoder) -> Encoder:
+    """A copy with the same weights, less the whitening behind its features.
+
+    A whitening within a functional Keras model that was not made here stays.
+    """
+    copy = fresh_copy(encoder)
+    if len(copy.weights) == len(encoder.weights):
+        copy.set_weights(encoder.get_weights())
+        return copy
+    for layer in copy.layers:
+        layer.set_weights(encoder.get_layer(layer.name).get_weights())
+    return copy
+
+
+def refitted(
+    encoder: Encoder, images: Iterable, like: Whitening, shrinkage: float = 0.1, power: float = 0.25
+) -> Encoder:
+    """A copy of an encoder without whitening, with one that is fitted to its features of images.
+
+    Of fewer than four images for each axis, which do not tell a covariance, the whitening is `like` as it is.
+
+    Args:
+        encoder: Such as `without_whitening` gives.
+        images: What `read_image` takes; those that cannot be read are left out.
+        like: The whitening that the encoder came with, whose form the new one has.
+        shrinkage: See `Whitening.fit`.
+        power: See `Whitening.fit`.
+    """
+    copy = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
+    features = raw_features(encoder, images)
+    if len(features) < TOLD_BY * like.rank:
+        whitening_of(copy).set_weights(like.get_weights())
+    else:
+        whitening_of(copy).fit(features, shrinkage, power)
+    return copy
+
+
+class RefitWhitening(keras.callbacks.Callback):
+    """After every epoch, fits a whitening to the teacher's features of the run's pictures; the encoder with it is kept.
+
+    Args:
+        images: Those of the run; at most 5,000 are used, spread evenly.
+        like: The whitening of the encoder that the run went on from, whose form the new one has.
+    """
+
+    def __init__(self, images: Any, like: Whitening):
+        super().__init__()
+        rows = np.unique(np.linspace(0, len(images) - 1, min(REFIT, len(images))).astype(int))
+        self.images, self.rows, self.like = images, rows.tolist(), like
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.model.step:  # resumed
+            self._refit()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._refit()
+
+    def _refit(self):
+        images = (self.images[row] for row in self.rows)
+        self.model.keep(refitted(self.model.teacher.encoder, images, self.like))
