@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memssl_keras.data.sources import ImageSource, open_source
+from memssl_keras.demo.indexed import IndexedSource, is_index
 from memssl_keras.images.read import ImageError, read_image
 
 BUNDLED = Path(__file__).parent / "gallery" / "icons.parquet"
@@ -85,7 +86,8 @@ def open_gallery(data=None) -> Gallery:
     and `set` it is a gallery of icons, which are named.
 
     Args:
-        data: a folder, a Parquet file or a folder of them, or `hub:OWNER/NAME`; by default the bundled icons.
+        data: a folder, a Parquet file or a folder of them, `hub:OWNER/NAME`, or an index as `memssl index` has it; by
+            default the bundled icons.
 
     Raises:
         ValueError: there is nothing there, it holds no image, or is damaged.
@@ -98,18 +100,20 @@ def open_gallery(data=None) -> Gallery:
     """
     data = str(data or BUNDLED)
     try:
-        source = open_source(data)
+        source = IndexedSource(data) if is_index(data) else open_source(data)
     except (ImageError, ValueError) as error:
         raise ValueError(f"gallery: {error}") from error
     if not len(source):
         raise ValueError(f"gallery: {data}: has no rows; expected at least one image")
     texts = {name: _texts(source, name) for name in source.columns}
     if source.columns:
-        names = texts.pop("name", None) or [""] * len(source)
+        names = texts.pop("name", None) or (
+            [PurePath(name).name for name in source.ids] if is_index(data) else [""] * len(source)
+        )
         names = [name or f"Image {row}" for row, name in enumerate(names)]
     else:
         names = [PurePath(name).name for name in source.ids]
-        if Path(data).is_dir():
+        if Path(data).is_dir() and not is_index(data):
             folders = [PurePath(name).relative_to(data).parent.as_posix() for name in source.ids]
             texts = {"folder": ["" if folder == "." else folder for folder in folders]}
     icons = None

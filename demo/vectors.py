@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from memssl_keras.demo.indexed import IndexedSource
 from memssl_keras.files import write_bytes
 from memssl_keras.images import ImageError, read_image
 
@@ -39,7 +40,8 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
 def embed_gallery(encoder, source, folder, advance=lambda count: None, shipped=None) -> Embedded:
     """Vectors of all images of a source; only what the folder does not hold yet is embedded, and added to it.
 
-    An image is known by the bytes of its file, so that moved and renamed ones are not embedded again. A file of the
+    Of an index the vectors are its own, where this revision of the model made them. Otherwise an image is known by the
+    bytes of its file, so that moved and renamed ones are not embedded again. A file of the
     folder that is damaged counts as missing.
 
     Args:
@@ -49,6 +51,10 @@ def embed_gallery(encoder, source, folder, advance=lambda count: None, shipped=N
         advance: called with the number of images done since the last call.
         shipped: a folder of vectors of this revision that came with the package, as `write_shipped` writes them.
     """
+    if isinstance(source, IndexedSource) and source.revision == encoder.revision():
+        advance(len(source))
+        unread = np.array([b"row %d" % row for row in range(len(source))], "S16")  # in place of their digests
+        return Embedded(np.arange(len(source)), source.vectors, unread, [], 0)
     known = _Known(folder, encoder.embed_dim, shipped)
     contents, todo = [], []
     for row in range(len(source)):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.processor import instruction_set, processor
 
 BATCHES = (1, 8, 32)
 CALLS = 3  # counted of one runner in a row
@@ -36,7 +37,10 @@ COLUMNS = {
     "images/s at 32": "",
     "speed": "latency of Keras / its own",
     "cosine": "lowest to Keras, of 32 pictures",
+    "instructions": "the best set of this processor for int8",
+    "processor": "",
 }
+FASTER, ALIKE = 1.1, 0.98  # what a smaller variant must be, beside float32 and Keras, to be advised
 
 _ONNX = """
 import time, json, sys
@@ -161,9 +165,36 @@ def measure(
                 "images/s at 32": round(32 / seconds[32][name], 1),
                 "speed": round(seconds[1]["keras"] / seconds[1][name], 2),
                 "cosine": round(float(((vectors * expected).sum(1) / norms).min()), 6),
+                "instructions": instruction_set(),
+                "processor": processor(),
             }
         )
     return rows
+
+
+def advice(rows: Sequence[dict[str, Any]]) -> str:
+    """Which variant to use on this machine, and why, in one sentence.
+
+    The fastest at a batch of 32 whose vectors keep a cosine of .98 to Keras; float32 unless it is 1.1 times as fast.
+
+    Args:
+        rows: as `measure` gives them.
+    """
+    there = {row["variant"]: row for row in rows if row["variant"] != "keras"}
+    alike = {name: row for name, row in there.items() if row["cosine"] >= ALIKE}
+    where = f"{rows[0]['processor']} ({rows[0]['instructions']})"
+    if not alike:
+        return f"On {where}: none, as the vectors of every variant differ from Keras (cosine below {ALIKE})."
+    plain = there.get("fp32")
+    best = max(alike, key=lambda name: alike[name]["images/s at 32"])
+    if plain and "fp32" in alike and alike[best]["images/s at 32"] < FASTER * plain["images/s at 32"]:
+        best = "fp32"
+    said = f"On {where}: {best}, at {alike[best]['images/s at 32']:,} images/s"
+    if plain and best != "fp32":
+        times = alike[best]["images/s at 32"] / plain["images/s at 32"]
+        return f"{said}, {times:.1f} times float32, cosine {alike[best]['cosine']:.3f} or more to Keras."
+    slower = [name for name in there if name != best]
+    return f"{said}; {' and '.join(slower)} would gain less than a tenth." if slower else f"{said}."
 
 
 def exported(model: str, variants: Sequence[str] | None) -> tuple[Path, list[str], Any]:
@@ -199,9 +230,9 @@ def exported(model: str, variants: Sequence[str] | None) -> tuple[Path, list[str
 
 
 def write_csv(rows: Sequence[dict[str, Any]], path: PathLike) -> None:
-    """The rows as a CSV file."""
+    """The rows as a CSV file, under the names of the first."""
     with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
 

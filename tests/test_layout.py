@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = [
     "annotations",
     "files",
+    "processor",
     "images",
     "weights.layout",
     "weights.config",
@@ -37,6 +38,7 @@ ORDER = [
     "conversion",
     "models",
     "demo",
+    "benchmark_folders",
     "benchmark",
     "cli",
     "__main__",

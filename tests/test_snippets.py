@@ -132,7 +132,7 @@ def stand_ins(files, tmp_path_factory):
         run("pretrain", "photos/", "--recipe", "vits16_in1k", "--workers", 0, "--out", "runs/photos")
         run("export", "runs/photos", "--variants", "fp32,int8", "--raw-pixels")
         shutil.copy("runs/photos/onnx/model.onnx", "other.onnx")
-        run("embed", "photos/", "--model", "runs/photos", "--out", "photos.parquet")
+        run("embed", "photos/", "--model", "runs/photos", "--out", "photos.parquet", "--to", "photos.db")
         run("convert", "vits16_800ep.pth", "--out", "massl-vits16")
         run("whiten", "runs/photos", "photos/", "--out", "photos-model", "--half")
     return place
@@ -151,7 +151,7 @@ def use_small_models(patch):
 def place(request, tmp_path, monkeypatch):
     """A copy of the stand-ins, which is the working folder; without a run where the snippet names none."""
     code = request.node.callspec.params["code"]
-    left = ("runs/photos", "photos.parquet", "massl-vits16")
+    left = ("runs/photos", "photos.parquet", "photos.db", "massl-vits16")
     folder = tmp_path / "place"
     needed = "stand_ins" if any(name in code for name in left) else "files"
     shutil.copytree(request.getfixturevalue(needed), folder)

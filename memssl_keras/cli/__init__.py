@@ -6,6 +6,7 @@ from memssl_keras.cli import pretrain
 from memssl_keras.cli import evaluate
 from memssl_keras.cli import export
 from memssl_keras.cli import embed
+from memssl_keras.cli import index
 from memssl_keras.cli import search
 from memssl_keras.cli import benchmark
 from memssl_keras.cli import convert

@@ -1,6 +1,7 @@
 """`memssl benchmark`."""
 
 import pathlib
+import tempfile
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ def benchmark(
         str, typer.Argument(help="Bundled model, folder of a model, or a recipe: an untrained encoder of it.")
     ],
     out: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder for benchmark.csv and benchmark.png.")
+        pathlib.Path | None, typer.Option(help="Folder for benchmark.csv, folders.csv and benchmark.png.")
     ] = None,
     variants: Annotated[
         str | None,
@@ -23,35 +24,59 @@ def benchmark(
     ] = None,
     threads: Threads = None,
     rounds: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 20,
+    folders: Annotated[bool, typer.Option(help="Measure folders of JPEGs as well.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Measure a model's ONNX variants beside the eager Keras encoder, in one run.
+    """Measure a model's ONNX variants beside the eager Keras encoder, and advise one for this machine.
 
     Size, time to load, time from a new process to its first embedding, peak memory, latency, throughput, and cosine
-    similarity to Keras.
+    similarity to Keras; then from folders of JPEGs to vectors, as `memssl embed` runs.
     """
     with errors_in_words():
-        from memssl_keras.benchmark import COLUMNS, draw, exported, measure, write_csv
+        from memssl_keras.benchmark import COLUMNS, advice, draw, exported, measure, write_csv
+        from memssl_keras.benchmark_folders import COLUMNS as FOLDERS
+        from memssl_keras.benchmark_folders import measure_folders
 
         say_error("exporting")
         folder, chosen, keep = exported(model, variants.split(",") if variants else None)
-        say_error("measuring, some 10 s for each variant")
-        rows = measure(folder, chosen, threads, rounds)
+        say_error(
+            "measuring, some 10 s for each variant" + (" and as much for its folders" if folders else "")
+        )
+        rows, ends = measure(folder, chosen, threads, rounds), []
+        if folders:
+            with tempfile.TemporaryDirectory() as scratch:
+                ends = measure_folders(folder, chosen, scratch, threads)
         if as_json:
-            say_json(rows)
+            say_json({"variants": rows, "folders": ends, "advice": advice(rows)})
         else:
             _show(rows, COLUMNS)
+            if ends:
+                table(FOLDERS, [row.values() for row in ends], title="From a folder of JPEGs to vectors")
+                _explain(FOLDERS)
+            say(advice(rows), style="bold")
         if out:
             out.mkdir(parents=True, exist_ok=True)
             write_csv(rows, out / "benchmark.csv")
+            if ends:
+                write_csv([{**row, "processor": rows[0]["processor"]} for row in ends], out / "folders.csv")
             draw(rows, out / "benchmark.png", f"{model}, {threads or 'all'} threads")
-            say_error(f"written to {out / 'benchmark.csv'} and {out / 'benchmark.png'}")
+            say_error(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
         if keep:
             keep.cleanup()
 
 
 def _show(rows, columns):
-    names = list(columns)[1:]
-    table(["", *(row["variant"] for row in rows)], [[name, *(row[name] for row in rows)] for name in names])
-    for name in names:
-        say(f"{name}: {columns[name]}")
+    names = [name for name in columns if name not in ("variant", "processor", "instructions")]
+    title = f"{rows[0]['processor']}, {rows[0]['instructions']}"
+    table(
+        ["", *(row["variant"] for row in rows)],
+        [[name, *(row[name] for row in rows)] for name in names],
+        title=title,
+    )
+    _explain({name: columns[name] for name in names})
+
+
+def _explain(columns):
+    for name, words in columns.items():
+        if words:
+            say(f"{name}: {words}")

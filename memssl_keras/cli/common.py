@@ -18,6 +18,8 @@ app = typer.Typer(
     help="Self-supervised image encoders: pretrain in Keras, export to ONNX, embed and search anywhere.",
 )
 
+INDEX = "Folder NAME.db on this machine, or http://HOST:PORT of a Milvus server; #COLLECTION after it."
+
 Data = Annotated[
     str,
     typer.Argument(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, app, errors_in_words, example
 from memssl_keras.cli.output import progress, say, say_error
 
 
@@ -19,6 +19,10 @@ def demo(
         typer.Option(
             help="Folder of images, Parquet, or hub:OWNER/NAME of a data set, in place of the icons."
         ),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help=f"Search an index, by the model that made it. {INDEX}"),
     ] = None,
     compare: Annotated[
         list[str] | None,
@@ -47,6 +51,10 @@ def demo(
             from memssl_keras.demo.search import chosen, load, opened
         except ModuleNotFoundError as error:
             raise ValueError(f"the demo needs {error.name}: pip install 'memssl-keras[demo]'") from None
+        if index and space:
+            raise ValueError(f"space={str(space)!r}: expected none with --index, which a Space cannot reach")
+        if index:
+            model, gallery, compare = _of_index(index, model, gallery), index, compare or []
         if space:
             from memssl_keras.demo.space import write_space
 
@@ -65,3 +73,20 @@ def demo(
         for note in retrieval.gallery.source.notes:
             say_error(note)
         launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare)
+
+
+def _of_index(index, model, gallery):
+    """The model that made an index, or where it is now."""
+    from memssl_keras.demo.models import open_model
+    from memssl_keras.demo.search import opened
+
+    if gallery:
+        raise ValueError(f"gallery={gallery!r}: expected none with --index")
+    source = opened(index).source
+    model = model or source.model
+    if open_model(model).encoder.revision() != source.revision:
+        raise ValueError(
+            f"model={model!r}: another revision than made the vectors of {index}, which do not compare with its own; "
+            "name the folder of the old model with --model"
+        )
+    return model

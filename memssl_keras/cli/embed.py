@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from memssl_keras.cli.common import (
+    INDEX,
     SOME_SKIPPED,
     Column,
     Json,
@@ -46,6 +47,7 @@ Actors = Annotated[int, typer.Option(min=1, help="With Ray: processes of the poo
 Address = Annotated[
     str | None, typer.Option(help="With Ray: a running cluster, such as auto, that shares these files.")
 ]
+To = Annotated[str | None, typer.Option(metavar="URI", help=f"Write them into an index too: {INDEX}")]
 ListOthers = Annotated[
     bool, typer.Option("--list-others", help="Print every file and folder that was not read.")
 ]
@@ -67,6 +69,7 @@ def embed(
     engine: Engine = "local",
     actors: Actors = 2,
     address: Address = None,
+    to: To = None,
     list_others: ListOthers = False,
     as_json: Json = False,
 ) -> None:
@@ -81,6 +84,10 @@ def embed(
         if watch:
             if engine != "local":
                 raise ValueError(f"engine={engine!r}: with --watch expected 'local'")
+            if to:
+                raise ValueError(
+                    f"to={to!r}: not with --watch; `memssl index {out} --to URI` writes its folder"
+                )
             _watch(data, model, out, batch_size, options)
             return
         from memssl_keras.embedding import embed as embedding
@@ -96,17 +103,18 @@ def embed(
                 engine=engine,
                 actors=actors,
                 address=address,
+                to=to,
                 begin=lambda total: bar.start("embedding", total).advance,
                 **options,
             )
-    _report(out, done, list_others, as_json)
+    _report(out, done, to, list_others, as_json)
     if done.failures:
         raise typer.Exit(SOME_SKIPPED)
 
 
-def _report(out, done, list_others, as_json):
+def _report(out, done, to, list_others, as_json):
     """One line that accounts for every file, and the names of those that were skipped."""
-    source, failures, unreadable, width = done
+    source, failures, unreadable, width, written = done
     for _, error in failures[:MOST_LISTED]:
         say_error(f"skipped: {error}")
     if list_others:
@@ -115,11 +123,14 @@ def _report(out, done, list_others, as_json):
     if as_json:
         skipped = [{"image": error.name, "reason": error.reason} for _, error in failures]
         counts = {"embeddings": len(source) - len(failures), "width": width, "skipped": skipped}
-        say_json({"out": str(out), **counts, "notes": source.notes})
+        indexed = {"index": {"to": to, **written._asdict()}} if written else {}
+        say_json({"out": str(out), **counts, "notes": source.notes, **indexed})
         return
     parts = [f"{out}: {len(source) - len(failures):,} embeddings of width {width}"]
     parts += [f"{len(failures):,} unreadable images skipped, listed in {unreadable}"] if failures else []
     say("; ".join([*parts, *source.notes]))
+    if written:
+        say(written.account(to))
 
 
 def _watch(data, model, out, batch_size, options):

@@ -5,40 +5,65 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Json, app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, Json, app, errors_in_words, example
 from memssl_keras.cli.output import say, say_json, table
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[EMBEDDINGS] IMAGE...",
+        help="Parquet file that `memssl embed` wrote or the folder of --watch, then one or more images to look for. "
+        "With --index images alone.",
+    ),
+]
+Index = Annotated[str | None, typer.Option(metavar="URI", help=INDEX)]
+Where = Annotated[
+    str | None,
+    typer.Option("--filter", help="With --index: which rows, by their columns, such as 'label == 7'."),
+]
+K = Annotated[int, typer.Option(min=1, help="Neighbours to show.")]
+Model = Annotated[
+    str | None, typer.Option(help="Where the model that embedded the index is now, if it was moved.")
+]
+Sheet = Annotated[pathlib.Path | None, typer.Option(help="Draw queries and neighbours into this PNG.")]
 
 
 @app.command(epilog=example("memssl search photos.parquet holiday.jpg --k 5 --sheet neighbours.png"))
 def search(
-    index: Annotated[
-        pathlib.Path, typer.Argument(help="Parquet file that `memssl embed` wrote, or the folder of --watch.")
-    ],
-    image: Annotated[list[str], typer.Argument(help="One or more images to look for.")],
-    k: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 10,
-    model: Annotated[
-        str | None, typer.Option(help="Where the model that embedded the index is now, if it was moved.")
-    ] = None,
-    sheet: Annotated[
-        pathlib.Path | None, typer.Option(help="Draw queries and neighbours into this PNG.")
-    ] = None,
+    paths: Paths,
+    index: Index = None,
+    where: Where = None,
+    k: K = 10,
+    model: Model = None,
+    sheet: Sheet = None,
     as_json: Json = False,
 ) -> None:
     """Find the images that look most like an image."""
     with errors_in_words():
-        from memssl_keras.embedding.table import draw_sheet, nearest, open_index_model, read_embeddings
+        from memssl_keras.embedding.query import query_file, query_index
 
-        stored = read_embeddings(index)
-        encoder = open_index_model(stored, model)
-        found = nearest(stored, encoder.embed(image), k)
-        for query, rows in zip(image, found, strict=True):
+        if index:
+            images, found = paths, query_index(index, paths, k, model, where or "")
+        elif where:
+            raise ValueError(f"filter={where!r}: expected only with --index")
+        elif len(paths) < 2:
+            raise ValueError(f"images: got none beside {paths[0]!r}; expected the embeddings and then images")
+        else:
+            images, found = paths[1:], query_file(paths[0], paths[1:], k, model)
+        for image, hits in zip(images, found, strict=True):
             if as_json:
-                hits = [{"image": stored.images[row], "similarity": round(s, 6)} for row, s in rows]
-                say_json({"query": query, "neighbours": hits})
+                say_json({"query": image, "neighbours": [_as_json(hit) for hit in hits]})
                 continue
-            lines = [[rank, f"{s:.4f}", stored.images[row]] for rank, (row, s) in enumerate(rows, 1)]
-            table(["rank", "similarity", "image"], lines, title=query)
+            lines = [[rank, f"{hit.similarity:.4f}", hit.image] for rank, hit in enumerate(hits, 1)]
+            table(["rank", "similarity", "image"], lines, title=image)
         if sheet:
-            draw_sheet(stored, image, found, sheet)
+            from memssl_keras.embedding.query import draw_hits
+
+            draw_hits(images, found, sheet)
             if not as_json:
                 say(f"drawn into {sheet}")
+
+
+def _as_json(hit):
+    columns = {"columns": hit.columns} if hit.columns else {}
+    return {"image": hit.image, "similarity": round(hit.similarity, 6), **columns}

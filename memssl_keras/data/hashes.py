@@ -11,15 +11,25 @@ from memssl_keras.annotations import PathLike
 
 
 def content_hashes(source: Iterable) -> np.ndarray:
-    """A hash of each image's file, `(N,)` of text; equal files have equal ones, a file that cannot be read its own."""
+    """A hash of each image's file, `(N,)` of text; equal files have equal ones, a file that cannot be read its own.
+
+    Of an image that is in no file, the hash is of its pixels.
+    """
     digests = []
     for number, item in enumerate(source):
         try:
-            data = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+            data = item if isinstance(item, bytes) else _content(item)
         except OSError:
             data = f"unreadable {number}".encode()
         digests.append(hashlib.blake2b(data, digest_size=16).hexdigest())
     return np.array(digests, dtype="U32")
+
+
+def _content(item):
+    if isinstance(item, str | os.PathLike):
+        return pathlib.Path(item).read_bytes()
+    pixels = np.ascontiguousarray(item)
+    return f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()
 
 
 def data_key(source: Iterable) -> str:

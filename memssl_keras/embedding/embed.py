@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from memssl_keras.data.several import open_sources
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.embedding.run import write_embeddings, write_unreadable
+from memssl_keras.embedding.write_index import Written, check_index, write_index
 from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.images import ImageError
 
@@ -23,6 +24,7 @@ class Embedded(NamedTuple):
     failures: list[tuple[int, ImageError]]  # position and reason of each image that was skipped
     unreadable_csv: Path  # lists them; not there where nothing was skipped
     embed_dim: int
+    written: Written | None = None  # into an index, where one was named
 
 
 def embed(
@@ -40,6 +42,7 @@ def embed(
     engine: str = "local",
     actors: int = 2,
     address: str | None = None,
+    to: str | None = None,
     begin: Callable[[int], Callable[[int], object]] = lambda total: lambda count: None,
 ) -> Embedded:
     """Embed images into a Parquet file, on ONNX Runtime; interrupted, the same call resumes.
@@ -58,6 +61,7 @@ def embed(
         engine: "local", or "ray" for a pool of processes.
         actors: With Ray: processes of the pool.
         address: With Ray: a running cluster that shares these files.
+        to: An index to write the file into once it is whole, as `write_index` takes it; it is looked at first.
         begin: Called with the number of images; what it returns is called with the number done since the last call.
 
     Raises:
@@ -73,7 +77,10 @@ def embed(
     settings["scaled_decoding"] = scaled_decoding
     encoder = OnnxEncoder.from_pretrained(model, **settings)
     source = open_sources(data, split=split, column=column)
-    advance, name = begin(len(source)), named(model, variant)
+    name = named(model, variant)
+    if to:
+        check_index(to, name, encoder.revision(), encoder.embed_dim)
+    advance = begin(len(source))
     if engine == "local":
         failures = write_embeddings(encoder, source, out, name, batch_size, advance)
     else:
@@ -89,7 +96,8 @@ def embed(
             embed_dim=encoder.embed_dim,
             advance=advance,
         )
-    return Embedded(source, failures, write_unreadable(out, failures), encoder.embed_dim)
+    unreadable = write_unreadable(out, failures)
+    return Embedded(source, failures, unreadable, encoder.embed_dim, write_index(out, to) if to else None)
 
 
 def named(model: str, variant: str | None) -> str:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.data.hashes import content_hashes
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.files import lock, replace_file
 from memssl_keras.images import ImageError
@@ -28,7 +29,8 @@ from memssl_keras.images import ImageError
 # Metadata of the file: the model's name, the hash of its file and preprocessing, and the folder that names start from.
 MODEL, REVISION, BASE = b"memssl_model", b"memssl_revision", b"memssl_base"
 _FAILURES, _IMAGES = b"memssl_failures", b"memssl_images"
-_OWN = ("image", "embedding")
+HASH = "image_hash"  # column with a hash of the bytes of each picture's file, by which an index knows it
+_OWN = ("image", "embedding", HASH)
 
 
 class EmbeddingRun:
@@ -66,13 +68,13 @@ class EmbeddingRun:
         self.others = {name: column for name, column in source.columns.items() if name not in _OWN}
         metadata = {MODEL: model.encode(), REVISION: revision.encode(), BASE: os.fsencode(Path.cwd())}
         self.schema = pa.schema(
-            [("image", pa.string()), ("embedding", pa.list_(pa.float32(), embed_dim))]
+            [("image", pa.string()), ("embedding", pa.list_(pa.float32(), embed_dim)), (HASH, pa.string())]
             + [(name, column.type) for name, column in self.others.items()],
             metadata=metadata,
         )
         self.folder = self.path.with_name(f".{self.path.name}.parts")
         self._about = json.dumps(
-            {"model": model, "revision": revision, "D": embed_dim, "columns": [*self.others]}
+            {"model": model, "revision": revision, "D": embed_dim, "columns": [HASH, *self.others]}
         )
 
     def __len__(self):
@@ -142,6 +144,7 @@ class EmbeddingRun:
             pa.FixedSizeListArray.from_arrays(
                 pa.array(np.ravel(vectors)), self.schema.field("embedding").type.list_size
             ),
+            pa.array(content_hashes(self.source[i] for i in positions), pa.string()),
             *(column.take(taken).combine_chunks() for column in self.others.values()),
         ]
         return pa.table(columns, schema=self.schema)
@@ -183,9 +186,9 @@ def write_embeddings(
 ) -> list[tuple[int, ImageError]]:
     """Embed a source into a Parquet file, which appears only once it is whole; see `EmbeddingRun`.
 
-    Columns are `image` (the source's name of it), `embedding` (float32 list of fixed length) and the source's
-    other columns. Interrupted, it resumes at the chunk that was not done when it is called again; a chunk with a
-    picture that was replaced meanwhile is made anew.
+    Columns are `image` (the source's name of it), `embedding` (float32 list of fixed length), `image_hash` (of the
+    bytes of its file) and the source's other columns. Interrupted, it resumes at the chunk that was not done when it
+    is called again; a chunk with a picture that was replaced meanwhile is made anew.
 
     Args:
         encoder: An `OnnxEncoder`.

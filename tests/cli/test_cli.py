@@ -37,6 +37,7 @@ COMMANDS = [
     "evaluate",
     "export",
     "embed",
+    "index",
     "search",
     "benchmark",
     "convert",

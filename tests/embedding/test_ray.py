@@ -1,5 +1,6 @@
 """Embedding by Ray: the rows of the local engine, also when an actor is killed, and going on."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.data.sources import open_source
+from memssl_keras.embedding.embed import embed
+from memssl_keras.embedding.index import open_index
 from memssl_keras.embedding.ray_engine import embed_with_ray
 from memssl_keras.embedding.run import write_embeddings
 from memssl_keras.export import OnnxEncoder
@@ -72,6 +75,21 @@ def test_two_actors_write_the_rows_of_the_local_engine(cluster, model, folder, l
     assert [(position, str(error)) for position, error in failures] == local[1] and len(failures) == 1
     assert ray.is_initialized()  # it was there before and is left running
     assert sum(done) == COUNT and [path.name for path in tmp_path.iterdir()] == ["ray.parquet"]
+
+
+def test_the_file_is_written_into_an_index(cluster, model, folder, tmp_path):
+    if not importlib.util.find_spec("pymilvus"):
+        pytest.skip("the extra `index` is not installed")
+    uri = str(tmp_path / "photos.db")
+    for engine in ("ray", "local"):  # the same rows, whoever computed them
+        done = embed([str(folder)], str(model), tmp_path / f"{engine}.parquet", engine=engine, to=uri)
+        assert done.written[:4] == (
+            (COUNT - 1, 0, 0, COUNT - 1) if engine == "ray" else (0, COUNT - 1, 0, COUNT - 1)
+        )
+    with open_index(uri) as index:
+        assert {row["image"] for row in index.rows()} == set(open_source(folder).ids) - {
+            str(folder / "007.png")
+        }
 
 
 def _actors():
