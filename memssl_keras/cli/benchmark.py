@@ -12,23 +12,27 @@ from memssl_keras.cli.output import say, say_error, say_json, table
 @app.command(epilog=example("memssl benchmark runs/photos --out speed/"))
 def benchmark(
     model: Annotated[
-        str, typer.Argument(help="Bundled model, folder of a model, or a recipe: an untrained encoder of it.")
+        str,
+        typer.Argument(help="Bundled model, folder of a model, or a recipe (measured untrained)."),
     ],
     out: Annotated[
         pathlib.Path | None, typer.Option(help="Folder for benchmark.csv and benchmark.png.")
     ] = None,
     variants: Annotated[
         str | None,
-        typer.Option(help="fp32, fp16, int8, int8-static, separated by commas; by default what there is."),
+        typer.Option(
+            help="Separated by commas: fp32, fp16, int8, int8-static; by default all that there are."
+        ),
     ] = None,
     threads: Threads = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of calls; the median is reported.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Measure a model's ONNX variants beside the eager Keras encoder, in one run.
+    """Measure the speed of a model's ONNX variants.
 
-    Size, time to load, time from a new process to its first embedding, peak memory, latency, throughput, and cosine
-    similarity to Keras.
+    They are compared with the eager Keras encoder in one run, by file size, load
+    time, time from a new process to its first embedding, peak memory, latency,
+    throughput and cosine similarity to Keras.
     """
     with errors_in_words():
         from memssl_keras.benchmark import COLUMNS, draw, exported, measure, write_csv

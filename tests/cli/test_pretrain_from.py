@@ -81,7 +81,7 @@ def test_an_encoder_is_distilled_into_the_recipes(place, teacher):
             "is the folder of --init, which would be overwritten",
         ),
         (["--teacher", "{place}/vit@fp32", "--out", "{place}/vit"], "is the folder of --teacher"),
-        (["--recipe", "adapt"], "--recipe=adapt: goes on from a trained encoder; expected --init MODEL"),
+        (["--recipe", "adapt"], "--recipe=adapt: starts from a trained encoder; expected --init MODEL"),
         (["--teacher", "{place}/vit", "--init", "{place}/vit"], "is the student too (--init)"),
         (["--teacher", "{place}/vit", "--group", "name"], "expected neither --group nor --streaming"),
         (["--teacher", "nowhere"], "nowhere"),
