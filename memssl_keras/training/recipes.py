@@ -1,7 +1,7 @@
-"""The recipes that there are, by name.
+"""All recipes, by name.
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this project's,
-for small images; the purpose of each says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs`,
+for small images; `purpose` says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs`,
 `resnet8_icons` and `resnet18_cifar10` have not been run to their end yet. Keras and torch are imported where a model is
 built, so that recipes can be listed without them. `resnet18_cifar10` has the setting of lightly's public CIFAR-10
 benchmark, but for the method: 200 epochs of batches of 512, no blur; with `memssl pretrain … --labelled cifar10/
@@ -266,8 +266,8 @@ def get_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        ValueError: listing the recipes there are, where there is none of that name; for "adapt", which depends on
-            encoder and pictures: `memssl_keras.training.adapt.adapt_recipe` makes it.
+        ValueError: for an unknown name; the message lists the recipes. Also for "adapt", which depends on the encoder
+            and the pictures; `memssl_keras.training.adapt.adapt_recipe` makes it.
     """
     if name == "adapt":
         raise ValueError(
