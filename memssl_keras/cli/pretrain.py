@@ -37,9 +37,7 @@ Streaming = Annotated[
 ]
 ImagesPerEpoch = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="With --streaming: number of images in an epoch, if the stream does not know it."
-    ),
+    typer.Option(min=1, help="With --streaming, required: number of images in an epoch."),
 ]
 ShuffleBuffer = Annotated[
     int, typer.Option(min=1, help="With --streaming: size of the shuffle buffer, in images.")
