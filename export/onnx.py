@@ -42,33 +42,33 @@ def export_onnx(
 
     `model.onnx` takes `pixel_values` `(N, 3, H, W)` float32 and gives `last_hidden_state` `(N, T, D)` and
     `pooler_output` `(N, D)`; an encoder other than a ViT gives `pooler_output` alone. N, H and W are dynamic. Each
-    file is whole in itself. Before it is put in place it is run beside the Keras encoder, and what was measured
-    lies beside it as `….verify.json`.
+    file holds its weights. It is verified against the Keras encoder before it is saved; the measured differences are
+    in a `….verify.json` beside it.
 
     Args:
         encoder: A `ViT` or another Keras model that maps `(B, H, W, 3)` to `(B, D)`.
-        folder: Where to; made if missing.
-        variants: Of `"fp32"`, `"fp16"` (inputs, outputs, norms and softmax in float32), `"int8"` (dynamic
-            quantisation of matrix products, static of convolutions, calibrated with `images` or else with bundled
-            ones) and `"int8-static"` (all static, calibrated with `images`); `"all"` for those that can be had.
-        image_size: Side of the squares that the graph takes from then on, for the smallest and fastest one.
+        folder: Folder to write; made if missing.
+        variants: Any of `"fp32"`, `"fp16"` (inputs, outputs, norms and softmax in float32), `"int8"` (dynamic
+            quantisation of matrix products, static quantisation of convolutions, calibrated with `images` or else with
+            generated ones) and `"int8-static"` (all static, calibrated with `images`); `"all"` for all possible ones.
+        image_size: Fix the input to squares of this side, for a smaller and faster graph.
         raw_pixels: Write `raw_pixels.onnx` of each variant as well: `image` `(N, H, W, 3)` uint8 of any size → unit
             vectors `embedding` `(N, D)`, with the preprocessing in the graph.
         ort: Write each file in ONNX Runtime's own format as well, optimised, for its builds for mobile devices.
-        images: Images of yours, as `read_image` takes them: int8 is calibrated with the first of them, and every
-            variant is checked on all.
-        labels: Their classes, integers `(N,)`: k-NN is then checked as well.
+        images: Typical images, as `read_image` takes them: int8 is calibrated with the first of them, and every
+            variant is verified on all.
+        labels: Their classes, integers `(N,)`: k-NN accuracy is then verified as well.
         preprocessing: A `Preprocessing` in place of the encoder's own.
-        tolerance: Largest difference of float32 to the Keras encoder that is let through; 1e-4 by default.
-        opset: Version of ONNX's operators, 18 to 21.
+        tolerance: Largest accepted difference between float32 ONNX and the Keras encoder; 1e-4 by default.
+        opset: ONNX opset version, 18 to 21.
 
     Returns:
         File name → `Verification`.
 
     Raises:
-        ParityError: naming the files that are further from the encoder than they may be (float32 1e-4, float16
-            5e-3, int8 a mean cosine of .99; on images, more than half a point of recall@1 or k-NN lost, and more
-            than two images). They are not written; the others are, and the error's `written` names them.
+        ParityError: where files fail verification: float32 differs by more than 1e-4, float16 by more than 5e-3, int8
+            has a mean cosine below .99, or recall@1 or k-NN on `images` falls by more than half a point and by more
+            than two images. The error names these files, which are not written, and `written` those that are.
         ValueError: for an argument out of its range, a folder that holds something else, or an operation that
             ONNX lacks; nothing is written.
 

@@ -33,23 +33,23 @@ def save_pretrained(
     exports: str | Sequence[str] = (),
     half: bool = False,
 ) -> None:
-    """Write a folder that `from_pretrained` reads, and timm; with `exports` also others.
+    """Write a folder that `from_pretrained` reads; that of a ViT is also read by timm, and with `exports` by others.
 
-    `config.json`, `preprocessor_config.json` and `model.safetensors` are always written. A ViT's positions are
-    written at the size that images are preprocessed to.
+    `config.json`, `preprocessor_config.json` and `model.safetensors` are always written. A ViT's position embedding is
+    resized to the image size of the preprocessing.
 
     Args:
         encoder: A `ViT`, or another Keras model that maps `(B, H, W, 3)` to `(B, D)`.
-        folder: Where to; made if missing, other files in it stay.
+        folder: Folder to write; made if missing. Other files in it stay.
         preprocessing: A `Preprocessing` in place of the encoder's own.
-        exports: Any of "transformers" (`transformers.safetensors`: the same weights under its names, which it cannot
-            do without), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.encoders`),
+        exports: Any of "transformers" (`transformers.safetensors`: the same weights under the names that transformers
+            needs), "keras" (`model.keras`, for `keras.saving.load_model` after `import memssl_keras.encoders`),
             and "fp32", "fp16" and "int8" (`onnx/`, for ONNX Runtime, transformers.js and optimum; see `export_onnx`).
-        half: Write the safetensors in float16, half the bytes; they are read as float32 again.
+        half: Store the safetensors in float16, in half the bytes; they are read as float32 again.
 
     Raises:
-        ValueError: for another export, or "transformers" of what is no `ViT`.
-        ParityError: where an ONNX file does not give what the encoder gives.
+        ValueError: for an unknown export, or "transformers" for an encoder that is not a `ViT`.
+        ParityError: where an ONNX file fails verification against the encoder.
 
     Example:
         >>> import tempfile
@@ -113,28 +113,28 @@ def from_pretrained(
     num_heads: int | None = None,
     image_size: int | None = None,
 ) -> Encoder:
-    """The Keras encoder of a zoo name, a Hub repository, a folder, or a checkpoint file of another library.
+    """Load a Keras encoder: a bundled model, a Hub repository, a folder, or a checkpoint file of another library.
 
-    Of a repository only `config.json` and the weights are fetched, into the Hub's cache; a second call touches no
-    network. Repositories of transformers (ViT, ViTMSN, Dinov2, with registers, too) and timm (plain ViTs) give an
-    encoder with their preprocessing; see `memssl_keras.weights.opening` for the checkpoints.
+    Of a repository only `config.json` and the weights are downloaded, into the Hub's cache; a second call does not
+    download them again. Repositories of transformers (ViT, ViTMSN, Dinov2 with or without registers) and of timm
+    (plain ViTs and ResNets) load with their preprocessing. `memssl_keras.weights.opening` lists the checkpoints.
 
     Args:
         name_or_repo_or_folder: One of `list_models()`, `owner/name`, a folder that `save_pretrained`, transformers or
             timm wrote, or a file.
         revision: Branch, tag or commit of a repository.
-        cache_dir: In place of the Hub's own cache.
-        local_files_only: Never touch the network.
+        cache_dir: Folder to use instead of the Hub's cache.
+        local_files_only: Use only files that are in the cache.
         token: Access token for the Hub; True for the stored one, False for none.
-        force_download: Fetch again what is cached.
-        network: Of a training checkpoint in a file, "teacher" or "student".
-        num_heads: Attention heads of a checkpoint in a file, where its width does not tell them.
-        image_size: Side in pixels of the square images that a checkpoint's positions are for, where nothing tells the
-            shape of their grid.
+        force_download: Download again even if the files are in the cache.
+        network: Network of a training checkpoint in a file: "teacher" or "student".
+        num_heads: Number of attention heads of a checkpoint in a file, if its width does not tell it.
+        image_size: Side in pixels of the square images that a checkpoint was trained on, if it does not tell the shape
+            of its patch grid.
 
     Raises:
-        UnknownModel: for what is neither a folder, nor a file, nor a name, nor a repository.
-        HubError: where a repository cannot be fetched.
+        UnknownModel: where there is no folder, file, bundled model or repository of this name.
+        HubError: where a repository cannot be downloaded.
         ValueError: for a folder without a model, one of a newer format, or weights that do not fit or are damaged.
 
     Example:

@@ -122,16 +122,16 @@ def files(folder: Path) -> str:
     about = {
         WEIGHTS: "memssl-keras and timm" if timm else "memssl-keras",
         TRANSFORMERS_WEIGHTS: "transformers from 4.53 on: the same weights under its names",
-        KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.encoders.vit`",
+        KERAS_MODEL: "`keras.saving.load_model`, after `import memssl_keras.encoders`",
         "onnx/model.onnx": "ONNX Runtime, transformers.js, optimum",
         "onnx/model_fp16.onnx": "the same in half precision",
         "onnx/model_quantized.onnx": "the same in 8 bits",
         "onnx/model_int8.onnx": "the same in 8 bits, activations too, calibrated",
         **{f"onnx/{file}": "any uint8 picture in, a unit vector out" for file in RAW_PIXELS.values()},
         VECTORS: "the training memory, for the demo",
-        PICTURES: "thumbnails of what is in it",
-        HEAD: "projection head: from the feature of any file to the memory's vectors",
-        "training/memory.safetensors": "with `training/*`: to continue pretraining, `MaSSL.from_pretrained`",
+        PICTURES: "thumbnails of the pictures in the memory",
+        HEAD: "projection head, which maps features to vectors like those in the memory",
+        "training/memory.safetensors": "with `training/*`: continuing pretraining by `MaSSL.from_pretrained`",
     }
     rows = [
         f"| `{name}` | {(folder / name).stat().st_size / 1e6:.1f} MB | {words} |"
@@ -141,11 +141,11 @@ def files(folder: Path) -> str:
     text = "## Files\n\n| file | size | for |\n|---|---|---|\n" + "\n".join(rows)
     if (folder / TRANSFORMERS_WEIGHTS).is_file():
         text += (
-            "\n\nTwo weight files, because timm holds query, key and value as one array and transformers as three, "
-            "and neither reads the other's names. On images that have to be resized, timm's transform gives the pixels "
-            'that the model was trained on, and so does `AutoImageProcessor.from_pretrained(…, backend="pil")` where '
-            "the margins that are cut off are even numbers of pixels; at odd ones it cuts a pixel further to the left "
-            "or top. Its other backend and transformers.js round differently."
+            "\n\nThere are two weight files because timm stores query, key and value as one array and transformers as "
+            "three. When an image is resized, timm's transform computes the pixels that the model was trained on. So "
+            'does `AutoImageProcessor.from_pretrained(…, backend="pil")` if the margins that it crops are even numbers '
+            "of pixels; for odd margins its crop is shifted by one pixel to the left or top. Its other backend and "
+            "transformers.js round differently."
         )
     return text
 
@@ -158,9 +158,9 @@ def memory(folder: Path, facts: dict[str, str]) -> str:
     filled = int((shipped.indices >= 0).sum())
     text = (
         f"## Memory\n\nThe training memory comes with the model: {len(shipped):,} vectors in the order of its slots, "
-        f"{filled:,} of them of training pictures, which come as thumbnails. A step of training compares with it in "
-        f"{len(shipped) // shipped.block_size:,} random blocks of {shipped.block_size:,}; the demo shows with what a "
-        "picture of yours would be compared. Embedding needs none of it."
+        f"{filled:,} of them of training pictures, which come as thumbnails. A training step compares views with "
+        f"{len(shipped) // shipped.block_size:,} random blocks of {shipped.block_size:,} vectors; the demo shows the "
+        "blocks that a picture of yours would be compared with. Embedding does not need the memory."
     )
     return f"{text}\n\nThe pictures: {facts.get('memory') or shipped.credits}"
 

@@ -13,24 +13,29 @@ from memssl_keras.cli.output import say, say_error, say_json, table
 @app.command(epilog=example("memssl benchmark runs/photos --out speed/"))
 def benchmark(
     model: Annotated[
-        str, typer.Argument(help="Bundled model, folder of a model, or a recipe: an untrained encoder of it.")
+        str,
+        typer.Argument(help="Bundled model, folder of a model, or a recipe (measured untrained)."),
     ],
     out: Annotated[
         pathlib.Path | None, typer.Option(help="Folder for benchmark.csv, folders.csv and benchmark.png.")
     ] = None,
     variants: Annotated[
         str | None,
-        typer.Option(help="fp32, fp16, int8, int8-static, separated by commas; by default what there is."),
+        typer.Option(
+            help="Separated by commas: fp32, fp16, int8, int8-static; by default all that there are."
+        ),
     ] = None,
     threads: Threads = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of calls; the median is reported.")] = 20,
     folders: Annotated[bool, typer.Option(help="Measure folders of JPEGs as well.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Measure a model's ONNX variants beside the eager Keras encoder, and advise one for this machine.
+    """Measure the speed of a model's ONNX variants, and advise one for this machine.
 
-    Size, time to load, time from a new process to its first embedding, peak memory, latency, throughput, and cosine
-    similarity to Keras; then from folders of JPEGs to vectors, as `memssl embed` runs.
+    They are compared with the eager Keras encoder in one run, by file size, load
+    time, time from a new process to its first embedding, peak memory, latency,
+    throughput and cosine similarity to Keras. Then folders of JPEGs are embedded,
+    as `memssl embed` does.
     """
     with errors_in_words():
         from memssl_keras.benchmark import COLUMNS, advice, draw, exported, measure, write_csv

@@ -23,33 +23,38 @@ INDEX = "Folder NAME.db on this machine, or http://HOST:PORT of a Milvus server;
 Data = Annotated[
     str,
     typer.Argument(
-        help="Folder of images, one image, Parquet, WebDataset shards (.tar), or hub:OWNER/NAME of a data set."
+        help="Folder of images, one image, Parquet, WebDataset shards (.tar), or a data set as hub:OWNER/NAME."
     ),
 ]
-Model = Annotated[str, typer.Argument(help="Bundled model (see `memssl models`) or folder of a model.")]
+Model = Annotated[str, typer.Argument(help="Bundled model (memssl models lists them) or folder of a model.")]
 Split = Annotated[
     str | None,
     typer.Option(
-        help="Of Parquet files those whose name starts so, of a folder the subfolder, such as `train`."
+        help="Read only the Parquet files whose name starts with this, or this subfolder; such as train."
     ),
 ]
 Column = Annotated[
     str | None,
-    typer.Option(help="Image column of Parquet, where there are several; a field as sample.image."),
+    typer.Option(
+        help="Image column, if the Parquet file has several; sample.image for the field of a struct."
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Token = Annotated[
-    str | None, typer.Option(help="Access token for the Hub; HF_TOKEN or the stored one by default.")
+    str | None, typer.Option(help="Access token for the Hub; by default HF_TOKEN or the stored token.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
-Run = Annotated[str, typer.Argument(help="Folder of a run of memssl pretrain that is done.")]
-Exports = Annotated[str, typer.Option(help="Some of transformers, keras, fp32, with commas.")]
-Half = Annotated[bool, typer.Option("--half", help="Weights in float16: half the bytes.")]
+Run = Annotated[str, typer.Argument(help="Folder of a finished run of memssl pretrain.")]
+Exports = Annotated[
+    str,
+    typer.Option(help="Write files for these too, separated by commas: transformers, keras, fp32 (ONNX)."),
+]
+Half = Annotated[bool, typer.Option("--half", help="Store weights in float16, in half the bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for other programs.")]
 Variant = Annotated[
     str | None,
     typer.Option(
-        help="Of the model's ONNX files: fp32, fp16, int8, int8-static; by default fp32, or what there is."
+        help="Which of the model's ONNX files: fp32, fp16, int8, int8-static; by default fp32 if there is one."
     ),
 ]
 

@@ -15,14 +15,18 @@ def convert(
         str, typer.Argument(help="Checkpoint file, folder of a run, or a repository of timm or transformers.")
     ],
     out: Annotated[pathlib.Path, typer.Option(help="Folder to write.")],
-    network: Annotated[str, typer.Option(help="teacher or student, of a training checkpoint.")] = "teacher",
+    network: Annotated[
+        str, typer.Option(help="Network of a training checkpoint: teacher or student.")
+    ] = "teacher",
     num_heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, where the width does not tell them.")
+        int | None,
+        typer.Option(min=1, help="Number of attention heads, if it cannot be told from the width."),
     ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Side of the square images, where nothing tells the shape of the patch grid."
+            min=1,
+            help="Side of the square images, if the checkpoint does not tell the shape of the patch grid.",
         ),
     ] = None,
     exports: Exports = "",
@@ -30,10 +34,11 @@ def convert(
     revision: Revision = None,
     token: Token = None,
 ) -> None:
-    """Turn a checkpoint of a ViT or a ResNet, of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo, SwAV, timm and others, into a
-    folder of ours.
+    """Convert a checkpoint of another project into a folder of memssl-keras.
 
-    A MaSSL checkpoint keeps head and memory, in the folder training/, so that pretraining can be continued.
+    It reads ViTs and ResNets of MaSSL, DINO, iBOT, DINOv2, MSN, MoCo, SwAV,
+    timm, transformers and others. From a MaSSL checkpoint it also keeps the
+    projection head and the memory, in training/, to continue pretraining.
     """
     with errors_in_words():
         from memssl_keras import conversion

@@ -12,12 +12,13 @@ from memssl_keras.cli.output import progress, say, say_error
 @app.command(epilog=example("memssl demo --gallery photos/ --compare massl_vitn4.cifar10@int8"))
 def demo(
     model: Annotated[
-        str | None, typer.Option(help="Bundled model or folder of one, as MODEL@VARIANT its ONNX variant.")
+        str | None,
+        typer.Option(help="Bundled model or folder of a model; MODEL@VARIANT for an ONNX variant."),
     ] = None,
     gallery: Annotated[
         str | None,
         typer.Option(
-            help="Folder of images, Parquet, or hub:OWNER/NAME of a data set, in place of the icons."
+            help="Folder of images, Parquet, or a data set as hub:OWNER/NAME, in place of the icons."
         ),
     ] = None,
     index: Annotated[
@@ -27,23 +28,25 @@ def demo(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Models to ask beside the first; by default its variants and all that are bundled."
+            help="Models to compare with the first; by default its variants and all bundled models."
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 by default.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; by default the first free one from 7860 on."),
     ] = None,
     space: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Instead, write a new folder that a Space on the Hub runs as it is."),
+        typer.Option(help="Instead, write a new folder that can be uploaded as a Space on the Hub."),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
-    """Open the demo in the browser: name an icon, find look-alikes in a gallery, and teach classes by a few pictures.
+    """Open the demo: name icons, find look-alikes, teach classes.
 
-    The model is the one for drawings or the one for photographs, as the gallery is. The gallery is embedded once, and
-    kept: the next time only what is new in it is.
+    By default the model for drawings or the one for photographs is chosen, by
+    what the gallery holds. The gallery's vectors are kept: the next start embeds
+    only new pictures.
     """
     with errors_in_words():
         try:

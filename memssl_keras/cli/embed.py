@@ -26,26 +26,32 @@ Data = Annotated[
     list[str],
     typer.Argument(
         metavar="DATA...",
-        help="Images, folders of them, Parquet, WebDataset shards (.tar), or hub:OWNER/NAME of a data set.",
+        help="Images, folders of images, Parquet, WebDataset shards (.tar), or data sets as hub:OWNER/NAME.",
     ),
 ]
-Model = Annotated[str, typer.Option(help="Bundled model or folder of one, exported.")]
-Out = Annotated[pathlib.Path, typer.Option(help="Parquet file to write; with --watch a folder of them.")]
-BatchSize = Annotated[int, typer.Option(min=1)]
+Model = Annotated[str, typer.Option(help="Bundled model, or folder of an exported model.")]
+Out = Annotated[
+    pathlib.Path, typer.Option(help="Parquet file to write; with --watch a folder of Parquet files.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Providers = Annotated[
     str,
-    typer.Option(help="What runs it, first choice first: cpu, cuda, tensorrt, coreml, openvino, xnnpack."),
+    typer.Option(
+        help="ONNX Runtime providers, first choice first: cpu, cuda, tensorrt, coreml, openvino, xnnpack."
+    ),
 ]
 FullDecode = Annotated[
-    bool, typer.Option("--full-decode", help="Decode JPEGs at full size, slower and hardly different.")
+    bool,
+    typer.Option("--full-decode", help="Decode JPEGs at full size: slower, with almost the same vectors."),
 ]
 Watch = Annotated[
-    bool, typer.Option("--watch", help="Stay, and embed what arrives in the folder, until interrupted.")
+    bool, typer.Option("--watch", help="Keep running, and embed new files in the folder until interrupted.")
 ]
 Engine = Annotated[str, typer.Option(help="local, or ray for a pool of processes.")]
-Actors = Annotated[int, typer.Option(min=1, help="With Ray: processes of the pool.")]
+Actors = Annotated[int, typer.Option(min=1, help="With Ray: number of processes in the pool.")]
 Address = Annotated[
-    str | None, typer.Option(help="With Ray: a running cluster, such as auto, that shares these files.")
+    str | None,
+    typer.Option(help="With Ray: address of a running cluster that can read these files, such as auto."),
 ]
 To = Annotated[str | None, typer.Option(metavar="URI", help=f"Write them into an index too: {INDEX}")]
 ListOthers = Annotated[
@@ -73,10 +79,12 @@ def embed(
     list_others: ListOthers = False,
     as_json: Json = False,
 ) -> None:
-    """Turn images into unit vectors, one Parquet row each: image, embedding, and the data's other columns.
+    """Turn images into unit vectors, one Parquet row per image.
 
-    Runs on ONNX Runtime. Interrupted, the same command resumes. Unreadable images are skipped and listed in
-    OUT.unreadable.csv, and the exit code is then 3.
+    A row holds the image's name, its embedding and the data's other columns.
+    Embedding runs on ONNX Runtime. If it is interrupted, the same command
+    resumes. Unreadable images are skipped and listed in OUT.unreadable.csv, and
+    the exit code is then 3.
     """
     with errors_in_words():
         options: dict[str, Any] = {"variant": variant, "threads": threads, "providers": listed(providers)}

@@ -13,14 +13,14 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="Bundled models or folders, as MODEL@VARIANT their ONNX variant, or module:function.",
+        help="Bundled model or folder; MODEL@VARIANT for an ONNX variant; module:function for any function.",
     ),
 ]
 Data = Annotated[
     list[str],
     typer.Option(
-        help="Folder with a subfolder per class, or Parquet with a column of labels, or hub:OWNER/NAME; its own "
-        "train and test (or validation) are kept apart where they are there. Repeat it for several."
+        help="Folder with a subfolder per class, Parquet with a column of labels, or hub:OWNER/NAME. If it has train "
+        "and test (or validation) splits, they are used. Repeat the option for several data sets."
     ),
 ]
 Tasks = Annotated[
@@ -28,12 +28,12 @@ Tasks = Annotated[
     typer.Option(
         "--tasks",
         "--task",
-        help="Some of knn, linear, sgd, lowshot, retrieval, clustering, robustness, with commas.",
+        help="Separated by commas: knn, linear, sgd, lowshot, retrieval, clustering, robustness.",
     ),
 ]
 Label = Annotated[str, typer.Option(help="Column of labels.")]
 TestShare = Annotated[
-    float, typer.Option(help="Share of each class to test on where there is no test-*.parquet.")
+    float, typer.Option(help="Share of each class to split off as the test set, if the data has no splits.")
 ]
 K = Annotated[
     list[int] | None,
@@ -44,49 +44,50 @@ Draws = Annotated[int, typer.Option(min=2, help="lowshot: draws of the labelled 
 Group = Annotated[
     str | None,
     typer.Option(
-        help="retrieval: column that says what is shown; by default, pictures of a class belong together."
+        help="retrieval: column that says what a picture shows; by default, pictures of a class belong together."
     ),
 ]
 By = Annotated[
-    str | None, typer.Option(help="retrieval, with --group: column that tells queries from gallery.")
+    str | None, typer.Option(help="retrieval, with --group: column that separates queries from gallery.")
 ]
 Query = Annotated[
-    str | None, typer.Option(help="retrieval, with --group: the value of that column for queries.")
+    str | None, typer.Option(help="retrieval, with --group: value of the --by column for queries.")
 ]
 Gallery = Annotated[
     list[str] | None,
     typer.Option(
-        help="retrieval, with --group: its value for the gallery, several with commas; repeat it for several "
-        "galleries."
+        help="retrieval, with --group: values of the --by column for the gallery, separated by commas; repeat the "
+        "option for several galleries."
     ),
 ]
 GroundTruth = Annotated[
     str | None,
-    typer.Option(help="retrieval: JSON of the revisited Oxford or Paris; DATA is the folder of pictures."),
+    typer.Option(help="retrieval: JSON of revisited Oxford or Paris; --data is then the folder of pictures."),
 ]
 Distractors = Annotated[
     str | None,
-    typer.Option(help="retrieval: folder or Parquet of images that join the gallery and are never right."),
+    typer.Option(help="retrieval: folder or Parquet of images that join the gallery and match no query."),
 ]
 Scales = Annotated[
     str,
     typer.Option(
-        help="retrieval: factors on the encoder's input with commas, such as 1,0.707,0.5, whose features are "
-        "averaged."
+        help="retrieval: scales of the input image, such as 1,0.707,0.5; the features of all scales are averaged."
     ),
 ]
-Blocks = Annotated[int, typer.Option(min=1, help="sgd: last blocks whose CLS tokens it is taught on.")]
-Patches = Annotated[bool, typer.Option(help="sgd: the mean patch token too.")]
+Blocks = Annotated[int, typer.Option(min=1, help="sgd: train on the CLS tokens of this many last blocks.")]
+Patches = Annotated[bool, typer.Option(help="sgd: train on the mean patch token too.")]
 Epochs = Annotated[int, typer.Option(min=1, help="sgd: epochs.")]
 Baselines = Annotated[bool, typer.Option(help="Score pixels and the untrained encoder too.")]
-Pixels = Annotated[int, typer.Option(min=1, help="Side to which pictures are resized for pixels.")]
+Pixels = Annotated[
+    int, typer.Option(min=1, help="Side to which pictures are resized for the pixel baseline.")
+]
 Keep = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Keep features in $MEMSSL_CACHE, or ~/.cache/memssl.")
 ]
 Out = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="Folder for results.json, table.md and report.html; a name in .json is that file alone."
+        help="Folder for results.json, table.md and report.html; or one file, if the name ends in .json."
     ),
 ]
 
@@ -119,13 +120,19 @@ def evaluate(
     column: Column = None,
     as_json: Json = False,
 ) -> None:
-    """Score encoders beside the same one untrained and pixels.
+    """Score encoders, with pixels and the untrained encoder as baselines.
 
-    knn: all training images may vote on a test image. linear: logistic regression on frozen features. sgd: DINO's
-    linear classifier, on tokens of the last blocks. lowshot: a few labelled images per class. retrieval: other
-    pictures of the same thing or class ranked first; copies of the originals where DATA is a folder with folders
-    original and strong, as Copydays. clustering: k-means against the classes. robustness: what k-NN loses on
-    pictures made worse. Differences come with 95 % intervals.
+    knn: k-NN vote of the training images on each test image.
+    linear: linear probe, logistic regression on frozen features.
+    sgd: DINO's linear classifier on tokens of the last blocks.
+    lowshot: classification from a few labelled images per class.
+    retrieval: are pictures of the same thing or class ranked first? For copy
+    detection, --data is a folder with the subfolders original and strong, as
+    in Copydays.
+    clustering: k-means clusters compared with the classes.
+    robustness: k-NN accuracy lost on degraded pictures.
+
+    Differences come with 95 % confidence intervals.
     """
     with errors_in_words(), _named("evaluate"):
         from memssl_keras.evaluate import run

@@ -12,29 +12,36 @@ Out = Annotated[pathlib.Path | None, typer.Option(help="Folder to write to; the 
 Variants = Annotated[
     str | None,
     typer.Option(
-        help="fp32, fp16, int8, int8-static (takes --images), separated by commas, or all; by default fp32, and int8 "
+        help="Separated by commas: fp32, fp16, int8, int8-static (needs --images), or all; by default fp32, and int8 "
         "for a page that names icons."
     ),
 ]
 RawPixels = Annotated[
     bool,
-    typer.Option("--raw-pixels", help="Also files that take any uint8 picture: the preprocessing within."),
+    typer.Option(
+        "--raw-pixels", help="Also write files that contain the preprocessing and take any uint8 picture."
+    ),
 ]
 ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Fix the input to squares of this side: smaller and faster.")
+    int | None,
+    typer.Option(min=1, help="Fix the input to squares of this side, for a smaller and faster file."),
 ]
 Images = Annotated[
     str | None,
-    typer.Option(help="Folder or Parquet of images like those to come: to calibrate, and to check on."),
+    typer.Option(help="Folder or Parquet of typical images, to calibrate and verify int8."),
 ]
-Label = Annotated[str | None, typer.Option(help="Label column of that Parquet: k-NN is then checked too.")]
-Ort = Annotated[bool, typer.Option("--ort", help="Also ONNX Runtime's own format, for its mobile builds.")]
-Opset = Annotated[int, typer.Option(help="Version of ONNX's operators.")]
+Label = Annotated[
+    str | None, typer.Option(help="Label column of --images: k-NN accuracy is then verified too.")
+]
+Ort = Annotated[
+    bool, typer.Option("--ort", help="Also write ONNX Runtime's own format, for its mobile builds.")
+]
+Opset = Annotated[int, typer.Option(help="ONNX opset version.")]
 Web = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="Instead, write a static page into this new folder: the model in the browser, searching --images, or "
-        "naming icons."
+        help="Instead, write a static page into this new folder: in the browser, the model searches --images or "
+        "names icons."
     ),
 ]
 
@@ -53,11 +60,13 @@ def export(
     opset: Opset = 18,
     web: Web = None,
 ) -> None:
-    """Write an encoder as ONNX, every file verified against the Keras model before it is saved.
+    """Export an encoder to ONNX, or write a page for the browser.
 
-    A file that is further from it than 1e-4 (fp16: 5e-3; int8: a mean cosine of .99), or loses more than half a point
-    and two images of recall@1 or k-NN on --images, is not written, and the exit code is then 3. What was measured lies
-    beside each file.
+    Every file is verified against the Keras model before it is saved.
+    A file is not written, and the exit code is 3, if it differs by more than
+    1e-4 (fp16: 5e-3; int8: a mean cosine below .99). With --images, int8 must
+    also keep recall@1 and k-NN to half a point or two images. The measured
+    differences are in a .verify.json beside each file.
     """
     with errors_in_words():
         if web:

@@ -15,25 +15,23 @@ def memory(
     data: Data,
     credits: Annotated[
         str,
-        typer.Option(help="Whose pictures these are and their licence, for the card.", show_default=False),
+        typer.Option(help="For the card: author and licence of the pictures.", show_default=False),
     ],
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Folder of the model: what memssl convert or memssl whiten made of the run; the run's own by default."
+            help="Folder that memssl convert or memssl whiten made from the run; by default the run's own."
         ),
     ] = None,
-    thumbnail: Annotated[
-        int, typer.Option(min=8, help="Longer side of the pictures shipped, in pixels.")
-    ] = 48,
+    thumbnail: Annotated[int, typer.Option(min=8, help="Longer side of the thumbnails, in pixels.")] = 48,
     half: Half = False,
     split: Split = None,
     column: Column = None,
 ) -> None:
-    """Ship the training memory of a run with its model, for the demo.
+    """Add the training memory of a run to its model, for the demo.
 
-    The model's folder gets memory/: the vectors in memory, and thumbnails of the pictures that they are of. DATA is
-    what the run was trained on, as it was given there.
+    The model's folder gets a subfolder memory/ with the vectors in the memory
+    and thumbnails of their pictures. DATA must be the run's training data.
     """
     with errors_in_words():
         from memssl_keras.data.huggingface import open_data

@@ -17,10 +17,12 @@ _SHORT = {
 
 @app.command(epilog=example("memssl models massl_vitn4.cifar10"))
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show the card of this model, or this recipe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Model whose card, or recipe whose settings, to show.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the models of the zoo and the recipes, or show a model's card or a recipe's settings."""
+    """List bundled models and recipes, or show the card of a model or the settings of a recipe."""
     with errors_in_words():
         from memssl_keras.training.recipes import RECIPES
 

@@ -12,58 +12,66 @@ from memssl_keras.cli.output import console, progress, say
 Data = Annotated[
     str,
     typer.Argument(
-        help="Folder of images, Parquet, WebDataset shards (.tar), each as a file or a folder of them, or a "
-        "data set on the Hub: NAME, OWNER/NAME, OWNER/NAME:CONFIG."
+        help="Folder of images, Parquet file, WebDataset shard (.tar), folder of Parquet files or shards, or data set "
+        "on the Hub: NAME, OWNER/NAME, OWNER/NAME:CONFIG."
     ),
 ]
 Out = Annotated[pathlib.Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
 Recipe = Annotated[
     str | None,
-    typer.Option(help="Named settings (memssl models lists them); by default chosen by pictures and --init."),
+    typer.Option(
+        help="Name of the settings (memssl models lists them); by default chosen from the pictures, the hardware and "
+        "--init."
+    ),
 ]
 Split = Annotated[
     str | None,
     typer.Option(
-        help="Files of a folder whose name starts so, or its subfolder; on the Hub the split, train by default."
+        help="Read only the Parquet files whose name starts with this, or this subfolder; on the Hub this split, "
+        "train by default."
     ),
 ]
 Streaming = Annotated[
-    bool, typer.Option("--streaming", help="Read while training, for what does not fit on the disk.")
+    bool,
+    typer.Option("--streaming", help="Read images while training, for data that does not fit on the disk."),
 ]
 ImagesPerEpoch = Annotated[
     int | None,
-    typer.Option(min=1, help="With --streaming: images of an epoch, which a stream cannot tell."),
+    typer.Option(min=1, help="With --streaming, required: number of images in an epoch."),
 ]
 ShuffleBuffer = Annotated[
-    int, typer.Option(min=1, help="With --streaming: encoded images held in memory to be shuffled.")
+    int, typer.Option(min=1, help="With --streaming: size of the shuffle buffer, in images.")
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Number of epochs; by default the recipe's.")]
 BatchSize = Annotated[
-    int | None, typer.Option(min=2, help="In place of the recipe's; of all processes together.")
+    int | None,
+    typer.Option(min=2, help="Images per step, of all processes together; by default the recipe's."),
 ]
 Accumulate = Annotated[
-    int | None, typer.Option(min=1, help="Parts in which a step's images are taken, for less memory.")
+    int | None, typer.Option(min=1, help="Process a step's images in this many parts, to save memory.")
 ]
 Precision = Annotated[str | None, typer.Option(help="float32, or on a GPU mixed_bfloat16 or mixed_float16.")]
 HalfMemory = Annotated[bool, typer.Option("--half-memory", help="Store the memory in float16.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of weights, memory, order and views.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that make views; 0 for none beside this one.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of weights, memory, image order and views.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that make views; with 0, this process makes them.")
+]
 Labelled = Annotated[
     str | None,
     typer.Option(
-        help="Folder with train-*.parquet and test-*.parquet, or with train/CLASS/ and test/CLASS/: k-NN while it "
-        "trains, and in the report."
+        help="Labelled images to score the encoder by k-NN: folder with train-*.parquet and test-*.parquet, or with "
+        "train/CLASS/ and test/CLASS/."
     ),
 ]
-Label = Annotated[str, typer.Option(help="Label column of that Parquet.")]
-KnnEvery = Annotated[int, typer.Option(min=1, help="Epochs between two k-NN measurements.")]
-KnnK = Annotated[int, typer.Option(min=1, help="Neighbours that vote in it.")]
+Label = Annotated[str, typer.Option(help="Column of labels in the Parquet files of --labelled.")]
+KnnEvery = Annotated[int, typer.Option(min=1, help="With --labelled: epochs between two k-NN measurements.")]
+KnnK = Annotated[int, typer.Option(min=1, help="With --labelled: number of neighbours in k-NN.")]
 HeldOut = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Without --labelled: pictures that are not trained on but judge the run at its end; by default a "
-        "tenth, at most 300, of 1,000 and more.",
+        help="Without --labelled: number of pictures held out from training to score the encoder. By default a tenth "
+        "of the pictures, at most 300; none if there are fewer than 1,000.",
     ),
 ]
 CheckpointEvery = Annotated[
@@ -72,36 +80,42 @@ CheckpointEvery = Annotated[
 Group = Annotated[
     str | None,
     typer.Option(
-        help="Column that says which pictures show one thing: they may be views of each other. It is a weak label."
+        help="Column that says which pictures show the same thing, a weak label: they may be views of each other."
     ),
 ]
 Pairs = Annotated[
     float,
-    typer.Option(min=0, max=1, help="With --group: how often a view is of another picture of the group."),
+    typer.Option(
+        min=0, max=1, help="With --group: probability that views come from another picture of the group."
+    ),
 ]
 Init = Annotated[
     str | None,
     typer.Option(
-        help="Trained encoder to go on from: bundled, on the Hub (facebook/dinov2-small), a folder or a checkpoint. "
-        "With --recipe it has to fit the recipe's architecture."
+        help="Trained encoder to start from: a bundled model, a repository on the Hub, a folder or a checkpoint. "
+        "With --recipe it must have the recipe's architecture."
     ),
 ]
 Teacher = Annotated[
     str | None,
     typer.Option(
-        help="Frozen encoder to distil into the recipe's, in place of the momentum teacher: MODEL as for evaluate, "
-        "its ONNX as MODEL@VARIANT."
+        help="Frozen encoder to distil into the recipe's encoder; it replaces the momentum teacher. Any MODEL that "
+        "memssl evaluate takes; MODEL@VARIANT for an ONNX variant."
     ),
 ]
 MaxUnreadable = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Share of the images that may be unreadable; see unreadable.csv."),
+    typer.Option(
+        min=0,
+        max=1,
+        help="End the run if a larger share of the images is unreadable; unreadable.csv lists them.",
+    ),
 ]
 Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", help="Curves for TensorBoard too, in the run's folder.")
+    bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into the run's folder too.")
 ]
 AllowChanged = Annotated[
-    bool, typer.Option("--allow-changed", help="Resume a run although settings have changed.")
+    bool, typer.Option("--allow-changed", help="Resume a run even if settings have changed.")
 ]
 
 
@@ -137,15 +151,21 @@ def pretrain(
     tensorboard: Tensorboard = False,
     allow_changed: AllowChanged = False,
 ) -> None:
-    """Train an encoder on images without labels, from scratch or on from a trained one.
+    """Train an encoder on images without labels.
 
-    The folder gets the encoder, the last three checkpoints, the settings, metrics.csv and at the end report.md. The
-    same command resumes a run that was interrupted: a run that was killed ends as if it had not been.
+    Training starts from scratch, or from a trained encoder (--init). With
+    --teacher it distils a frozen encoder into a smaller one.
 
-    A run ends with a verdict: whether the encoder is better than the untrained one, plain pixels and its start, by k-NN
-    on --labelled, else by retrieval of pictures by another view of themselves. best/ holds the best epoch's encoder.
+    The folder --out holds the encoder, the last three checkpoints, the settings,
+    metrics.csv and, at the end, report.md. The same command resumes an
+    interrupted run.
 
-    On several processors or GPUs: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
+    The run ends with a verdict: is the encoder better than the untrained one,
+    than plain pixels, and than the encoder it started from? The measure is k-NN
+    on --labelled, or else retrieval of held-out pictures by another view of
+    themselves. best/ holds the encoder of the best epoch.
+
+    In several processes: torchrun --nproc-per-node 4 -m memssl_keras pretrain …
     """
     from memssl_keras.training import distributed
     from memssl_keras.training.choose import choose_recipe
@@ -223,7 +243,7 @@ def _check(recipe, init, teacher, group, streaming, out):
                 f"--out={out}: is the folder of {option}, which would be overwritten; expected another one"
             )
     if recipe == "adapt" and not init:
-        raise ValueError("--recipe=adapt: goes on from a trained encoder; expected --init MODEL")
+        raise ValueError("--recipe=adapt: starts from a trained encoder; expected --init MODEL")
 
 
 def _opened(name):

@@ -13,35 +13,37 @@ from memssl_keras.cli.output import say
 def push(
     model: Annotated[str | None, typer.Argument(help="Folder of a model, or a bundled one.")] = None,
     repo_id: Annotated[
-        str | None, typer.Argument(help="Repository on the Hub, OWNER/NAME; made if it is not there.")
+        str | None, typer.Argument(help="Repository on the Hub, OWNER/NAME; created if it does not exist.")
     ] = None,
     everything: Annotated[
         str | None,
         typer.Option(
             "--all",
             metavar="OWNER",
-            help="Publish every bundled model and the demo below this owner instead.",
+            help="Publish every bundled model and the demo under this owner instead.",
         ),
     ] = None,
     benchmark: Annotated[
         pathlib.Path | None,
         typer.Option(help="With --all: folder of the icon benchmark, to be published as a data set."),
     ] = None,
-    license: Annotated[str | None, typer.Option(help="Of the weights.")] = None,
-    data: Annotated[str | None, typer.Option(help="For the card: the images that it was trained on.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="For the card: where it was trained.")] = None,
-    limits: Annotated[str | None, typer.Option(help="For the card: what it is known to do badly.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
+    license: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    data: Annotated[str | None, typer.Option(help="For the card: the training images.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="For the card: the training hardware.")] = None,
+    limits: Annotated[str | None, typer.Option(help="For the card: known weaknesses.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     branch: Annotated[str | None, typer.Option(help="Branch to commit to, main by default.")] = None,
     token: Token = None,
 ) -> None:
-    """Publish a model: every library's files, compared with each other, and a generated card.
+    """Publish a model on the Hub, with a generated model card.
 
-    Scores in the card are those of results.json in the folder, which memssl evaluate writes; what was not measured
-    is not in it. Files that do not give the same embeddings are not published.
+    The files of every library are compared first; if they do not give the same
+    embeddings, nothing is published. The scores in the card are those of
+    results.json in the model's folder, which memssl evaluate writes.
 
-    With --all OWNER: every bundled model, the demo as a Space, and the benchmark where it is given. Each model's
-    commit and SHA-256 are written into models.json. After an interruption, run it again: it resumes.
+    With --all OWNER: publish every bundled model, the demo as a Space and, with
+    --benchmark, the icon benchmark. Each model's commit and SHA-256 are written
+    into models.json. After an interruption, run it again: it resumes.
     """
     given = {"license": license, "data": data, "hardware": hardware, "limits": limits}
     facts: dict[str, Any] = {name: text for name, text in given.items() if text}

@@ -19,24 +19,34 @@ from memssl_keras.cli.common import (
 )
 from memssl_keras.cli.output import say
 
-Out = Annotated[pathlib.Path, typer.Option(help="Folder to write; another one than that of the run.")]
+Out = Annotated[pathlib.Path, typer.Option(help="Folder to write; must not be the run's folder.")]
 PoolingGrid = Annotated[
     str | None,
     typer.Option(
-        help="A number for each stage of the ResNet, with commas. Of 0,3,3 features are means over 3 × 3 parts of "
-        "the second and third maps; the last number is the one that it was trained with."
+        help="One number for each stage of the ResNet, separated by commas. With 0,3,3 the features are means over a "
+        "3 × 3 grid of the maps of stages 2 and 3. The last number must be that of the trained encoder."
     ),
 ]
 Rank = Annotated[
     int,
-    typer.Option(min=1, help="Axes that are scaled each by its own variance; fewer make a smaller file."),
+    typer.Option(
+        min=1, help="Number of principal axes that are scaled individually; fewer make a smaller file."
+    ),
 ]
-Shrinkage = Annotated[float, typer.Option(help="What is added to every variance, as a share of their mean.")]
+Shrinkage = Annotated[
+    float, typer.Option(help="Regularisation: this share of the mean variance is added to every variance.")
+]
 Power = Annotated[
     float,
-    typer.Option(min=0, max=1, help="How far; 0.5 where few labelled pictures have to do."),
+    typer.Option(
+        min=0,
+        max=1,
+        help="Strength: 1 whitens fully, 0 only centres; try 0.5 for classes of few labelled pictures.",
+    ),
 ]
-Reduce = Annotated[bool, typer.Option("--reduce", help="Features of RANK numbers, for smaller indexes.")]
+Reduce = Annotated[
+    bool, typer.Option("--reduce", help="Reduce features to RANK numbers, for smaller indexes.")
+]
 
 
 @app.command(epilog=example("memssl whiten runs/photos photos/ --out photos-model --pooling-grid 0,0,3,3"))
@@ -54,11 +64,13 @@ def whiten(
     split: Split = None,
     column: Column = None,
 ) -> None:
-    """Add PCA whitening to the encoder of a run with a ResNet: better neighbours.
+    """Add PCA whitening to the ResNet of a run, for nearest-neighbour search.
 
-    The encoder gets a last linear layer that makes its features white over up to 10,000 of these pictures, without
-    labels: no direction drowns the others any more. --pooling-grid takes the maps of earlier stages into the features,
-    beside that of the last one.
+    The encoder gets a last linear layer that gives every direction of its
+    features the same variance. It is fitted to up to 10,000 of these pictures,
+    without labels. Whitening usually helps k-NN and retrieval, and can hurt
+    classification from few labels: compare with memssl evaluate.
+    --pooling-grid adds features from the maps of earlier stages.
     """
     with errors_in_words():
         from memssl_keras import conversion

@@ -80,7 +80,7 @@ def open_classes(
     found, notes = labelled_parts(data, label, column)
     notes += [note for part in found for note in part.source.notes]
     if unlabelled := sum(int((~part.known).sum()) for part in found):
-        notes.append(f"{unlabelled} images without a label are left out")
+        notes.append(f"{unlabelled} images without a label are skipped")
     rows = [np.flatnonzero(part.known) for part in found]
     if len(found) == 2:
         parts = [Images(part.source, data_key(part.source), r) for part, r in zip(found, rows, strict=True)]

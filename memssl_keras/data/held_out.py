@@ -1,4 +1,4 @@
-"""Pictures that are kept from training, so that what was learnt can be measured on others."""
+"""Pictures that are held out from training, to score the encoder on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Rows:
 
 
 def held_out_count(images: int) -> int:
-    """How many of so many images are held out where nobody says it: none of fewer than 1,000, else 100 to 300."""
+    """How many images are held out by default: none of fewer than 1,000, else a tenth, at most 300."""
     return min(int(images * SHARE), MOST) if images >= FROM else 0
 
 

@@ -26,25 +26,25 @@ _FILE_SUFFIXES = (".parquet", ".tar", ".zip", ".gz", ".tgz", ".png", ".jpg", ".j
 
 
 class Stream:
-    """Images that are read as they come, for what does not fit on the disk: `MaSSL.fit` and `pretrain` take one.
+    """A stream of images, for data that does not fit on the disk: `MaSSL.fit` and `pretrain` take one.
 
-    Every epoch reads the data from its start, files in another order and rows shuffled in a buffer, both decided
-    by seed and epoch. It ends after `images_per_epoch`; a stream that ends before begins another round.
-    An epoch shorter than the data therefore sees the files that its order begins with, which asks for more files
-    than one. A training that resumes within an epoch reads what it has seen in that epoch once more, without making
-    views of it: the buffer of a stream cannot be saved.
+    Every epoch reads the data from its start, with the files in another order and the rows shuffled in a buffer; seed
+    and epoch decide both. An epoch ends after `images_per_epoch`; a shorter stream starts again from its beginning. An
+    epoch shorter than the data sees only the first files of its order, so the data should be in several files. A run
+    that resumes within an epoch reads the epoch's earlier images again, without making views of them, because the
+    buffer of a stream cannot be saved.
 
-    With several processes each reads files of its own where their number divides by that of the processes, and
-    otherwise every so many-th image.
+    Of several processes, each reads its own files if their number is a multiple of the number of processes; otherwise
+    each reads every n-th image.
 
     Args:
         dataset: A `datasets.IterableDataset`, such as `load_dataset(…, streaming=True)` gives.
-        images_per_epoch: Images of an epoch, `len(stream)`; schedules and the number of steps follow from it.
+        images_per_epoch: Number of images in an epoch, `len(stream)`; steps and schedules follow from it.
         column: Name of the image column; by default the only one of type `datasets.Image`.
-        shuffle_buffer: Encoded images held in memory to be shuffled; photos of 100 kB take 0.5 GB.
+        shuffle_buffer: Size of the shuffle buffer, in encoded images; 5,000 photos of 100 kB take 0.5 GB.
 
     Raises:
-        ValueError: for another kind of data, a number below 1, or image columns of which none was chosen.
+        ValueError: for another kind of data, a number below 1, or several image columns and no `column`.
 
     Example:
         >>> import datasets, numpy as np
@@ -121,7 +121,7 @@ def open_data(
     images_per_epoch: int | None = None,
     shuffle_buffer: int = 5000,
 ) -> Any:
-    """Open images to pretrain on, wherever they are; labels are not looked at.
+    """Open training images from any source; labels are not read.
 
     Args:
         data: A folder of images, a Parquet file or a folder of them, WebDataset shards (one `.tar` or a folder of

@@ -1,4 +1,4 @@
-"""Anything that holds images → batches of views, reproducible from a seed whatever the number of workers."""
+"""Images of any kind to batches of views; a seed reproduces them, whatever the number of workers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _collate(samples):
 
 
 class ViewLoader(DataLoader):
-    """A `DataLoader` that starts when its first batch is asked for, and notes what its workers could not read.
+    """A `DataLoader` that starts when its first batch is asked for, and records images its workers could not read.
 
     Keras asks for the iterator of an epoch at the end of the one before, which is too early to know its order.
     Batches are as `MaSSL.train_step` takes them: a tuple that holds the list of V tensors `(B, h, w, 3)`.
@@ -63,7 +63,7 @@ class ViewLoader(DataLoader):
 
         Args:
             epoch: Its number, from 0 on.
-            start: Batches at its beginning that are left out.
+            start: Batches at its beginning to skip.
         """
         self.order.epoch, self.order.start = epoch, start
         # The epochs of a stream need not show the same images: what is seen counts.

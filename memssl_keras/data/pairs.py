@@ -1,4 +1,4 @@
-"""Views of one thing from several pictures: images that come in groups."""
+"""Views of the same thing from several pictures: images in groups."""
 
 from __future__ import annotations
 

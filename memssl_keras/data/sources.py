@@ -32,9 +32,9 @@ class ImageSource:
             where a row is a list, or `FILE#MEMBER` of a shard.
         items: Paths or encoded bytes, in the same order.
         columns: Other columns by name, each of the same length.
-        names: Column → names of its whole numbers, where the file says them.
-        listing: Of a folder, what else was in it.
-        notes: What was not read, in words.
+        names: Column → class names of its integers, if the file has them.
+        listing: For a folder, its other files.
+        notes: Lines of text about files that were not read.
         rows: Where rows are lists of pictures, the row of each picture, `(N,)`.
     """
 

@@ -1,4 +1,4 @@
-"""Images that come with a vector each, which training is to match."""
+"""Images with a target vector each, for distillation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 
 class WithTargets:
-    """A sequence of images, each with a target vector that stands behind its views in every batch.
+    """A sequence of images with one target vector each; a batch holds the views, then the targets.
 
-    `DistilledMaSSL.fit` and `pretrain` take one in place of the images. An image whose target is not known, since a
-    teacher could not read it either, has a row of NaN; like any unreadable image it is replaced by the next one.
+    `DistilledMaSSL.fit` and `pretrain` take one in place of the images. The target of an image that the teacher could
+    not read is a row of NaN; training replaces it by another image, like any unreadable one.
 
     Args:
         images: A sequence, each element what `read_image` takes.
-        targets: One for each image, `(N, D)` float32.
+        targets: Target vectors, `(N, D)` float32, one for each image.
 
     Raises:
         ValueError: where there is not one target for each image.

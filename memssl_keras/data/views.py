@@ -64,17 +64,17 @@ class MultiCrop:
         blur: Probability of Gaussian blur on global view 1, global view 2 and local views.
         blur_sigma: Range of its standard deviation in pixels of the view.
         solarize: Probability of solarize on global view 2.
-        recolour: Probability that a view of a picture in greys gets two random colours for black and white. This and
-            all that follows is for drawings, off unless asked for, and takes no draw from `rng` where it is off.
+        recolour: Probability that two random colours replace black and white in a view of a grey picture. This and
+            all following options are for drawings. They are off by default, and then draw nothing from `rng`.
         invert: Probability that every value v becomes 255 − v.
         stroke: Probability that lines become thicker or thinner before the view is cut.
         pad: Probability that the picture is put on a larger ground before the view is cut.
-        pad_share: Range of what that adds to height and width, as a share.
-        rotate: Largest turn of a view, in degrees either way.
-        small: Probability that a view is drawn smaller and scaled up again.
-        small_share: Range of its side then, as a share.
-        jpeg: Probability that a view goes through JPEG.
-        jpeg_quality: Range of its quality then.
+        pad_share: Range of the added height and width, as a share of the picture's.
+        rotate: Largest rotation of a view, in degrees in either direction.
+        small: Probability that a view is scaled down and up again.
+        small_share: Range of the reduced side, as a share.
+        jpeg: Probability of JPEG compression.
+        jpeg_quality: Range of the JPEG quality.
 
     Raises:
         ValueError: where a size or count is too small, or a scale or probability is outside its range.

@@ -23,11 +23,10 @@ class Encoder:
     """Base class of image encoders, mixed into a Keras model that maps `(B, H, W, 3)` to `(B, D)`.
 
     Attributes:
-        preprocessing: What turns a picture into this encoder's input, as a dict (see
-            `memssl_keras.images.Preprocessing`), or None for ImageNet's mean and standard deviation at the
-            encoder's own image size.
-        gives_tokens: Whether `tokens` gives patch tokens beside the embedding.
-        patch_size: Pixels that height and width are a multiple of.
+        preprocessing: Preprocessing of pictures, as a dict (see `memssl_keras.images.Preprocessing`), or None for
+            ImageNet's mean and standard deviation at the encoder's image size.
+        gives_tokens: Whether the encoder has a method `tokens` that returns patch tokens.
+        patch_size: Height and width of an image are a multiple of this number of pixels.
     """
 
     preprocessing: dict | None = None
@@ -46,14 +45,14 @@ class Encoder:
 
     @staticmethod
     def wrap(model: keras.Model, preprocessing: dict | None = None) -> Encoder:
-        """Any built Keras model that maps `(B, H, W, 3)` to `(B, D)` as an `Encoder`; an `Encoder` as it is.
+        """Make an `Encoder` of any built Keras model that maps `(B, H, W, 3)` to `(B, D)`; an `Encoder` stays as it is.
 
         Args:
             model: Such as one of `keras.applications` with `pooling="avg"`.
-            preprocessing: What the model's input is, as a dict; see the class.
+            preprocessing: Preprocessing of pictures for the model, as a dict; see the class.
 
         Raises:
-            ValueError: where the model is not built or gives something else.
+            ValueError: where the model is not built or has another output shape.
 
         Example:
             >>> import keras
@@ -82,9 +81,9 @@ class Encoder:
 
     @property
     def preprocess(self) -> Preprocessing:
-        """What turns a picture into this encoder's input: `encoder.preprocess(picture)` is `(H, W, 3)` float32.
+        """The encoder's preprocessing: `encoder.preprocess(picture)` is `(H, W, 3)` float32.
 
-        Below 128 px whole pictures are resized, nothing is cropped away.
+        By default, below 128 px pictures are resized without cropping.
         """
         if self.preprocessing:
             return Preprocessing.from_dict(self.preprocessing)
@@ -92,7 +91,7 @@ class Encoder:
         return Preprocessing(image_size=size, resize_size=round(size * 256 / 224) if size >= 128 else size)
 
     def preprocessing_layer(self) -> PreprocessingLayer:
-        """The same as a Keras layer without weights, to be put in front of the encoder; see `PreprocessingLayer`.
+        """The encoder's preprocessing as a Keras layer without weights; see `PreprocessingLayer`.
 
         It takes batches `(B, H, W, 3)` of any size, uint8 or floats of 0 … 255.
 
@@ -143,12 +142,12 @@ class Encoder:
         """A copy with the same weights and other features.
 
         Args:
-            whitening: Arguments of a `Whitening` layer that is put behind the features.
-            pooling_grid: Of a `ResNet`, one number for each stage, the last one the encoder's own, so that its
-                features stay the first of the new ones.
+            whitening: Arguments of a `Whitening` layer to add behind the features.
+            pooling_grid: For a `ResNet`: one number for each stage. The last number must be the encoder's own, so that
+                the new features begin with the old ones.
 
         Raises:
-            ValueError: where the encoder cannot be extended so.
+            ValueError: where the encoder cannot be extended in this way.
         """
         raise ValueError(
             f"encoder={self.name}: a {type(self).__name__} cannot be extended; expected a ResNet, or a functional "
@@ -198,10 +197,10 @@ class WrappedEncoder(Encoder, keras.Model):
 
     Args:
         model: A built Keras model that maps `(B, H, W, 3)` to `(B, D)`.
-        preprocessing: What its input is, as a dict; see `Encoder`.
+        preprocessing: Preprocessing of pictures for the model, as a dict; see `Encoder`.
 
     Raises:
-        ValueError: where the model is not built or gives something else.
+        ValueError: where the model is not built or has another output shape.
     """
 
     def __init__(self, model: keras.Model, preprocessing: dict | None = None, **kwargs: Any):

@@ -116,16 +116,15 @@ class ResNet(Encoder, keras.Model):
         stem: `"imagenet"` (7×7 of stride 2, then max pool of stride 2), `"cifar"` (3×3 of stride 1, for images of
             about 32 px), `"half"` (3×3 of stride 2, for about 64 px) or `"quarter"` (7×7 of stride 4, for the same in
             less time).
-        pooling_grid: The last map is averaged over a grid of `pooling_grid` × `pooling_grid` equal parts of the
-            image, row by row. With 1 the features say what there is in a picture, with more also where. One number
-            for each stage takes the maps of all stages, the last one first, and leaves out those of 0. D is the sum
-            of channels · pooling_grid².
-        whitening: Arguments of a `Whitening` layer behind the features, such as `{"rank": 256}`; None for none. Its
-            statistics come from `memssl_keras.whiten`.
-        preprocessing: What turns a picture into this encoder's input, as a dict; see
-            `memssl_keras.images.Preprocessing`.
-        bottleneck: Bottleneck blocks, of 1×1, 3×3 (which has the stride) and 1×1 with four times the channels, as
-            ResNet-50 has them, in place of basic ones.
+        pooling_grid: The last map is averaged over each part of a grid of `pooling_grid` × `pooling_grid` equal parts.
+            1 is global average pooling; larger grids keep where things are in the picture. A sequence of one number for
+            each stage pools the maps of several stages; 0 skips a stage, and the last stage comes first in the
+            features. D is the sum of channels · pooling_grid².
+        whitening: Arguments of a `Whitening` layer behind the features, such as `{"rank": 256}`; None for none.
+            `memssl_keras.whiten` fits it.
+        preprocessing: Preprocessing of pictures, as a dict; see `memssl_keras.images.Preprocessing`.
+        bottleneck: Use bottleneck blocks as in ResNet-50 instead of basic ones: 1×1, 3×3 (with the stride) and 1×1
+            with four times the channels.
         dtype: Keras dtype policy of all layers.
         name: Of the model.
 

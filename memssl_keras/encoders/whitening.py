@@ -1,4 +1,4 @@
-"""The linear map that makes features white."""
+"""PCA whitening of features, as a linear layer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from memssl_keras.annotations import Shape, Tensor
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class Whitening(layers.Layer):
-    """A fixed linear map that makes features `(B, D)` white; see `fit`.
+    """A fixed linear layer that whitens features `(B, D)`; see `fit`.
 
-    Of the covariance the strongest `rank` axes are kept, the others share one variance: `2 · D · rank`
-    multiplications in place of `D²`.
+    The `rank` principal axes of largest variance are scaled one by one; all other axes share one variance. This needs
+    `2 · D · rank` multiplications instead of `D²`.
 
     Args:
-        rank: Axes that are scaled each by its own variance.
-        reduce: Give features along these axes alone, `(B, rank)`, in place of `(B, D)`.
+        rank: Number of principal axes that are scaled individually.
+        reduce: Return features along these axes only, `(B, rank)` instead of `(B, D)`.
 
     References:
         Tipping and Bishop, Probabilistic Principal Component Analysis, JRSS B 1999, for that covariance.
@@ -52,19 +52,18 @@ class Whitening(layers.Layer):
         return (*shape[:-1], self.rank) if self.reduce else tuple(shape)
 
     def fit(self, features: np.ndarray, shrinkage: float = 0.1, power: float = 1.0) -> None:
-        """Take mean and covariance of features `(N, D)`.
+        """Set the layer's weights from the mean and covariance of features `(N, D)`.
 
         Args:
-            features: As an encoder gives them.
-            shrinkage: What is added to every variance before its root is taken, as a share of their mean; above 0,
-                since it keeps directions in which hardly anything differs from becoming noise.
-            power: How far: 1 gives every direction the same variance, 0 leaves the features as they are but for
-                their mean. What is taught few labelled pictures does better with 0.5: the weak directions of full
-                whitening are noise to it.
+            features: Features of an encoder.
+            shrinkage: Regularisation above 0: this share of the mean variance is added to every variance, which keeps
+                directions of very small variance from becoming noise.
+            power: Strength in 0 … 1: 1 gives every direction the same variance, 0 only subtracts the mean. Classifiers
+                of few labelled pictures do better with 0.5 than with 1, which amplifies noise in weak directions.
 
         Raises:
-            ValueError: for a shrinkage that is not above 0, a power outside 0 … 1, fewer than two features, or features
-                that are all alike.
+            ValueError: for a shrinkage that is not above 0, a power outside 0 … 1, fewer than two features, or
+                identical features.
         """
         if not shrinkage > 0:
             raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
@@ -87,19 +86,19 @@ class Whitening(layers.Layer):
         self.set_weights(weights)
 
     def fit_groups(self, features: np.ndarray, groups: Sequence, shrinkage: float = 0.03) -> None:
-        """Take the directions in which groups differ, by linear discriminant analysis; for reduced features.
+        """Set the layer's weights by linear discriminant analysis (LDA) of groups; needs `reduce=True`.
 
-        What differs within groups, such as colours where a group holds one thing in several colours, is made white
-        first. Of what differs then, the `rank` strongest axes are kept, each by the root of the share of its variance
-        that lies between groups. Groups are labels, if weak ones: who uses this has to say so.
+        First the variance within groups is whitened, such as colours where a group holds one thing in several
+        colours. Then the `rank` axes of largest variance are kept. Each is scaled by the square root of the share of
+        its variance that is between groups. Groups are weak labels; say so where you publish the result.
 
         Args:
-            features: `(N, D)`, as an encoder gives them.
-            groups: What each shows, `(N,)`; some of two pictures or more.
-            shrinkage: What is added to every variance within groups, as a share of their mean; above 0.
+            features: Features of an encoder, `(N, D)`.
+            groups: Group of each feature, `(N,)`; some groups have two features or more.
+            shrinkage: Regularisation above 0: this share of the mean variance within groups is added to every variance.
 
         Raises:
-            ValueError: for features that are not reduced, a shrinkage that is not above 0, or groups that do not fit.
+            ValueError: without `reduce=True`, for a shrinkage that is not above 0, or for groups that do not fit.
 
         References:
             Fisher, The Use of Multiple Measurements in Taxonomic Problems, Annals of Eugenics 1936.
@@ -128,9 +127,9 @@ class Whitening(layers.Layer):
         self.set_weights([mean, kernel / lengths, lengths])
 
     def undone(self, kernel: np.ndarray) -> np.ndarray:
-        """What `kernel` `(D, …)`, applied to features, becomes when it is applied to white ones; float64.
+        """The kernel that has the same effect on whitened features as `kernel` `(D, …)` on unwhitened ones; float64.
 
-        Of reduced features it is what their axes say, less what they leave out.
+        For reduced features this holds only for the axes that are kept.
         """
         if self.reduce:
             _, axes, scales = (weight.astype("float64") for weight in self.get_weights())

@@ -52,7 +52,7 @@ class ViewRetrieval:
 
     Of each picture two views are cut once, as training cuts its two global ones. A picture is a hit where its first
     view is more similar to its own second view than to the second view of any other picture: recall@1 in a gallery of
-    as many views as there are pictures. Pictures that cannot be read are left out and counted in `skipped`.
+    as many views as there are pictures. Unreadable pictures are skipped and counted in `skipped`.
 
     Args:
         images: A sequence, each element what `read_image` takes; at most 300 are used, spread evenly.

@@ -151,7 +151,7 @@ def _retrieved(asked, features, settings, same):
     at = [k for k in settings.at if k <= offered] or [1]
     notes = list(asked.notes)
     if beyond := [k for k in settings.at if k not in at]:
-        notes.append(f"k = {', '.join(map(str, beyond))}: more than the {offered} of the gallery, left out")
+        notes.append(f"k = {', '.join(map(str, beyond))}: more than the {offered} of the gallery, skipped")
     found = retrieve(
         features(asked.queries),
         asked.query_groups,

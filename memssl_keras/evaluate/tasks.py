@@ -36,7 +36,7 @@ def knn(
             f"k={min(settings.ks)}: expected 1 … {len(data.train)}, the number of training images"
         )
     left_out = [k for k in settings.ks if k not in possible]
-    notes = [f"k = {k} is more than the {len(data.train)} training images: left out" for k in left_out]
+    notes = [f"k = {k} is more than the {len(data.train)} training images: skipped" for k in left_out]
     train, test = features(data.train), features(data.test)
     found = knn_predictions(train, data.train_labels, test, possible, settings.temperature)
     right = {f"k = {k}": (predicted == data.test_labels).astype(float) for k, predicted in found.items()}
@@ -136,9 +136,7 @@ def lowshot(
         next(iter(cells)),
         {name: cell["draws"] for name, cell in cells.items()},
         draws=True,
-        notes=[
-            f"{shot} images per class are more than the smallest class has: left out" for shot in left_out
-        ],
+        notes=[f"{shot} images per class are more than the smallest class has: skipped" for shot in left_out],
         detail={
             name: {"interval": cell["interval"], "images": cell["images"]} for name, cell in cells.items()
         },

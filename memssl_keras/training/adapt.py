@@ -1,4 +1,4 @@
-"""Going on from a trained encoder on other pictures: what is trained, and the recipe for so many pictures."""
+"""Adapting a trained encoder to other pictures: the recipe, and refitting its whitening."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from memssl_keras.training.recipe import Recipe
 from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES_SEEN = 100_000  # by a run over few pictures
-PURPOSE = "a trained encoder (--init) and 16 to 50,000 pictures of one's own, a processor core, an hour"
+PURPOSE = "a trained encoder (--init), 16 pictures or more; adapts it to them"
 TOLD_BY = 4  # pictures for each axis of a whitening, from which it is fitted anew
 REFIT = 5000  # pictures that a whitening is fitted to, at most
 
 
 def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
-    """The recipe that goes on from a trained encoder on so many pictures.
+    """The recipe that adapts a trained encoder to a number of pictures.
 
-    Epochs, memory and blocks follow from the number of pictures: some 100,000 are seen, the memory holds at most half
-    of them, in four blocks. Views have the encoder's own size.
+    Epochs, memory size and block size follow from the number of pictures: a run shows about 100,000 pictures in 5 to
+    100 epochs, and the memory holds at most half of the pictures, in four blocks. Views have the encoder's image size.
 
     Args:
         encoder: The trained encoder.
-        images: Pictures that are trained on.
-        **changes: Fields of the `Recipe` in place of these.
+        images: Number of training pictures.
+        **changes: Fields of the `Recipe` that override the chosen ones.
 
     Raises:
         ValueError: for fewer than 16 pictures.
@@ -70,7 +70,7 @@ def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
 
 
 def sizes_for(images: int) -> dict[str, Any]:
-    """Epochs, batch, memory and blocks, as fields of a `Recipe`, for so many pictures."""
+    """Epochs, batch size, memory size and block size for a number of pictures, as fields of a `Recipe`."""
     batch = min(64, 2 ** int(math.log2(max(images, 16) / 8)))
     memory = min(2 ** int(math.log2(max(images // 2, batch))), 16384)
     epochs = int(np.clip(round(PICTURES_SEEN / max(images, 1)), 5, 100))
@@ -78,7 +78,7 @@ def sizes_for(images: int) -> dict[str, Any]:
 
 
 def adapt_views(encoder: Encoder) -> MultiCrop:
-    """Views of an encoder's own size: milder than from scratch, as it has learnt before what does not matter."""
+    """Views of the encoder's image size, with weaker augmentations than for training from scratch."""
     preprocess, patch = encoder.preprocess, encoder.patch_size
     side = max(preprocess.image_size // patch, 1) * patch
     small = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0} if side < 64 else {"blur": (0.5, 0.1, 0.3)}
@@ -86,7 +86,7 @@ def adapt_views(encoder: Encoder) -> MultiCrop:
 
 
 def fresh_copy(encoder: Any) -> Any:
-    """An encoder of the same architecture, less its whitening, with weights as they are drawn."""
+    """An encoder of the same architecture with random weights and without whitening."""
     config = encoder.get_config()
     if "whitening" in config:
         config["whitening"] = None
@@ -97,9 +97,9 @@ def fresh_copy(encoder: Any) -> Any:
 
 
 def without_whitening(encoder: Any) -> Any:
-    """A copy with the same weights, less the whitening behind its features.
+    """A copy with the same weights, without the whitening layer behind its features.
 
-    A whitening within a functional Keras model that was not made here stays.
+    A whitening layer inside another functional Keras model stays.
     """
     copy = fresh_copy(encoder)
     if len(copy.weights) == len(encoder.weights):
@@ -113,14 +113,14 @@ def without_whitening(encoder: Any) -> Any:
 def refitted(
     encoder: Encoder, images: Iterable, like: Whitening, shrinkage: float = 0.1, power: float = 0.25
 ) -> Encoder:
-    """A copy of an encoder without whitening, with one that is fitted to its features of images.
+    """A copy of an encoder with a whitening layer that is fitted to its features of `images`.
 
-    Of fewer than four images for each axis, which do not tell a covariance, the whitening is `like` as it is.
+    With fewer than four images for each axis, too few to estimate a covariance, the weights of `like` are kept.
 
     Args:
-        encoder: Such as `without_whitening` gives.
-        images: What `read_image` takes; those that cannot be read are left out.
-        like: The whitening that the encoder came with, whose form the new one has.
+        encoder: An encoder without whitening, such as `without_whitening` returns.
+        images: What `read_image` takes; unreadable ones are skipped.
+        like: The encoder's former whitening layer; the new one has the same `rank` and `reduce`.
         shrinkage: See `Whitening.fit`.
         power: See `Whitening.fit`.
     """
@@ -135,11 +135,12 @@ def refitted(
 
 
 class RefitWhitening(keras.callbacks.Callback):
-    """After every epoch, fits a whitening to the teacher's features of the run's pictures; the encoder with it is kept.
+    """Fits a whitening layer to the teacher's features after every epoch; `model.encoder` is the encoder with it.
 
     Args:
-        images: Those of the run; at most 5,000 are used, spread evenly.
-        like: The whitening of the encoder that the run went on from, whose form the new one has.
+        images: The training images; at most 5,000 of them are used, evenly spaced.
+        like: The whitening layer of the encoder that the run started from; the new one has the same `rank` and
+            `reduce`.
     """
 
     def __init__(self, images: Any, like: Whitening):

@@ -1,4 +1,4 @@
-"""Checkpoints in a folder: each is there whole or not at all, is checked before it is used, and the last few stay.
+"""Checkpoints in a folder: each is written completely or not at all and verified before use; the last few are kept.
 
 A checkpoint is a folder `step-00001200` that holds files and `SHA256SUMS`, which `sha256sum --check` reads too.
 """
@@ -111,7 +111,7 @@ class Checkpoints:
             rest = f"{before.name} before it is whole" if before else "there is none before it"
             raise CheckpointError(
                 f"{path}: could not be written ({getattr(error, 'strerror', None) or error}); {rest}. "
-                "Make room and give the same command to go on"
+                "Free some space and run the same command to resume"
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Which recipe a run has where nobody named one, and why."""
+"""Choosing a recipe when none is named."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ MANY = 200_000  # pictures from which the published recipe is worth its days
 def choose_recipe(
     images: Any, name: str | None = None, init: Encoder | None = None, **changes: Any
 ) -> tuple[Recipe, list[str]]:
-    """The recipe of a run, and what a person should read about the choice.
+    """The recipe of a run, and lines of text that explain the choice.
 
-    With a trained encoder to go on from it is `adapt_recipe`; else it follows from the size of the pictures, how many
-    there are, and whether there is a GPU; epochs, batch and memory then follow from how many there are.
+    With a trained encoder (`init`) it is `adapt_recipe`. Otherwise it depends on the size and number of the pictures
+    and on whether there is a GPU. For the recipes for a processor core, epochs, batch size and
+    memory size then follow from the number of pictures.
 
     Args:
-        images: What is trained on, a sequence or a `Stream`.
-        name: Of a recipe, which is then taken as it is.
-        init: A trained encoder to go on from.
-        **changes: Fields of the `Recipe` in place of those chosen.
+        images: The training images, a sequence or a `Stream`.
+        name: Name of a recipe, which is then used.
+        init: A trained encoder to start from.
+        **changes: Fields of the `Recipe` that override the chosen ones.
 
     Raises:
         ValueError: for an unknown name, or too few pictures.
@@ -50,7 +51,7 @@ def choose_recipe(
         return dataclasses.replace(get_recipe(name), **changes), []
     if init is not None:
         recipe = adapt_recipe(init, len(images), **changes)
-        return recipe, [_described(recipe, len(images), f"going on from {init.describe()}")]
+        return recipe, [_described(recipe, len(images), f"starting from {init.describe()}")]
     side = _side(images)
     gpu = torch.cuda.is_available()
     if side >= SMALL and len(images) >= MANY and gpu:
@@ -62,11 +63,11 @@ def choose_recipe(
     else:
         recipe = dataclasses.replace(get_recipe("resnet12_cifar10"), **sizes_for(len(images)))
     recipe = dataclasses.replace(recipe, **changes)
-    why = f"pictures of some {side} px, {'a GPU' if gpu else 'no GPU'}"
+    why = f"pictures of about {side} px, {'a GPU' if gpu else 'no GPU'}"
     words = [_described(recipe, len(images), why)]
     if len(images) < MANY:
         words.append(
-            f"with {len(images):,} pictures a trained encoder is the better start: --init MODEL, such as "
+            f"with {len(images):,} pictures, try starting from a trained encoder first: --init MODEL, such as "
             f"{'facebook/dinov2-small' if side >= SMALL else 'massl_resnet18n.cifar10'}"
         )
     return recipe, words
@@ -85,6 +86,6 @@ def _side(images):
 
 def _described(recipe, images, why):
     return (
-        f"recipe {recipe.name}, chosen for {images:,} pictures, {why}: {recipe.epochs} epochs, batches of "
-        f"{recipe.batch_size}, a memory of {recipe.memory_size:,} in blocks of {recipe.block_size:,}"
+        f"recipe {recipe.name}, chosen for {images:,} pictures, {why}: {recipe.epochs} epochs, batch size "
+        f"{recipe.batch_size}, memory of {recipe.memory_size:,} in blocks of {recipe.block_size:,}"
     )

@@ -1,4 +1,4 @@
-"""Distillation into a small encoder: a student learns a frozen teacher's similarities to the memory.
+"""Distillation into a small encoder: a student learns to match a frozen teacher's similarities to the memory.
 
 References:
     Fang et al., SEED: Self-supervised Distillation for Visual Representation, ICLR 2021 (arXiv 2101.04731), for
@@ -30,15 +30,16 @@ TEACHER = "teacher"  # folder of a run in which the teacher's features are kept
 
 @keras.saving.register_keras_serializable("memssl_keras")
 class DistilledMaSSL(MaSSL):
-    """MaSSL whose teacher is a frozen encoder of any kind: its embeddings of whole images come with the batches.
+    """MaSSL with a frozen encoder of any kind as teacher.
 
-    The memory is a FIFO of the teacher's embeddings. The student learns, from each view, the similarities that the
-    teacher gives the whole image, over the memory's random blocks: the loss of `MaSSL`. The teacher itself is no part
-    of the model; `WithTargets` brings its embeddings. In its place, as `teacher`, stands the running mean of the
-    student's weights, whose encoder is the one to keep.
+    The frozen teacher is not part of the model: `WithTargets` adds its embeddings of whole images to the batches. The
+    memory is a FIFO queue of these embeddings. From each view, the student learns to match the similarities between
+    the memory's random blocks and the teacher's embedding of the whole image, with the loss of `MaSSL`. The attribute
+    `teacher` is the exponential moving average (EMA) of the student; its encoder is the one to keep.
 
     Args:
-        encoder: The student's; see `MaSSL`, as all other arguments. `output_dim` is the width of the targets.
+        encoder: The student's encoder. The other arguments are those of `MaSSL`; `output_dim` is the width of the
+            frozen teacher's embeddings.
 
     Example:
         >>> import numpy as np
@@ -76,9 +77,10 @@ class DistilledMaSSL(MaSSL):
 
     @torch.no_grad()
     def fill(self, targets: np.ndarray) -> None:
-        """Fill the memory with the teacher's embeddings `(N, D)`, in an order drawn by the model's seed.
+        """Fill the memory with the teacher's embeddings `(N, D)`, in a random order that the model's seed decides.
 
-        Of more embeddings than slots a part is taken, of fewer some come several times; rows of NaN are left out.
+        If there are more embeddings than slots, some are not used; if fewer, some are used several times. Rows of NaN
+        are skipped.
         """
         known = targets[np.isfinite(targets).all(axis=1)]
         drawn = np.random.default_rng(self.seed).permutation(len(known))
@@ -93,17 +95,17 @@ def with_targets(
     folder: PathLike,
     track: Callable[[Iterable], Iterable] = iter,
 ) -> WithTargets:
-    """Images with a teacher's embeddings of them, centred: less their mean.
+    """Images together with a teacher's mean-centred embeddings of them.
 
     Args:
-        teacher: An `Embedder`, such as `open_embedder` gives.
+        teacher: An `Embedder`, such as `open_embedder` returns.
         images: A sequence of what `read_image` takes.
-        folder: Where embeddings are kept, so that an interrupted run need not make them again.
+        folder: Folder where embeddings are cached, so that an interrupted run need not compute them again.
         track: Wraps the chunks of images, for a progress bar.
 
     Raises:
-        ValueError: where none of the images can be read, the teacher gives what are no features, or the images are a
-            stream or come in groups, which have no places of their own.
+        ValueError: where none of the images can be read, the teacher does not return features, or the images are a
+            `Stream` or `Paired`, whose elements cannot be embedded once each.
     """
     if isinstance(images, (Stream, Paired)):
         raise ValueError(

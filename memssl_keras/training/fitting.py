@@ -1,4 +1,4 @@
-"""What `fit` of a self-supervised model takes: images without labels, several processes, an epoch that was begun."""
+"""`fit` of a self-supervised model: images without labels, several processes, resuming within an epoch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FitOnViews(keras.Model):
         validation_data: tuple | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train on images without labels, or on views that are ready.
+        """Train on images without labels, or on ready-made views.
 
         Args:
             x: Images: an array `(N, H, W, 3)`, uint8 or floats on the scale 0 … 255 or 0 … 1, a sequence of paths or
@@ -63,21 +63,21 @@ class FitOnViews(keras.Model):
             workers: Processes that make views; 0 makes them in this one.
             seed: Seed of order and views; the model's own by default.
             callbacks: Keras callbacks, `Schedules` among them.
-            initial_batch: Batches of the first epoch that were trained on before; they are left out, and the
-                epoch's metrics go on from those that the model holds.
-            accumulate: Parts in which a step's images pass through the encoder, one after the other, for less
-                memory. Loss, gradient and what the memory is fed are those of the whole batch; batch norm and
-                KoLeo see a part at a time.
-            max_unreadable: Share of the images that may be unreadable, 0 … 1; others take their place. One may be
-                in any case, unless the share is 0.
-            unreadable_csv: File that lists the unreadable images; one that is there is added to.
-            validation_data: A pair of images and labels: the accuracy of k-NN on them, among `x` with `y`, is measured
-                after every epoch as `knn`.
+            initial_batch: Number of batches of the first epoch that were trained on before an interruption; they are
+                skipped, and the epoch's metrics continue from those that the model holds.
+            accumulate: Number of parts in which a step's images pass through the encoder, one after the other, to save
+                memory. Loss, gradient and memory update are those of the whole batch; batch norm and KoLeo see one
+                part at a time.
+            max_unreadable: Share of the images that may be unreadable, 0 … 1; other images replace them. Unless the
+                share is 0, one unreadable image is always accepted.
+            unreadable_csv: File to list the unreadable images in; an existing file is appended to.
+            validation_data: A pair of images and labels. After every epoch their k-NN accuracy, with `x` and `y` as
+                neighbours, is measured as `knn`.
             **kwargs: `verbose`, `initial_epoch` and `steps_per_epoch` as in Keras.
 
         Started by `torchrun`, the processes train one model together: each sees its share of every step's images,
-        gradients are averaged, and the memory is fed from all of them in the order of their ranks. Weights and
-        memory are those of the main process from the first step on.
+        gradients are averaged, and the memory gets the embeddings of all processes in the order of their ranks. All
+        start from the weights and memory of the main process.
 
         Returns:
             Keras's `History`.
@@ -85,8 +85,8 @@ class FitOnViews(keras.Model):
         Raises:
             ValueError: for data of another form, fewer images than `batch_size`, or a batch that cannot be divided
                 among processes and parts, or is larger than the memory.
-            TooManyUnreadable: where more images are unreadable than may be.
-            NonFiniteLoss: as soon as the loss is not finite; the model stays as the step before left it.
+            TooManyUnreadable: where the share of unreadable images exceeds `max_unreadable`.
+            NonFiniteLoss: where the loss is not finite; the model keeps its state before that step.
             ProcessLost: where another process of the run has died.
         """
         observers = self._check_fit(x, y, validation_data, kwargs)

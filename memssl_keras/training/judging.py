@@ -1,4 +1,4 @@
-"""What a run is judged by: the pictures, the measure and the encoders that it has to beat."""
+"""How a run is scored: the pictures, the measure and the encoders it is compared with."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ def keep_apart(images: Any, count: int | None, labelled: bool) -> tuple[Any, Any
 
     Args:
         images: A sequence of images, or a `Stream`.
-        count: How many to hold out; None for `held_out_count`, or none where labelled pictures judge the run.
-        labelled: Whether they do.
+        count: How many to hold out. By default `held_out_count`, or 0 if labelled pictures score the run.
+        labelled: Whether labelled pictures score the run.
 
     Raises:
-        ValueError: where pictures are to be held out of a stream, which shows its own in any order, or too many.
+        ValueError: where `images` is a stream, of which none can be held out, or `count` is too large.
     """
     if isinstance(images, Stream):
         if count:
-            raise ValueError(f"held_out={count}: expected 0 with streaming; --labelled judges a stream")
+            raise ValueError(
+                f"held_out={count}: expected 0 with streaming; use --labelled to score a run on a stream"
+            )
         return images, None
     if count is None:
         count = 0 if labelled else held_out_count(len(images))
@@ -62,26 +64,29 @@ def judge_of(
 
     Args:
         recipe: The run's `Recipe`.
-        images: What it is trained on; judged by where nothing is held out, which is then said.
-        held_out: Images that it is not trained on, as `keep_apart` gives them.
-        labelled: Of `open_classes`.
-        k: Neighbours that vote.
-        every: Epochs between two measurements with labels; without, there are ten in a run.
-        init: The encoder that the run goes on from.
-        init_name: What it is called.
+        images: The training images. They score the run if nothing is held out; the measure's name then says so.
+        held_out: Images held out from training, as `keep_apart` returns them.
+        labelled: Labelled pictures, as `open_classes` returns them.
+        k: Number of neighbours in k-NN.
+        every: Epochs between two measurements with labels. Without labels there are about ten in a run.
+        init: The encoder that the run starts from.
+        init_name: Its name in the verdict.
         teacher: The frozen encoder that is distilled.
         folder: Folder of the run.
-        seed: Of the run, whose first weights are those of the untrained encoder.
-        say: Called with each line.
+        seed: Seed of the run, from which the untrained encoder gets the run's initial weights.
+        say: Called with each line of text.
 
     Returns:
-        None where there is nothing to judge by, which is said: a stream without labels, or no readable pictures.
+        None, with a line that says why, if no pictures can score the run: a stream without labels, or fewer than two
+        readable pictures.
     """
     measure: LabelledKNN | ViewRetrieval
     if labelled:
         measure = LabelledKNN(labelled, k)
     elif isinstance(images, Stream):
-        say("no verdict at the end: a stream has no pictures that are held out; --labelled judges it")
+        say(
+            "no verdict at the end: no pictures can be held out from a stream; expected --labelled to score it"
+        )
         return None
     else:
         described = "pictures that it was trained on" if held_out is None else "held-out pictures"
@@ -92,7 +97,7 @@ def judge_of(
             return None
         every = max(1, recipe.epochs // MEASUREMENTS)
         if measure.skipped:
-            say(f"{measure.skipped} pictures for the verdict cannot be read and are left out of it")
+            say(f"{measure.skipped} unreadable pictures are skipped in the verdict")
     keras.utils.set_random_seed(seed)
     untrained = fresh_copy(init) if recipe.family == "init" and init else recipe.build_encoder()
     return Judge(

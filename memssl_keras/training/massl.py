@@ -39,9 +39,9 @@ class MaSSL(SelfDistillation):
         student_temperature: τ_s > 0.
         teacher_temperature: τ_t > 0; `Schedules` may change it per step.
         teacher_momentum: m in [0, 1]: θ_t ← m θ_t + (1 - m) θ_s; `Schedules` may change it per step.
-        koleo_weight: Weight of the KoLeo term on the student's global embeddings; 0 leaves it out.
+        koleo_weight: Weight of the KoLeo regulariser on the student's global embeddings; 0 turns it off.
         seed: Seed of the memory and of its blocks.
-        memory_storage: "float32", or "float16" for a memory of half the bytes.
+        memory_storage: "float32", or "float16" to store the memory in half the bytes.
         **kwargs: `dtype="mixed_bfloat16"` or `"mixed_float16"` for the head's precision; the encoder brings its own.
 
     Raises:
@@ -118,7 +118,7 @@ class MaSSL(SelfDistillation):
         return {name: mean.result() for name, mean in self._means.items()}
 
     def _loss(self, blocks, student, teacher):
-        """How differently student and teacher are similar to the memory, block by block; and the teacher's entropy."""
+        """Cross-entropy of teacher and student over the memory's blocks, and the teacher's entropy."""
         loss, entropy = self.consistency(student, teacher, self.memory, blocks, self.teacher_temperature)
         if self.koleo_weight:
             loss = loss + self.koleo_weight * sum(map(koleo, student[: len(teacher)].chunk(2))) / 2

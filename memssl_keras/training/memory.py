@@ -1,4 +1,4 @@
-"""The non-parametric memory: a FIFO of embeddings seen earlier, compared with in random blocks."""
+"""The memory: a FIFO queue of past embeddings, which views are compared with in random blocks."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ def _settings(recipe, images, seed):
 
 
 def warnings_before(recipe: Recipe, images: int) -> list[str]:
-    """What should give pause before a run starts, in words: settings that the number of images does not bear."""
+    """Warnings before a run starts: settings that do not fit the number of images or the hardware."""
     found, steps = [], images // recipe.batch_size
     if recipe.memory_size > images:
         found.append(
-            f"the memory has {recipe.memory_size:,} slots and there are {images:,} pictures: it would hold every "
-            "picture several times. Take a recipe with a smaller memory (memssl models lists them)"
+            f"the memory has {recipe.memory_size:,} slots and there are {images:,} pictures: it would hold "
+            "some pictures more than once. Take a recipe with a smaller memory (memssl models lists them)"
         )
     if 0 < steps < 10:
         found.append(
@@ -92,7 +92,7 @@ def _restore(checkpoint, path, model, changes):
     except ValueError as error:
         raise SettingsChanged(
             f"{checkpoint.folder}: the weights in {path.name} do not fit these settings ({'; '.join(changes)}): "
-            "what shapes the model cannot change within a run"
+            "settings that change the model's shapes cannot change within a run"
         ) from error
 
 
@@ -109,7 +109,7 @@ def _resume(checkpoint, newest, model, schedules, recipe, images, changes, say):
     say(where + "".join(f"; {c}" for c in changes))
     differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]
     if differs:
-        say(f"not bit for bit the run without interruption: it had {', '.join(differs)}")
+        say(f"the result will not have the same bits as an uninterrupted run, which had {', '.join(differs)}")
     return epoch, batch
 
 
@@ -131,35 +131,34 @@ def pretrain(
 ) -> MaSSL:
     """Train a recipe's encoder on images, writing into a folder.
 
-    A folder that holds an unfinished run with the same settings is resumed at its last checkpoint. On a
-    processor, with the same number of threads and processes, the result is bit for bit that of a run without
-    interruption, wherever and however often it was interrupted. Started by `torchrun`, the processes share the
-    work; see `MaSSL.fit`.
+    If the folder holds an unfinished run with the same settings, it is resumed at its last checkpoint. On a CPU, with
+    the same number of threads and processes, the result has the same bits as an uninterrupted run. Started by
+    `torchrun`, several processes share the work; see `MaSSL.fit`.
 
     Args:
         recipe: A `Recipe`.
         images: What `MaSSL.fit` takes as images.
         folder: Gets `run.json` (settings), `metrics.csv`, `checkpoints/` and the encoder, see `Checkpoint`, and
             `unreadable.csv` where images could not be read.
-        init: A trained encoder to go on from. A recipe of the family "init" takes it as it is, less the whitening
-            behind its features, which is fitted anew after every epoch; another one copies its weights into the
-            recipe's encoder. An interrupted run is resumed from its checkpoint all the same.
-        teacher: A frozen encoder to be distilled, in place of the momentum teacher; see `DistilledMaSSL`. Its
-            embeddings are kept in the folder, in `teacher/`.
+        init: A trained encoder to start from. A recipe of the family "init" trains a copy of it without its whitening
+            layer, and fits a new whitening layer after every epoch. Any other recipe copies its weights into the
+            recipe's encoder. An interrupted run is still resumed from its checkpoint.
+        teacher: A frozen encoder to distil; it replaces the momentum teacher. See `DistilledMaSSL`. Its embeddings are
+            cached in the subfolder `teacher/`.
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
         max_unreadable: Share of the images that may be unreadable; they are listed in `unreadable.csv`.
-        allow_changed: Resume a run whose settings were others; they must leave the model's shape as it was.
+        allow_changed: Resume a run with changed settings; the model's shapes must stay the same.
         callbacks: More Keras callbacks.
-        say: Called with each line that a person should read.
+        say: Called with each line of text.
         track: Wraps the chunks of images that the teacher embeds, for a progress bar.
 
     Returns:
         The trained `MaSSL`.
 
     Raises:
-        ValueError: for a recipe that needs `init` and has none, or a teacher together with pairs or a stream.
+        ValueError: for a recipe that needs `init` and gets none, or for a teacher with `Paired` images or a stream.
         SettingsChanged: where the folder holds a run with other settings.
         TooManyUnreadable: where more images are unreadable than may be.
         CheckpointError: where a checkpoint cannot be written, or all of them are damaged.

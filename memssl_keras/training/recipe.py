@@ -1,4 +1,4 @@
-"""What a recipe is: the complete settings of a pretraining run, and the model and schedules that they make."""
+"""A recipe: the complete settings of a pretraining run, from which model and schedules are built."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 class Recipe:
     """All settings of a run; `dataclasses.replace` changes some of them.
 
-    `purpose` says for which pictures and hardware it is. `encoder` are the arguments of the encoder's `family`, `"vit"`
-    or `"resnet"`; family `"init"` has none, its encoder is given. Lengths of warm-ups are in epochs. The batch is that
-    of all processes together. The peak learning rate is `learning_rate` × batch size / 256; the final one is taken as
-    it is. `accumulate` is what `MaSSL.fit` takes, `precision` a Keras dtype policy, `memory_storage` the type of the
-    vectors in memory.
+    `purpose` says for which pictures and hardware the recipe is. `encoder` holds the arguments of the encoder class
+    that `family` names, `"vit"` or `"resnet"`; with the family `"init"` a trained encoder is given instead. Warm-up
+    lengths are in epochs. `batch_size` counts the images of all processes together. The peak learning rate is
+    `learning_rate` × batch size / 256; `final_learning_rate` is not scaled. `accumulate` is that of `MaSSL.fit`,
+    `precision` a Keras dtype policy, and `memory_storage` the data type of the vectors in memory.
 
-    To go on from a trained encoder: with `fill_memory` no step is taken before the memory is full of its embeddings;
-    for `frozen_epochs` head and memory are trained alone; then the encoder's rate rises over `thaw_epochs` to
-    `encoder_rate` × the learning rate for its last layer, and `first_layer_rate` times that for its first one. With
-    `fixed_statistics` its batch norm keeps the running means and variances it came with.
+    The remaining settings adapt a trained encoder. With `fill_memory` no training step is taken before the memory is
+    full of its embeddings. For `frozen_epochs` only the projection head is trained. Over `thaw_epochs` the learning
+    rate of the encoder's last layer rises to `encoder_rate` × the learning rate; that of its first layer is
+    `first_layer_rate` times the last one's. With `fixed_statistics` batch norm keeps its running means and variances.
 
     Example:
         >>> from memssl_keras import get_recipe
@@ -79,10 +79,10 @@ class Recipe:
             raise ValueError(f"precision={self.precision!r}: expected {', '.join(PRECISIONS)}")
 
     def build_encoder(self) -> Encoder:
-        """A new encoder of the recipe, a `ViT` or a `ResNet`.
+        """A new `ViT` or `ResNet` with the recipe's settings.
 
         Raises:
-            ValueError: where the recipe has none.
+            ValueError: for a recipe of the family "init", which has no architecture of its own.
         """
         if self.family == "init":
             raise ValueError(
@@ -96,7 +96,7 @@ class Recipe:
     def build(
         self, encoder: keras.Model | None = None, seed: int = 0, kind: type[MaSSL] | None = None
     ) -> MaSSL:
-        """A compiled `MaSSL`, or one of a subclass `kind`, around a new encoder or around another one."""
+        """A compiled `MaSSL` model, or one of its subclass `kind`, with a new encoder or the given one."""
         from memssl_keras.training.massl import MaSSL
         from memssl_keras.training.optimizer import AdamW
 

@@ -1,11 +1,12 @@
-"""The recipes that there are, by name.
+"""All recipes, by name.
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this project's,
-for small images; the purpose of each says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs`,
-`resnet8_icons` and `resnet18_cifar10` have not been run to their end yet. Keras and torch are imported where a model is
-built, so that recipes can be listed without them. `resnet18_cifar10` has the setting of lightly's public CIFAR-10
-benchmark, but for the method: 200 epochs of batches of 512, no blur; with `memssl pretrain … --labelled cifar10/
---knn-k 200` it is measured as there.
+for small images; `purpose` says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs`,
+`resnet8_icons` and `resnet18_cifar10` have not been run to their end yet; for `resnet14_photos` and
+`resnet8_icons_distilled` no results are recorded. `resnet18_cifar10` has the settings of lightly's public CIFAR-10
+benchmark, except for the method: 200 epochs, batch size 512, no blur. `memssl pretrain … --labelled cifar10/ --knn-k
+200` measures it in the same way. Keras and torch are imported only when a model is built, so recipes can be listed
+without them.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ RECIPES = {
             "vitt4_cifar10",
             {**_TINY, "patch_size": 4, "image_size": 32},
             views=MultiCrop(32, 16, 4, global_scale=(0.2, 1.0), local_scale=(0.08, 0.3), **_SHARP),
-            purpose="small photographs of some 32 px, a GPU, hours",
+            purpose="small photographs of about 32 px, a GPU, hours",
             **_LITTLE,
             **_LONG,
         ),
@@ -105,7 +106,7 @@ RECIPES = {
             "vitt8_glyphs",
             {**_TINY, "patch_size": 8, "image_size": 64},
             views=MultiCrop(64, 32, 4, global_scale=(0.3, 1.0), local_scale=(0.1, 0.3), blur=(0.5, 0.1, 0.2)),
-            purpose="drawings of some 64 px, a GPU, hours",
+            purpose="drawings of about 64 px, a GPU, hours",
             **_LITTLE,
             **_LONG,
         ),
@@ -113,7 +114,7 @@ RECIPES = {
             "resnet18_cifar10",
             {"stem": "cifar", "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
-            purpose="small photographs of some 32 px, a GPU, hours",
+            purpose="small photographs of about 32 px, a GPU, hours",
             family="resnet",
             **{**_LITTLE, "batch_size": 512, **_LONG},
         ),
@@ -121,7 +122,7 @@ RECIPES = {
             "resnet18n_cifar10",
             {"width": 32, "stem": "cifar", "pooling_grid": 2, "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
-            purpose="small photographs of some 32 px, a GPU, a quarter of an hour",
+            purpose="small photographs of about 32 px, a GPU, a quarter of an hour",
             epochs=120,
             learning_rate=7.5e-4,
             warmup_epochs=3,
@@ -146,7 +147,7 @@ RECIPES = {
             "resnet12_cifar10",
             {**_RESNET12, "pooling_grid": 2, "preprocessing": _pixels(32)},
             views=MultiCrop(32, 16, 0, global_scale=(0.2, 1.0), **_SHARP),
-            purpose="small photographs of some 32 px, a processor core, two hours",
+            purpose="small photographs of about 32 px, a processor core, two hours",
             epochs=16,
             learning_rate=4e-3,
             warmup_epochs=0.3,
@@ -186,7 +187,7 @@ RECIPES = {
                 blur=(0.2, 0.1, 0.1),
                 solarize=0.0,
             ),
-            purpose="drawings of some 48 to 80 px, a processor core, two hours",
+            purpose="drawings of 48 to 80 px, a processor core, two hours",
             epochs=20,
             learning_rate=4e-3,
             warmup_epochs=0.3,
@@ -266,8 +267,8 @@ def get_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        ValueError: listing the recipes there are, where there is none of that name; for "adapt", which depends on
-            encoder and pictures: `memssl_keras.training.adapt.adapt_recipe` makes it.
+        ValueError: for an unknown name; the message lists the recipes. Also for "adapt", which depends on the encoder
+            and the pictures; `memssl_keras.training.adapt.adapt_recipe` makes it.
     """
     if name == "adapt":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The report of a run: its settings, its curves, and what its encoder takes for alike."""
+"""The report of a run: settings, curves, and nearest neighbours by its encoder."""
 
 import csv
 import json
@@ -12,8 +12,8 @@ from memssl_keras.images import draw_rows
 from memssl_keras.weights.folder import read_encoder
 
 FIGURES = {
-    "loss": "Loss (a falling one is not learning, a rising one is not failing)",
-    "teacher_entropy": "Teacher entropy in nats; towards log P it compares everything alike",
+    "loss": "Loss (it does not show whether the encoder learns)",
+    "teacher_entropy": "Teacher entropy in nats; near log P all pictures seem equally similar",
     "spread": "Spread of the teacher's embeddings; 1 is uniform, 0 collapsed",
     "agreement": "Cosine of student and teacher across the global views",
     "memory_nearest": "Cosine of a vector in memory to its nearest neighbour there",
@@ -36,7 +36,7 @@ def read_metrics(path: PathLike) -> dict[str, np.ndarray]:
 
 
 def draw_curves(metrics: dict[str, np.ndarray], path: PathLike) -> None:
-    """Draw the figures that are there, one panel each, over the epochs."""
+    """Draw a curve over the epochs for each of `FIGURES` that was measured."""
     from matplotlib.figure import Figure
 
     shown = [name for name in FIGURES if name in metrics and np.isfinite(metrics[name]).any()]
@@ -83,7 +83,7 @@ def write_report(folder: PathLike, held_out: Any = None, queries: int = 6, neigh
         with unreadable.open(encoding="utf-8", newline="") as file:
             count = len(list(csv.DictReader(file)))
         lines += [
-            f"Images that could not be read, and were replaced by others: {count}, in `unreadable.csv`.",
+            f"{count} unreadable images were replaced by others; `unreadable.csv` lists them.",
             "",
         ]
     lines += [

@@ -1,4 +1,4 @@
-"""A whole run, as `memssl pretrain` does it: the pictures are opened, trained on, judged and reported."""
+"""A whole run of `memssl pretrain`: open the pictures, train, score the encoder and write the report."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class RunData:
     """The pictures of a run.
 
     Args:
-        images: What it is trained on.
-        held_out: What it is not trained on and judged by; None where nothing is held out.
-        labelled: Pictures with labels that judge it in their place; None where there are none.
-        streaming: Whether images are read as they come.
+        images: The training images.
+        held_out: Images that are held out to score the run; None where there are none.
+        labelled: Labelled pictures that score the run instead; None where there are none.
+        streaming: Whether `images` is a stream.
     """
 
     images: Any
@@ -60,19 +60,19 @@ def open_run(
     group: str | None = None,
     pairs: float = 0.5,
 ) -> RunData:
-    """Open the pictures that a run is trained on and those that judge it.
+    """Open the training images of a run and the images that score it.
 
     Args:
         data: See `open_data`, as split, column, streaming, images_per_epoch and shuffle_buffer.
-        folder: Of the run, which must not lie among the pictures.
-        held_out: How many pictures are not trained on but judge the run; see `keep_apart`.
-        labelled: Pictures with labels that judge it; see `open_classes`.
+        folder: Folder of the run; it must not be inside the folder of images.
+        held_out: How many pictures to hold out from training to score the run; see `keep_apart`.
+        labelled: Labelled pictures that score the run; see `open_classes`.
         label: Their column of labels.
         group: Column that says which pictures may be views of each other; see `Paired`.
-        pairs: How often they are, in 0 … 1.
+        pairs: Probability that they are, 0 … 1.
 
     Raises:
-        ValueError: where data cannot be read or does not have what is asked for, or the folder lies in it.
+        ValueError: where the data cannot be read or lacks a column or split, or `folder` is inside it.
     """
     _check_apart(data, pathlib.Path(folder))
     images = open_data(
@@ -97,13 +97,13 @@ def _check_apart(data, folder):
         return
     if folder.resolve().is_relative_to(read.resolve()):
         raise ValueError(
-            f"--out={folder}: lies in {data}, whose images are read, the run's own then among them; expected another "
-            "place"
+            f"--out={folder}: is inside {data}, so the run's own pictures would be read as training images; expected a "
+            "folder outside it"
         )
 
 
 def described(recipe: Recipe, data: RunData) -> list[str]:
-    """What a person should read before a run: what was not read, warnings, and its length."""
+    """Lines of text to show before a run: files that were not read, warnings, and the run's length."""
     images = data.images
     steps = len(images) // recipe.batch_size
     kind = "images of a stream" if data.streaming else "images"
@@ -135,21 +135,21 @@ def pretrain_judged(
 
     Args:
         recipe: The run's `Recipe`.
-        data: Of `open_run`.
-        folder: Of the run.
-        init: A trained encoder that the run goes on from; see `pretrain`.
-        init_name: What it is called in the verdict.
-        teacher: A frozen encoder to be distilled; see `pretrain`.
-        knn_k: Neighbours that vote in k-NN on labelled pictures.
-        knn_every: Epochs between two of these measurements.
-        seed: Of weights, memory, order and views.
+        data: The pictures, as `open_run` returns them.
+        folder: Folder of the run.
+        init: A trained encoder to start from; see `pretrain`.
+        init_name: Its name in the verdict.
+        teacher: A frozen encoder to distil; see `pretrain`.
+        knn_k: Number of neighbours in k-NN on labelled pictures.
+        knn_every: Epochs between two k-NN measurements.
+        seed: Seed of weights, memory, image order and views.
         tensorboard: Write curves for TensorBoard into the folder too.
-        callbacks: More Keras callbacks, in the main process alone.
-        say: Called with each line that a person should read.
-        **options: Of `pretrain`.
+        callbacks: More Keras callbacks, for the main process only.
+        say: Called with each line of text.
+        **options: Other arguments of `pretrain`.
 
     Raises:
-        What `pretrain` does; `NonFiniteLoss` and `ProcessLost` then say where the last checkpoint is.
+        The errors of `pretrain`; `NonFiniteLoss` and `ProcessLost` then name the folder of the last checkpoint.
     """
     distributed.join()
     folder, main = pathlib.Path(folder), distributed.is_main()

@@ -64,7 +64,7 @@ class CosineSchedule:
 
 @dataclasses.dataclass(frozen=True)
 class Thaw:
-    """0 while the encoder is frozen, then a linear rise to `rate`, which holds to the end; lengths in epochs.
+    """0 while the encoder is frozen, then a linear rise to `rate`, then constant; lengths in epochs.
 
     Example:
         >>> from memssl_keras.training.schedules import Thaw
@@ -86,7 +86,7 @@ class Schedules(keras.callbacks.Callback):
     """Sets learning rate, weight decay, teacher momentum, teacher temperature and encoder rate before every step.
 
     Each is a `CosineSchedule`, for the encoder rate a `Thaw`, an array of values per step, or None to leave it as it
-    is. The step is the optimiser's own count, so that a resumed run goes on where it was; past the end the last value
+    is. The step is the optimiser's own count, so that a resumed run continues where it was; past the end the last value
     holds. An `offset` is added to that count: for steps that overflowed in float16, which the optimiser leaves out,
     and where a run is resumed with another number of steps per epoch.
 

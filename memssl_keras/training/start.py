@@ -32,17 +32,17 @@ def _own(encoder):
 def start_from(encoder: Encoder, source: Encoder) -> Encoder:
     """Copy every weight of `encoder` from the layer of the same name in `source`, and from `source` itself.
 
-    PCA whitening and poolings of earlier stages that `source` has besides are left where they are.
+    A PCA whitening layer and the pooling of earlier stages in `source` are not copied.
 
     Args:
         encoder: A `ResNet`, a `ViT` or a functional Keras model.
-        source: Another one, of the same widths.
+        source: An encoder of the same architecture.
 
     Returns:
         `encoder`.
 
     Raises:
-        ValueError: naming the layer or weight that is missing or has other shapes.
+        ValueError: where a layer or weight is missing or has another shape; it is named.
 
     Example:
         >>> from memssl_keras import ResNet

@@ -1,4 +1,4 @@
-"""A model with whitened features: the map that a data set determines without labels, and a head that undoes it."""
+"""PCA whitening of the features of a trained model, fitted without labels; its head undoes the whitening."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ def whiten(
     power: float = 1.0,
     reduce: bool = False,
 ) -> MaSSL:
-    """The same `MaSSL` with white features: a last layer `Whitening` in its encoders, which its heads undo.
+    """The same `MaSSL` with whitened features: its encoders get a `Whitening` layer, which its heads undo.
 
-    Embeddings, memory and loss stay as they were, up to rounding; what changes is the feature that the encoder gives,
-    in which no direction drowns the others any more when features are compared. Means and covariances are those of
-    the teacher's features of whole images.
+    The head's embeddings, the memory and the loss stay the same, up to rounding. Only the encoder's features change:
+    all directions get the same variance. The whitening is fitted to the teacher's features of whole images.
 
     Args:
         model: A `MaSSL` whose encoder is a functional model of one output, such as a `ResNet`.
-        images: Unlabelled ones, as `embed` takes them: some thousand of those it was trained on.
+        images: Unlabelled images, as `embed` takes them, such as a few thousand of the training images.
         shrinkage: See `Whitening.fit`.
-        rank: Axes that are scaled each by its own variance; of fewer features, all.
+        rank: Number of principal axes that are scaled individually; at most the width of the features.
         batch_size: Images per forward pass.
-        pooling_grid: Of a `ResNet`, a number for each stage, as `ResNet` takes them: features from the maps of earlier
-            stages, which say more of colours and edges, as well.
+        pooling_grid: For a `ResNet`: one number for each stage, as `ResNet` takes them, to add features from the maps
+            of earlier stages.
         power: See `Whitening.fit`.
-        reduce: Features of `rank` numbers. What the head is given then lacks the other axes, so that embeddings are
-            not quite those from before.
+        reduce: Reduce features to `rank` numbers. The head then lacks the other axes, so that its embeddings change a
+            little.
 
     Returns:
         A new `MaSSL`, not compiled.
@@ -62,7 +61,7 @@ def whiten(
 
 
 def with_whitening(model: MaSSL, layer: Whitening, pooling_grid: Sequence[int] | None = None) -> MaSSL:
-    """The same `MaSSL` with a `Whitening` that is fitted already behind its encoders, and heads that undo it.
+    """The same `MaSSL` with a fitted `Whitening` layer behind its encoders, and heads that undo it.
 
     Args:
         model: As `whiten` takes it.

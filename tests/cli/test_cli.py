@@ -345,7 +345,7 @@ def test_a_run_for_other_hardware_or_more_pictures_is_warned_of():
         (["pretrain", "{new}", "--recipe", "tiny_test", "--out", "{new}"], "no such file or folder"),
         (
             ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{photos}/run"],
-            "expected another place",
+            "expected a folder outside it",
         ),
         (
             ["pretrain", "{photos}", "--recipe", "tiny_test", "--out", "{new}", "--batch-size", "64"],

@@ -35,7 +35,7 @@ def pretrain(place, *options, code=0, out="run"):
 
 def test_a_run_goes_on_from_an_encoder_and_says_start_and_end(place):
     said = pretrain(place, "--init", place / "vit", "--epochs", 2, out="on")
-    assert "recipe adapt, chosen for 40 pictures, going on from a ViT of width 24" in said
+    assert "recipe adapt, chosen for 40 pictures, starting from a ViT of width 24" in said
     assert "a memory of 16 in blocks of 4" in said and "at the start, retrieval of 40 pictures" in said
     assert f"{place / 'vit'}: " in said and "verdict: " in said
     verdict = json.loads((place / "on" / "verdict.json").read_text())
@@ -81,7 +81,7 @@ def test_an_encoder_is_distilled_into_the_recipes(place, teacher):
             "is the folder of --init, which would be overwritten",
         ),
         (["--teacher", "{place}/vit@fp32", "--out", "{place}/vit"], "is the folder of --teacher"),
-        (["--recipe", "adapt"], "--recipe=adapt: goes on from a trained encoder; expected --init MODEL"),
+        (["--recipe", "adapt"], "--recipe=adapt: starts from a trained encoder; expected --init MODEL"),
         (["--teacher", "{place}/vit", "--init", "{place}/vit"], "is the student too (--init)"),
         (["--teacher", "{place}/vit", "--group", "name"], "expected neither --group nor --streaming"),
         (["--teacher", "nowhere"], "nowhere"),

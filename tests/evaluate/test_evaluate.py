@@ -192,12 +192,12 @@ def test_what_is_wrong_with_data_is_counted(tmp_path):
     data = open_classes(tmp_path)
     assert len(data.train) == 4 and len(data.test) == 4
     unlabelled, untaught, shared = data.notes
-    assert unlabelled == "3 images without a label are left out"
+    assert unlabelled == "3 images without a label are skipped"
     assert untaught == "2 test images are of classes without training images (3): they count as wrong"
     assert shared.startswith("1 of 4 test images are among the training images, byte for byte")
     (one,) = run.evaluate([Counting().embedder], [tmp_path], ["knn"], settings=Settings(ks=(1, 50)))
     assert one.outcomes["mean colour"].scores == {"k = 1": 0.5}
-    assert one.notes[-1] == "k = 50 is more than the 4 training images: left out"
+    assert one.notes[-1] == "k = 50 is more than the 4 training images: skipped"
     with pytest.raises(ValueError, match="k=50: expected 1 … 4"):
         run.evaluate([Counting().embedder], [tmp_path], ["knn"], settings=Settings(ks=(50,)))
 
@@ -231,7 +231,7 @@ def test_every_task_on_what_it_can_tell_apart(colours):
     scores = {one.task: one.outcomes["mean colour"] for one in evaluated}
     assert all(outcome.scores[outcome.headline] > 0.9 for outcome in scores.values())
     assert list(scores) == tasks and len(scores["lowshot"].scores) == 6
-    assert scores["lowshot"].notes == ["50 images per class are more than the smallest class has: left out"]
+    assert scores["lowshot"].notes == ["50 images per class are more than the smallest class has: skipped"]
     assert np.trace(scores["knn"].drawn["confusion"]) == 20
     json.dumps(run.results(evaluated, "mean colour"))
 

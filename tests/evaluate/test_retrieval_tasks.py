@@ -40,7 +40,7 @@ def test_instances_of_two_origins(tmp_path):
         outcome.scores["recall@1"] == 1 and "4 queries of Noto, gallery of 4 of Twemoji" in outcome.protocol
     )
     assert one.notes == [
-        "k = 5, 10: more than the 4 of the gallery, left out",
+        "k = 5, 10: more than the 4 of the gallery, skipped",
         "1 queries without a positive in the gallery are skipped",
     ]
     with pytest.raises(ValueError, match="column 'vendor' has no 'Apple'; it holds Noto, Twemoji"):
@@ -147,7 +147,7 @@ def test_distractors_by_class(tmp_path):
         run.evaluate([Counting().embedder], [tmp_path], **arguments, **more)[0].outcomes["mean colour"]
         for more in ({}, {"distractors": tmp_path / "more"})
     ]
-    assert found[0].notes == ["k = 12: more than the 7 of the gallery, left out"] and not found[1].notes
+    assert found[0].notes == ["k = 12: more than the 7 of the gallery, skipped"] and not found[1].notes
     assert found[0].scores["mAP"] == 1 > found[1].scores["mAP"]
     assert found[1].scores["precision@12"] == pytest.approx(3 / 12)
 
@@ -160,7 +160,7 @@ def test_images_that_show_nothing_known_are_left_out(tmp_path):
     asked = open_groups(tmp_path / "e.parquet", "codepoint", "vendor", "noto", "twemoji")
     assert asked.query_groups.tolist() == asked.gallery_groups[:2].tolist() and len(asked.gallery) == 3
     assert asked.notes == [
-        "1 images without codepoint are left out",
+        "1 images without codepoint are skipped",
         "1 of 3 gallery images are queries, byte for byte: figures flatter",
     ]
 

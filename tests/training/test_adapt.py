@@ -213,12 +213,12 @@ def test_too_few_pictures_are_refused():
 
 def test_a_recipe_is_chosen_and_said():
     small, words = choose_recipe(pictures(20))
-    assert small.name.endswith("cifar10") and "chosen for 20 pictures, pictures of some 40 px" in words[0]
+    assert small.name.endswith("cifar10") and "chosen for 20 pictures, pictures of about 40 px" in words[0]
     assert "--init MODEL" in words[1]
     large, _ = choose_recipe(pictures(20, size=120), epochs=3)
     assert large.name == "resnet14_photos" and large.epochs == 3
     on, words = choose_recipe(pictures(20), init=small_vit())
-    assert on.name == "adapt" and "going on from a ViT of width 24" in words[0]
+    assert on.name == "adapt" and "starting from a ViT of width 24" in words[0]
     named, words = choose_recipe(pictures(20), "resnet12_icons")
     assert named.name == "resnet12_icons" and not words
 

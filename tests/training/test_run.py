@@ -30,7 +30,7 @@ def test_pictures_are_opened_apart_and_described(photos, tmp_path):
 
 
 def test_a_run_among_its_own_pictures_is_refused(photos):
-    with pytest.raises(ValueError, match="whose images are read"):
+    with pytest.raises(ValueError, match="would be read as training images"):
         run.open_run(str(photos), photos / "run")
 
 

@@ -78,7 +78,7 @@ def open_groups(data: PathLike, group: str, by: str | None, query: str | None, g
     asked, searched = (Images(source, key, np.flatnonzero(mask & known)) for mask in masks)
     notes = []
     if missing := int(((masks[0] | masks[1]) & ~known).sum()):
-        notes.append(f"{missing} images without {group} are left out")
+        notes.append(f"{missing} images without {group} are skipped")
     if shared := overlap(asked, searched):
         notes.append(
             f"{shared} of {len(searched)} gallery images are queries, byte for byte: figures flatter"

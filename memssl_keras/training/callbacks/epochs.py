@@ -13,8 +13,8 @@ class EpochOrder(keras.callbacks.Callback):
 
     Args:
         loader: What `view_loader` returned.
-        initial_batch: Batches of the first epoch that were trained on before. They are left out, and the
-            metrics that the model holds when training starts go on.
+        initial_batch: Batches of the first epoch that were trained on before. They are skipped, and the
+            metrics continue from the values that the model holds.
     """
 
     def __init__(self, loader: Any, initial_batch: int = 0):

@@ -1,8 +1,8 @@
 """ResNets under torchvision's names, which timm and the self-supervised methods share.
 
-Read are ResNet-18, -34, -50 and their like of torchvision and timm, and the ResNets of MoCo v1 to v3, SimSiam, Barlow
-Twins, VICReg, SwAV, DINO and SSCD. Classifiers, projectors, predictors and prototypes are left out; of SSCD so are its
-pooling and projection, so that its features here are means over the last map.
+This module reads ResNet-18, -34, -50 and deeper ones of torchvision and timm, and the ResNets of MoCo v1 to v3,
+SimSiam, Barlow Twins, VICReg, SwAV, DINO and SSCD. Classifiers, projectors, predictors and prototypes are not loaded.
+Nor are SSCD's pooling and projection: its features here are means over the last map.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _CONVOLUTION = re.compile(r"layer(\d)\.(\d+)\.(conv(\d)|downsample\.0)\.weight$"
 
 
 def read(checkpoint: Any, network: str = "teacher", config: dict | None = None) -> Converted | None:
-    """A `Converted`, or None where this is no such checkpoint.
+    """The `Converted` weights, or None where the checkpoint is not a ResNet.
 
     Args:
         checkpoint: A state dict, or one under `state_dict`, `model`, `teacher` or `student`.
-        network: "teacher" or "student", where there are both.
+        network: "teacher" or "student", if the checkpoint has both.
         config: The `config.json` of a timm repository, if any.
     """
     content, one_model = checkpoint, True
@@ -63,7 +63,7 @@ def architecture(state: dict[str, np.ndarray], family: str) -> dict[str, Any]:
     """`ResNet`'s arguments, from the names and shapes of a backbone's weights.
 
     Raises:
-        CheckpointError: where these are not those of a plain ResNet.
+        CheckpointError: where the weights are not those of a plain ResNet.
     """
     counts: dict[int, int] = {}
     for name in state:

@@ -219,7 +219,9 @@ def test_a_stream_without_labels_has_no_verdict_and_says_so():
     stream, said = Stream(data, images_per_epoch=4), []
     assert keep_apart(stream, None, labelled=False) == (stream, None)
     assert judge_of(TINY, stream, say=said.append) is None
-    assert said == ["no verdict at the end: a stream has no pictures that are held out; --labelled judges it"]
+    assert said == [
+        "no verdict at the end: no pictures can be held out from a stream; expected --labelled to score it"
+    ]
     with pytest.raises(ValueError, match="held_out=3: expected 0 with streaming"):
         keep_apart(stream, 3, labelled=False)
 
