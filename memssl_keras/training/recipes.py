@@ -2,8 +2,8 @@
 
 `vits16_in1k` and `vitb16_in1k` are the published ones for ImageNet (arXiv 2407.17486). The others are this project's,
 for small images; `purpose` says for which pictures and hardware. `vitt4_cifar10`, `vitt8_glyphs`,
-`resnet8_icons` and `resnet18_cifar10` have not been run to their end yet; for `resnet14_photos` and
-`resnet8_icons_distilled` no results are recorded. `resnet18_cifar10` has the settings of lightly's public CIFAR-10
+`resnet8_icons` and `resnet18_cifar10` have not been run to their end yet; for `resnet14_photos` no results are
+recorded. `resnet18_cifar10` has the settings of lightly's public CIFAR-10
 benchmark, except for the method: 200 epochs, batch size 512, no blur. `memssl pretrain … --labelled cifar10/ --knn-k
 200` measures it in the same way. Keras and torch are imported only when a model is built, so recipes can be listed
 without them.
