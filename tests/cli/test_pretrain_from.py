@@ -36,7 +36,7 @@ def pretrain(place, *options, code=0, out="run"):
 def test_a_run_goes_on_from_an_encoder_and_says_start_and_end(place):
     said = pretrain(place, "--init", place / "vit", "--epochs", 2, out="on")
     assert "recipe adapt, chosen for 40 pictures, starting from a ViT of width 24" in said
-    assert "a memory of 16 in blocks of 4" in said and "at the start, retrieval of 40 pictures" in said
+    assert "memory of 16 in blocks of 4" in said and "at the start, retrieval of 40 pictures" in said
     assert f"{place / 'vit'}: " in said and "verdict: " in said
     verdict = json.loads((place / "on" / "verdict.json").read_text())
     assert [one["kind"] for one in verdict["references"]] == ["untrained", "start", "pixels"]
