@@ -249,7 +249,8 @@ class SelfDistillation(FitOnViews):
     def _share_rates(self):
         """Give the optimiser the learning rate of each variable as a share of the head's."""
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if self.encoder_rate == self.first_layer_rate == 1:
+        late = self.frozen_steps or self.fill_steps
+        if self.encoder_rate == self.first_layer_rate == 1 and not late:
             return
         if not isinstance(optimizer, AdamW):
             raise ValueError(

@@ -223,8 +223,12 @@ def _pretrain(
     say = say if main else lambda line: None
     checkpoint = Checkpoint(folder, checkpoint_every)
     if teacher:
-        images = distributed.from_main(lambda: with_targets(teacher, images, folder / TEACHER, track))
-        recipe = dataclasses.replace(recipe, output_dim=images.targets.shape[1])
+        targets = distributed.from_main(
+            lambda: with_targets(teacher, images, folder / TEACHER, track).targets
+        )
+        images = WithTargets(images, targets)
+        # The memory holds the teacher's embeddings from the beginning: there is nothing to fill it with.
+        recipe = dataclasses.replace(recipe, output_dim=targets.shape[1], fill_memory=False)
     settings = _settings(recipe, images, seed)
     settings |= {"init": fingerprint(init)} if init else {}
     settings |= {"teacher": {"name": teacher.name, **teacher.key}} if teacher else {}

@@ -106,6 +106,14 @@ def test_the_first_layers_move_least(tmp_path):
     assert 0 < first < last / 5
 
 
+def test_the_encoder_reaches_the_full_rate(tmp_path):
+    encoder = varied(small_vit())
+    settings = recipe(encoder, first_layer_rate=1.0, encoder_rate=1.0, frozen_epochs=1, thaw_epochs=1)
+    model = pretrain(settings, pictures(32), tmp_path, init=encoder, say=quiet)
+    assert set(model.optimizer.shares) == {1.0}
+    assert model.optimizer.starts[0] == 4 and model.optimizer.starts[-1] == 2
+
+
 def test_shares_and_late_starts_are_torchs_groups_and_new_optimisers():
     rng = np.random.default_rng(0)
     start = [rng.normal(size=(3, 4)).astype("float32") for _ in range(2)]

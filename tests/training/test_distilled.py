@@ -12,6 +12,7 @@ from memssl_keras.data.loader import view_loader
 from memssl_keras.data.pairs import Paired
 from memssl_keras.data.targets import WithTargets
 from memssl_keras.evaluate.embedders import Embedder, pixels
+from memssl_keras.training.adapt import adapt_recipe
 from memssl_keras.training.distilled import DistilledMaSSL, with_targets
 from memssl_keras.training.pretrain import pretrain
 
@@ -60,6 +61,20 @@ def test_the_memory_holds_the_teachers_embeddings_and_no_random_ones():
     model.fit(WithTargets(pictures(24), TARGETS), views=small_crops(), batch_size=8, epochs=1, verbose=0)
     distances = np.abs(model.memory.vectors.numpy()[:, None] - unit[None]).max(-1)
     assert (distances.min(1) < 1e-6).all()
+
+
+def test_a_student_that_was_trained_before_fills_the_memory_with_nothing_of_its_own(tmp_path):
+    start = ResNet(**RESNET)
+    recipe = adapt_recipe(
+        start, 24, views=small_crops(), epochs=2, batch_size=8, memory_size=8, hidden_dim=16
+    )
+    assert recipe.fill_memory
+    images = pictures(24)
+    model = pretrain(recipe, images, tmp_path, init=start, teacher=teacher(), say=quiet)
+    targets = with_targets(teacher(), images, tmp_path / "teacher").targets
+    unit = targets / np.linalg.norm(targets, axis=1, keepdims=True)
+    distances = np.abs(model.memory.vectors.numpy()[:, None] - unit[None]).max(-1)
+    assert model.fill_steps == 0 and (distances.min(1) < 1e-5).all()
 
 
 def test_what_is_kept_is_the_mean_of_the_students_weights_statistics_too():
