@@ -1,7 +1,7 @@
 """Whether a folder of milvus-lite is whole.
 
-Asked before it is opened. milvus-lite reads an older manifest if the newest one is cut off, and skips a missing file with
-a line in its log: rows would be lost without an error.
+Asked before it is opened. milvus-lite reads an older manifest if the newest one is cut off, and skips a missing file
+with a line in its log: rows would be lost without an error.
 """
 
 from __future__ import annotations
