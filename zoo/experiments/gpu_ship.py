@@ -2,7 +2,9 @@
 
     python zoo/experiments/gpu_ship.py RUN DATA OUT [--rank 256 --power 0.25 --shrinkage 1.0]
 
-fits the last linear layer on 10,000 of the pictures in DATA, without labels.
+fits the last linear layer on 10,000 of the pictures in DATA, without labels. RUN may be a model that has such a layer;
+it gets another. `--pooling-grid` adds maps of earlier stages to the features, `--image-size` lets it see larger
+pictures than in training.
 """
 
 import argparse
@@ -17,7 +19,9 @@ import torch
 
 from memssl_keras import from_pretrained, save_pretrained
 from memssl_keras.data.huggingface import open_data
-from memssl_keras.training.whiten import raw_features
+from memssl_keras.evaluate.data.scales import scaled_preprocessing
+from memssl_keras.training.adapt import without_whitening
+from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES = 10_000
 
@@ -26,15 +30,24 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("run", help="Folder of a run, or a model.")
     parser.add_argument("data", help="The pictures that it was trained on.")
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--rank", type=int, help="Axes that are kept; all features by default.")
     parser.add_argument("--power", type=float, default=0.25, help="Of whitening along them, 0 for none.")
     parser.add_argument("--shrinkage", type=float, default=1.0)
+    parser.add_argument("--pooling-grid", type=int, nargs="+", help="Cells a side of each stage, 0 for none.")
+    parser.add_argument("--image-size", type=int, help="Pixels; those of the training by default.")
     args = parser.parse_args()
     torch.set_num_threads(1)
     encoder = from_pretrained(args.run)
+    if args.image_size:
+        size = scaled_preprocessing(encoder.preprocess, args.image_size / encoder.preprocess.image_size)
+        encoder.preprocessing = size.to_dict()
+    if whitening_of(encoder) is not None:
+        encoder = without_whitening(encoder)
+    if args.pooling_grid:
+        encoder = encoder.extended(pooling_grid=args.pooling_grid)
     if args.rank:
         images = open_data(args.data)
         rows = np.random.default_rng(0).permutation(len(images))[:PICTURES]
@@ -44,7 +57,8 @@ def main():
         encoder = reduced
     save_pretrained(encoder, args.out, half=True)
     for name in ("run.json", "metrics.csv"):
-        shutil.copy(args.run / name, args.out / name)
+        if (found := pathlib.Path(args.run) / name).exists():
+            shutil.copy(found, args.out / name)
     print(f"{args.out}: {encoder.count_params():,} parameters, {encoder.embed_dim} numbers a picture")
 
 

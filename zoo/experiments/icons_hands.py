@@ -20,12 +20,17 @@ COLUMNS = ("model", "query", "gallery", "queries", "gallery size", "recall@1", "
 
 def rows_of(model, source):
     """One row for each ordered pair of sets that share a name."""
-    sets, groups = column_of(source, "set"), column_of(source, "group")
     embedder = open_embedder(model, threads=1)
     starts = range(0, len(source), 256)
     vectors = np.concatenate(
         [embedder.embed([source[i] for i in range(s, min(s + 256, len(source)))]) for s in starts]
     )
+    for pair in pairs_of(vectors, column_of(source, "set"), column_of(source, "group")):
+        yield [model, *pair]
+
+
+def pairs_of(vectors, sets, groups):
+    """A query set, a gallery set, how many of either, and the three scores, for each pair that shares a name."""
     for query in sorted(set(sets)):
         for gallery in sorted(set(sets) - {query}):
             asked, searched = sets == query, sets == gallery
@@ -33,7 +38,7 @@ def rows_of(model, source):
                 continue
             found = retrieve(vectors[asked], groups[asked], vectors[searched], groups[searched], ks=(1, 5))
             scores = [round(found.scores[name], 4) for name in COLUMNS[-3:]]
-            yield [model, query, gallery, int(found.answered.sum()), int(searched.sum()), *scores]
+            yield [query, gallery, int(found.answered.sum()), int(searched.sum()), *scores]
 
 
 def main(data, out, *models):
