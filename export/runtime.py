@@ -19,9 +19,17 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.export import foreign
 from memssl_keras.export.graph import Graph
 from memssl_keras.export.session import open_session, providers_of
+from memssl_keras.files import read_json
 from memssl_keras.images import ImageError, list_images
-from memssl_keras.images.preprocess import Preprocessing
-from memssl_keras.weights.config import VARIANTS, default_variant, find_onnx, onnx_file, read_config
+from memssl_keras.images.preprocess import Preprocessing, check_image_size
+from memssl_keras.weights.config import (
+    VARIANTS,
+    default_variant,
+    find_onnx,
+    onnx_file,
+    patch_size_of,
+    read_config,
+)
 from memssl_keras.zoo.hub import find_folder
 
 _AHEAD = 2  # batches that are read while another one runs
@@ -72,6 +80,7 @@ class OnnxEncoder:
         scaled_decoding: bool = True,
         pool: str | None = None,
         preprocessing: Preprocessing | None = None,
+        image_size: int | None = None,
         **hub: Any,
     ) -> OnnxEncoder:
         """Load an exported encoder, ours or another library's. Of a model on the Hub, only what runs is fetched.
@@ -95,6 +104,9 @@ class OnnxEncoder:
             scaled_decoding: decode large JPEGs at a fraction of their size, see `Preprocessing`.
             pool: of another library's graph that gives tokens: `"cls"` or `"mean"` of them.
             preprocessing: of another library's encoder, where its folder does not say it.
+            image_size: side in pixels of the square that pictures are preprocessed to, in place of the model's own, a
+                multiple of a ViT's patch; `resize_size` grows in proportion. A graph that was exported with a fixed
+                size takes that one alone. Vectors of two sizes are those of two revisions.
             **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
                 `memssl_keras.zoo.hub.find_folder` takes them.
 
@@ -103,7 +115,8 @@ class OnnxEncoder:
             HubError: a file could not be fetched.
             FileNotFoundError: the folder lacks `config.json` or the ONNX file.
             ValueError: an argument is out of range, a file is damaged or of a newer format, or another's graph takes
-                something other than pictures, has no output that is a feature, or contradicts its preprocessing.
+                something other than pictures, has no output that is a feature, or contradicts its preprocessing, or
+                the graph does not take `image_size`.
 
         Example:
             >>> import numpy as np
@@ -123,8 +136,13 @@ class OnnxEncoder:
         if ours and graph.key:
             outputs = [node.name for node in graph.session.get_outputs()]
             raise ValueError(f"{file}: outputs {outputs}; expected 'pooler_output' among them")
+        settings = Preprocessing.from_dict(config["preprocessing"]) if ours else preprocessing
+        settings = settings or foreign.read_preprocessing(folder)
+        if image_size is not None:
+            settings = _at(image_size, settings, graph, folder)
+            config["preprocessing"] = settings.to_dict()
         if not ours:
-            config = foreign.describe(graph, preprocessing or foreign.read_preprocessing(folder), file)
+            config = foreign.describe(graph, settings, file)
         if graph.guessed:
             warnings.warn(f"{file.name}: {graph.guessed}", stacklevel=2)
         encoder = cls(graph, config, file, threads, scaled_decoding)
@@ -273,6 +291,17 @@ def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None, bool]:
     # Which graph there is was not known before.
     find_folder(name_or_folder, lambda config: foreign.weights(str(graph.relative_to(folder))), **hub)
     return folder, graph, False
+
+
+def _at(image_size, settings, graph, folder) -> Preprocessing:
+    """The preprocessing at a size that the graph takes."""
+    check_image_size(image_size)
+    if image_size == settings.image_size:
+        return settings
+    graph.check_size(image_size)  # before the patch, of which a graph with a fixed size takes no other multiple
+    scaled = settings.at(image_size, patch_size_of(read_json(folder / "config.json") or {}))
+    graph.check_runs(image_size)
+    return scaled
 
 
 def _as_iterable(images) -> Iterable:
