@@ -83,7 +83,11 @@ class Graph:
             height, width = self.size
             raise ValueError(
                 f"image_size={image_size}: {self.file} is fixed to {height} × {width} px; expected "
-                + (f"{height}, or a file that was exported without a fixed size" if height == width else "another file")
+                + (
+                    f"{height}, or a file that was exported without a fixed size"
+                    if height == width
+                    else "another file"
+                )
             )
 
     def check_runs(self, image_size: int) -> None:

@@ -48,7 +48,7 @@ class OnnxEncoder:
 
     Attributes:
         config: the folder's `config.json` as a dict; of another library's encoder what was found out about it.
-        preprocessing: the `Preprocessing` that the encoder was trained with.
+        preprocessing: the `Preprocessing` that the encoder was trained with, at the image size that was asked for.
         embed_dim: D, the length of its vectors.
         graph: what runs, a `memssl_keras.export.graph.Graph`.
         file: its ONNX file.
@@ -61,11 +61,12 @@ class OnnxEncoder:
         file: Path,
         threads: int | None = None,
         scaled_decoding: bool = True,
+        preprocessing: Preprocessing | None = None,
     ):
         self.graph, self.file = graph, file
         self.threads, self.scaled_decoding = threads or os.cpu_count() or 1, scaled_decoding
         self.config = config
-        self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
+        self.preprocessing = preprocessing or Preprocessing.from_dict(config["preprocessing"])
         self.embed_dim = int(config["embed_dim"])
 
     @classmethod
@@ -138,14 +139,14 @@ class OnnxEncoder:
             raise ValueError(f"{file}: outputs {outputs}; expected 'pooler_output' among them")
         settings = Preprocessing.from_dict(config["preprocessing"]) if ours else preprocessing
         settings = settings or foreign.read_preprocessing(folder)
+        own = settings
         if image_size is not None:
-            settings = _at(image_size, settings, graph, folder)
-            config["preprocessing"] = settings.to_dict()
+            settings = _at(image_size, own, graph, folder)
         if not ours:
-            config = foreign.describe(graph, settings, file)
+            config = {**foreign.describe(graph, settings, file), "preprocessing": own.to_dict()}
         if graph.guessed:
             warnings.warn(f"{file.name}: {graph.guessed}", stacklevel=2)
-        encoder = cls(graph, config, file, threads, scaled_decoding)
+        encoder = cls(graph, config, file, threads, scaled_decoding, settings)
         if preload:
             side = encoder.preprocessing.image_size
             encoder.embed_pixels(np.zeros((1, side, side, 3), np.float32))
@@ -298,7 +299,9 @@ def _at(image_size, settings, graph, folder) -> Preprocessing:
     check_image_size(image_size)
     if image_size == settings.image_size:
         return settings
-    graph.check_size(image_size)  # before the patch, of which a graph with a fixed size takes no other multiple
+    graph.check_size(
+        image_size
+    )  # before the patch, of which a graph with a fixed size takes no other multiple
     scaled = settings.at(image_size, patch_size_of(read_json(folder / "config.json") or {}))
     graph.check_runs(image_size)
     return scaled

@@ -66,8 +66,9 @@ def _sized(embedder, image_size):
     """The embedder with the size, where one was asked for, in its name and key."""
     if image_size is None:
         return embedder
-    name = f"{embedder.name}, {image_size} px"
-    return dataclasses.replace(embedder, name=name, key={**embedder.key, "image_size": image_size})
+    said = (embedder.key.get("preprocessing") or {}).get("image_size") == image_size
+    key = embedder.key if said else {**embedder.key, "image_size": image_size}
+    return dataclasses.replace(embedder, name=f"{embedder.name}, {image_size} px", key=key)
 
 
 def _open(spec, threads, image_size):

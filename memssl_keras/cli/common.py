@@ -58,6 +58,14 @@ Variant = Annotated[
     ),
 ]
 
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side in pixels of the square that the model sees, by default its own; of a ViT a multiple of its patch.",
+    ),
+]
+
 
 def example(command: str) -> str:
     """The line under a command's help: a real example."""

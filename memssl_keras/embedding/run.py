@@ -26,8 +26,8 @@ from memssl_keras.data.sources import ImageSource
 from memssl_keras.files import lock, replace_file
 from memssl_keras.images import ImageError
 
-# Metadata of the file: the model's name, the hash of its file and preprocessing, the side in pixels that it saw pictures
-# at, and the folder that names start from.
+# Metadata of the file: the model's name, the hash of its file and preprocessing, the folder that names start from, and
+# the side in pixels that the model saw pictures at.
 MODEL, REVISION, BASE = b"memssl_model", b"memssl_revision", b"memssl_base"
 IMAGE_SIZE = b"memssl_image_size"
 _FAILURES, _IMAGES = b"memssl_failures", b"memssl_images"

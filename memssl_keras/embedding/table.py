@@ -51,7 +51,11 @@ class Embeddings:
         found, size = encoder.revision(), encoder.preprocessing.image_size
         if found != self.revision:
             other = self.image_size not in (None, size)
-            remedy = f"search at {self.image_size} px" if other else "name the folder of the old model with --model"
+            remedy = (
+                f"search at {self.image_size} px"
+                if other
+                else "name the folder of the old model with --model"
+            )
             raise ValueError(
                 f"{self.path}: its vectors were made by {self.model} at revision "
                 f"{revision_words(self.revision, self.image_size)}, and {name} is at {revision_words(found, size)}: "

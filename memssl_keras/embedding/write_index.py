@@ -155,9 +155,7 @@ def write_index(
         return Written(new, known, len(firsts) - new - known, len(index), [*notes, *more])
 
 
-def check_index(
-    uri: str, model: str, revision: str, embed_dim: int, image_size: int | None = None
-) -> None:
+def check_index(uri: str, model: str, revision: str, embed_dim: int, image_size: int | None = None) -> None:
     """Raise, before hours of embedding, what `write_index` would raise after them.
 
     Raises:

@@ -63,7 +63,9 @@ def looks_square(patches: np.ndarray) -> bool | None:
     return square < other
 
 
-def grid_side(positions: np.ndarray, patch: int, square: bool = False, trained_size: int | None = None) -> int:
+def grid_side(
+    positions: np.ndarray, patch: int, square: bool = False, trained_size: int | None = None
+) -> int:
     """Patches along a side of the square grid that positions belong to.
 
     Args:
