@@ -106,6 +106,7 @@ def measure_folders(
     rounds: int = 3,
     count: int = 96,
     sizes: Sequence[tuple[int, int]] = SIZES,
+    *,
     image_size: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows with the keys of `COLUMNS`: each variant on a folder of JPEGs of each size, in a process of its own.

@@ -93,5 +93,15 @@ def _of_index(index, model, gallery, image_size):
         raise ValueError(f"gallery={gallery!r}: expected none with --index")
     source = opened(index).source
     model, image_size = model or source.model, image_size or source.about.image_size
-    source.about.check_revision(open_model(model, image_size).encoder, model)
+    encoder, made = open_model(model, image_size).encoder, source.about.image_size
+    if made and image_size != made:
+        raise ValueError(
+            f"image_size={image_size}: the vectors of {index} were made at {made} px, and those of two sizes do not "
+            f"compare; expected {made}"
+        )
+    if encoder.revision() != source.revision:
+        raise ValueError(
+            f"model={model!r}: another revision than made the vectors of {index}, which do not compare with its own; "
+            "name the folder of the old model with --model"
+        )
     return model, image_size

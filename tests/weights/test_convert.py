@@ -487,6 +487,13 @@ def test_facebook_dinov2(hub, tmp_path, kind, name):
     encoder.save_pretrained(tmp_path / "ours", exports=["transformers"])
     again = need("transformers").AutoModel.from_pretrained(tmp_path / "ours").eval()
     np.testing.assert_allclose(cls_of(again, pixels), cls_of(model, pixels), atol=1e-4)
+    # At another size positions are resized once, from those that were trained, again as transformers does it.
+    larger = from_pretrained(f"facebook/{name}", image_size=35)
+    assert (larger.preprocess.image_size, larger.preprocess.resize_size, larger.image_size) == (35, 40, 35)
+    pixels = torch.randn(2, 3, 35, 35)
+    np.testing.assert_allclose(ours_of(larger, pixels), cls_of(model, pixels), atol=1e-4)
+    with pytest.raises(ValueError, match="image_size=30: expected a multiple of the patch of 7 px"):
+        from_pretrained(f"facebook/{name}", image_size=30)
 
 
 @pytest.mark.numeric
@@ -507,6 +514,8 @@ def test_timm_vit_small_patch16_224_dino(hub, tmp_path):
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         np.testing.assert_allclose(ours_of(encoder, pixels), model(pixels).numpy(), atol=1e-4)
+    larger = from_pretrained("timm/vit_small_patch16_224.dino", image_size=64)
+    assert (larger.preprocess.image_size, larger.preprocess.resize_size, larger.image_size) == (64, 70, 64)
 
 
 def test_read_checkpoint_takes_what_training_scripts_write(tmp_path):
