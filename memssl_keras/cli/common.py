@@ -62,7 +62,8 @@ ImageSize = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Side in pixels of the square that the model sees, by default its own; of a ViT a multiple of its patch.",
+        help="Side in pixels of the square that the model sees, of a ViT a multiple of its patch. By default the "
+        "model's own, or that of the vectors that are searched.",
     ),
 ]
 
