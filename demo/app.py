@@ -32,7 +32,9 @@ _SESSIONS = 200  # whose classes are kept at once; the least recent is forgotten
 _HOUR = 3600
 
 
-def build_app(model=None, gallery=None, compare=None, advance=lambda count: None) -> gr.Blocks:
+def build_app(
+    model=None, gallery=None, compare=None, advance=lambda count: None, image_size=None
+) -> gr.Blocks:
     """Build the page without serving it.
 
     Args:
@@ -42,6 +44,8 @@ def build_app(model=None, gallery=None, compare=None, advance=lambda count: None
         compare: further models, to be asked beside the first; by default the model's other variants and the other
             bundled models. Each is opened, and embeds the gallery, when it is first chosen.
         advance: called with the number of images of the gallery done since the last call.
+        image_size: side in pixels of the square that the models see, those to compare with included; by default each
+            model's own.
 
     Returns:
         the page; its attribute `pictures` serves the gallery's pictures.
@@ -55,11 +59,13 @@ def build_app(model=None, gallery=None, compare=None, advance=lambda count: None
     """
     why = None if model else chosen(opened(gallery)).why
     model = model or chosen(opened(gallery)).model
-    retrieval = load(model, gallery, advance)
+    retrieval = load(model, gallery, advance, image_size)
     for spec in compare or ():
-        open_model(str(spec))  # what is not there is said now
+        open_model(str(spec), image_size)  # what is not there is said now
     compare = beside(str(model)) if compare is None else map(str, compare)
-    others = {shown_name(spec): functools.partial(load, spec, gallery) for spec in compare}
+    others = {
+        shown_name(spec): functools.partial(load, spec, gallery, image_size=image_size) for spec in compare
+    }
     pictures = Pictures()
     pictures.add(retrieval.gallery)
     icons = retrieval.gallery.icons is not None
@@ -92,12 +98,13 @@ def launch(
     open_browser=True,
     compare=None,
     advance=lambda count: None,
+    image_size=None,
     **options,
 ):
     """Serve the page until interrupted.
 
     Args:
-        model, gallery, compare, advance: as for `build_app`.
+        model, gallery, compare, advance, image_size: as for `build_app`.
         host: address to serve on; the default is reachable from this computer only.
         port: a free port; None takes the first free one from 7860.
         open_browser: whether to open the page.
@@ -123,7 +130,7 @@ def launch(
         checkbox_label_background_fill_dark="*neutral_700",
     )
     uploads = os.environ["GRADIO_TEMP_DIR"] = _uploads().name
-    app = build_app(model, gallery, compare, advance)
+    app = build_app(model, gallery, compare, advance, image_size)
     _settle()
     try:
         return app.launch(

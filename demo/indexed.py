@@ -21,6 +21,7 @@ class IndexedSource(ImageSource):
 
     Attributes:
         vectors: `(N, D)` float32 of unit length.
+        about: what made them, as `Embeddings` without rows.
         revision: of the model that made them.
         model: that model, as `open_model` takes it.
     """
@@ -39,7 +40,7 @@ class IndexedSource(ImageSource):
         }
         super().__init__([row[IMAGE] for row in rows], _Pictures(names), columns)
         self.vectors = np.array([row[VECTOR] for row in rows], np.float32)
-        self.revision = about.revision
+        self.about, self.revision = about, about.revision
         name, variant = split_variant(about.model)
         self.model = about.locate(name) + (f"@{variant}" if variant else "")
 

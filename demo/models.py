@@ -38,15 +38,17 @@ class Model:
 
 
 @functools.lru_cache(maxsize=8)
-def open_model(spec: str) -> Model:
+def open_model(spec: str, image_size: int | None = None) -> Model:
     """Open a model by the spelling of the command line; without a variant float32, or what there is.
 
     Args:
         spec: a folder, a name of the zoo, or a repository on the Hub as `owner/name`; with `@VARIANT`, such as `@int8`,
             that variant.
+        image_size: side in pixels of the square that it sees, in place of its own; where the two differ, its name says
+            it.
 
     Raises:
-        ValueError: there is no such model or variant.
+        ValueError: there is no such model or variant, or it does not take that image size.
         FileNotFoundError: its folder lacks a file.
 
     Example:
@@ -55,8 +57,16 @@ def open_model(spec: str) -> Model:
         128
     """
     name, variant = split_variant(spec)
-    encoder = OnnxEncoder.from_pretrained(name, variant=variant or None, threads=THREADS)
-    return Model(shown_name(spec), encoder, encoder.file, name, encoder.revision()[:32])
+    encoder = OnnxEncoder.from_pretrained(
+        name, variant=variant or None, threads=THREADS, image_size=image_size
+    )
+    shown = shown_name(spec) + ("" if at_own_size(encoder) else f", {image_size} px")
+    return Model(shown, encoder, encoder.file, name, encoder.revision()[:32])
+
+
+def at_own_size(encoder: OnnxEncoder) -> bool:
+    """Whether an encoder sees pictures at its model's own size, at which thresholds and memory were made."""
+    return encoder.preprocessing.image_size == encoder.config["preprocessing"]["image_size"]
 
 
 def shown_name(spec: str) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
-from memssl_keras.demo.models import THREADS, Model
+from memssl_keras.demo.models import THREADS, Model, at_own_size
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.memory import PARTS, ShippedMemory, read_memory
 
@@ -90,12 +90,15 @@ class Recall:
 
 
 def open_recall(model: Model) -> Recall | None:
-    """The memory that a model ships, ready to look pictures up in; None where it ships none.
+    """The memory that a model ships, ready to look pictures up in; None where it ships none, or where the encoder sees
+    pictures at another size than the memory's.
 
     Of a model on the Hub it is fetched now.
 
     Raises:
         ValueError, OSError: it is damaged, or cannot be fetched.
     """
+    if not at_own_size(model.encoder):
+        return None
     memory = read_memory(find_folder(model.source, lambda config: [(part, "") for part in PARTS]))
     return Recall(model, memory) if memory else None

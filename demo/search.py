@@ -13,6 +13,7 @@ import numpy as np
 from memssl_keras.demo.choice import Choice, choose
 from memssl_keras.demo.gallery import Gallery, open_gallery
 from memssl_keras.demo.index import CosineIndex
+from memssl_keras.demo.indexed import IndexedSource
 from memssl_keras.demo.models import Model, open_model
 from memssl_keras.demo.pictures import Shown
 from memssl_keras.demo.vectors import SHIPPED, embed_gallery, pixel_digest
@@ -135,18 +136,20 @@ class Retrieval:
 
 
 _loading = threading.Lock()
-_loaded: dict[tuple[str, Gallery], Retrieval] = {}
+_loaded: dict[tuple[str, Gallery, int | None], Retrieval] = {}
 _MOST_LOADED = 6
 _USUAL, _FEWEST_USUAL = 5, 20  # neighbours that say what is usual, and pictures below which nothing is
 
 
-def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
+def load(model=None, gallery=None, advance=lambda count: None, image_size=None) -> Retrieval:
     """Open model and gallery and embed what is new in it; once per process for the same two.
 
     Args:
         model: as `open_model` takes it; by default the bundled one that `choose` finds to suit the gallery.
         gallery: as `open_gallery` takes it; by default the bundled icons.
         advance: called with the number of images done since the last call.
+        image_size: as `open_model` takes it; by default the model's own, or of an index that the model made, the
+            index's.
 
     Raises:
         ValueError, FileNotFoundError: a model or gallery is missing or damaged.
@@ -160,8 +163,14 @@ def load(model=None, gallery=None, advance=lambda count: None) -> Retrieval:
     """
     with _loading:  # two visitors who ask for a model at once wait for one embedding of the gallery
         images = opened(gallery)
-        key = (str(model or chosen(images).model), images)
-        found = _loaded.pop(key, None) or Retrieval(open_model(key[0]), key[1], cache_folder("demo"), advance)
+        name = str(model or chosen(images).model)
+        source = images.source
+        if image_size is None and isinstance(source, IndexedSource) and name == source.model:
+            image_size = source.about.image_size
+        key = (name, images, image_size)
+        found = _loaded.pop(key, None) or Retrieval(
+            open_model(name, image_size), images, cache_folder("demo"), advance
+        )
         _loaded[key] = found  # the last one used is the last to be forgotten
         if len(_loaded) > _MOST_LOADED:
             del _loaded[next(iter(_loaded))]

@@ -15,7 +15,7 @@ _APP = '''"""The demo, as the Space runs it."""
 
 from memssl_keras.demo.app import launch
 
-launch({model!r}, {gallery!r}, host="0.0.0.0", open_browser=False)
+launch({model!r}, {gallery!r}, host="0.0.0.0", open_browser=False{more})
 '''
 
 _CARD = """---
@@ -41,7 +41,7 @@ Every function is an endpoint as well, documented under "Use via API" at the foo
 {credits}"""
 
 
-def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
+def write_space(folder, model=None, gallery=None, title="Look-alikes", image_size=None) -> Path:
     """Write `app.py`, `requirements.txt`, `README.md`, this package, the model and the gallery into a new folder.
 
     Args:
@@ -49,6 +49,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
         model: as for `build_app`.
         gallery: likewise; a folder or file is copied, a data set on the Hub is named.
         title: of the Space.
+        image_size: as for `build_app`.
 
     Returns:
         `folder` as a `Path`.
@@ -71,7 +72,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
         raise ValueError(f"space: {folder} holds something; expected a new or empty folder")
     if gallery and not str(gallery).startswith("hub:") and not Path(gallery).exists():
         raise ValueError(f"gallery: {gallery}: no such file or folder")
-    opened = open_model(str(model or chosen(opened_gallery(gallery)).model))
+    opened = open_model(str(model or chosen(opened_gallery(gallery)).model), image_size)
     recall = open_recall(opened)  # which says what is wrong with it before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model" / "onnx").mkdir(parents=True)
@@ -87,7 +88,9 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes") -> Path:
     gradio = importlib.metadata.version("gradio")
     about = {"title": title, "gradio": gradio, "name": opened.name, "dim": opened.encoder.embed_dim}
     about["credits"] = f"\nPictures of the training memory: {credits}\n" if credits else ""
-    (folder / "app.py").write_text(_APP.format(model="model", gallery=there), encoding="utf-8")
+    more = f", image_size={image_size}" if image_size else ""
+    page = _APP.format(model="model", gallery=there, more=more)
+    (folder / "app.py").write_text(page, encoding="utf-8")
     (folder / "README.md").write_text(_CARD.format(**about), encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
     return folder

@@ -77,6 +77,29 @@ class Graph:
             f"{', or one (N, D) alone' if pool is None else f', tokens for pool={pool!r}'}"
         )
 
+    def check_size(self, image_size: int) -> None:
+        """Raise ValueError where the graph is fixed to another size than squares of that side, in pixels."""
+        if self.size and self.size != (image_size, image_size):
+            height, width = self.size
+            raise ValueError(
+                f"image_size={image_size}: {self.file} is fixed to {height} × {width} px; expected "
+                + (
+                    f"{height}, or a file that was exported without a fixed size"
+                    if height == width
+                    else "another file"
+                )
+            )
+
+    def check_runs(self, image_size: int) -> None:
+        """Raise ValueError where the graph fails on a square picture of that side, in pixels."""
+        try:
+            self.run(np.zeros((1, image_size, image_size, 3), np.float32))
+        except Exception as error:  # ONNX Runtime's exception classes share no public base
+            raise ValueError(
+                f"image_size={image_size}: {self.file} does not run on pictures of {image_size} × {image_size} px "
+                f"({error})"
+            ) from error
+
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Features `(N, D)` of preprocessed pictures `(N, H, W, 3)` float32, as the graph gives them."""
         if self._batch and len(pixels) != self._batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -89,8 +88,7 @@ def export_onnx(
     folder, preprocess = pathlib.Path(folder), preprocessing or encoder.preprocess
     if image_size is not None and image_size != preprocess.image_size:
         encoder.check_image_size(image_size)
-        resize = round(preprocess.resize_size * image_size / preprocess.image_size)
-        preprocess = dataclasses.replace(preprocess, image_size=image_size, resize_size=resize)
+        preprocess = preprocess.at(image_size)
     _check_folder(folder, preprocess)
     job = Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
     job.float32 = trace(encoder, image_size=image_size, opset=opset)

@@ -19,9 +19,17 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.export import foreign
 from memssl_keras.export.graph import Graph
 from memssl_keras.export.session import open_session, providers_of
+from memssl_keras.files import read_json
 from memssl_keras.images import ImageError, list_images
-from memssl_keras.images.preprocess import Preprocessing
-from memssl_keras.weights.config import VARIANTS, default_variant, find_onnx, onnx_file, read_config
+from memssl_keras.images.preprocess import Preprocessing, check_image_size
+from memssl_keras.weights.config import (
+    VARIANTS,
+    default_variant,
+    find_onnx,
+    onnx_file,
+    patch_size_of,
+    read_config,
+)
 from memssl_keras.zoo.hub import find_folder
 
 _AHEAD = 2  # batches that are read while another one runs
@@ -40,7 +48,7 @@ class OnnxEncoder:
 
     Attributes:
         config: the folder's `config.json` as a dict; of another library's encoder what was found out about it.
-        preprocessing: the `Preprocessing` that the encoder was trained with.
+        preprocessing: the `Preprocessing` that the encoder was trained with, at the image size that was asked for.
         embed_dim: D, the length of its vectors.
         graph: what runs, a `memssl_keras.export.graph.Graph`.
         file: its ONNX file.
@@ -53,11 +61,12 @@ class OnnxEncoder:
         file: Path,
         threads: int | None = None,
         scaled_decoding: bool = True,
+        preprocessing: Preprocessing | None = None,
     ):
         self.graph, self.file = graph, file
         self.threads, self.scaled_decoding = threads or os.cpu_count() or 1, scaled_decoding
         self.config = config
-        self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
+        self.preprocessing = preprocessing or Preprocessing.from_dict(config["preprocessing"])
         self.embed_dim = int(config["embed_dim"])
 
     @classmethod
@@ -72,6 +81,7 @@ class OnnxEncoder:
         scaled_decoding: bool = True,
         pool: str | None = None,
         preprocessing: Preprocessing | None = None,
+        image_size: int | None = None,
         **hub: Any,
     ) -> OnnxEncoder:
         """Load an exported encoder, ours or another library's. Of a model on the Hub, only what runs is fetched.
@@ -95,6 +105,9 @@ class OnnxEncoder:
             scaled_decoding: decode large JPEGs at a fraction of their size, see `Preprocessing`.
             pool: of another library's graph that gives tokens: `"cls"` or `"mean"` of them.
             preprocessing: of another library's encoder, where its folder does not say it.
+            image_size: side in pixels of the square that pictures are preprocessed to, in place of the model's own, a
+                multiple of a ViT's patch; `resize_size` grows in proportion. A graph that was exported with a fixed
+                size takes that one alone. Vectors of two sizes are those of two revisions.
             **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`, as
                 `memssl_keras.zoo.hub.find_folder` takes them.
 
@@ -103,7 +116,8 @@ class OnnxEncoder:
             HubError: a file could not be fetched.
             FileNotFoundError: the folder lacks `config.json` or the ONNX file.
             ValueError: an argument is out of range, a file is damaged or of a newer format, or another's graph takes
-                something other than pictures, has no output that is a feature, or contradicts its preprocessing.
+                something other than pictures, has no output that is a feature, or contradicts its preprocessing, or
+                the graph does not take `image_size`.
 
         Example:
             >>> import numpy as np
@@ -123,11 +137,16 @@ class OnnxEncoder:
         if ours and graph.key:
             outputs = [node.name for node in graph.session.get_outputs()]
             raise ValueError(f"{file}: outputs {outputs}; expected 'pooler_output' among them")
+        settings = Preprocessing.from_dict(config["preprocessing"]) if ours else preprocessing
+        settings = settings or foreign.read_preprocessing(folder)
+        own = settings
+        if image_size is not None:
+            settings = _at(image_size, own, graph, folder)
         if not ours:
-            config = foreign.describe(graph, preprocessing or foreign.read_preprocessing(folder), file)
+            config = {**foreign.describe(graph, settings, file), "preprocessing": own.to_dict()}
         if graph.guessed:
             warnings.warn(f"{file.name}: {graph.guessed}", stacklevel=2)
-        encoder = cls(graph, config, file, threads, scaled_decoding)
+        encoder = cls(graph, config, file, threads, scaled_decoding, settings)
         if preload:
             side = encoder.preprocessing.image_size
             encoder.embed_pixels(np.zeros((1, side, side, 3), np.float32))
@@ -273,6 +292,19 @@ def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None, bool]:
     # Which graph there is was not known before.
     find_folder(name_or_folder, lambda config: foreign.weights(str(graph.relative_to(folder))), **hub)
     return folder, graph, False
+
+
+def _at(image_size, settings, graph, folder) -> Preprocessing:
+    """The preprocessing at a size that the graph takes."""
+    check_image_size(image_size)
+    if image_size == settings.image_size:
+        return settings
+    graph.check_size(
+        image_size
+    )  # before the patch, of which a graph with a fixed size takes no other multiple
+    scaled = settings.at(image_size, patch_size_of(read_json(folder / "config.json") or {}))
+    graph.check_runs(image_size)
+    return scaled
 
 
 def _as_iterable(images) -> Iterable:

@@ -46,7 +46,8 @@ _ONNX = """
 import time, json, sys
 from memssl_keras.export.runtime import OnnxEncoder
 loading = time.perf_counter()
-encoder = OnnxEncoder.from_pretrained(sys.argv[1], variant=sys.argv[2], threads=int(sys.argv[3]) or None)
+threads, size = (int(number) or None for number in sys.argv[3:5])
+encoder = OnnxEncoder.from_pretrained(sys.argv[1], variant=sys.argv[2], threads=threads, image_size=size)
 loaded, embed = time.perf_counter(), encoder.embed
 """
 _KERAS = """
@@ -56,7 +57,7 @@ from memssl_keras.pretrained import from_pretrained
 if int(sys.argv[3]):
     torch.set_num_threads(int(sys.argv[3]))
 loading = time.perf_counter()
-encoder = from_pretrained(sys.argv[1])
+encoder = from_pretrained(sys.argv[1], image_size=int(sys.argv[4]) or None)
 loaded, embed = time.perf_counter(), encoder.embed
 """
 _EMBED = """
@@ -67,12 +68,12 @@ print(json.dumps({"load": loaded - loading, "peak": int(status["VmHWM"].split()[
 """
 
 
-def _start(folder, variant, threads):
+def _start(folder, variant, threads, image_size):
     """A new process up to its first embedding: seconds in all, seconds to load, peak memory in MB."""
     code = _KERAS if variant == "keras" else _ONNX
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code + _EMBED, str(folder), variant, str(threads or 0)],
+        [sys.executable, "-c", code + _EMBED, str(folder), variant, str(threads or 0), str(image_size or 0)],
         capture_output=True,
         text=True,
         check=True,
@@ -81,7 +82,7 @@ def _start(folder, variant, threads):
     return time.perf_counter() - begin, seen["load"], seen["peak"]
 
 
-def _runners(folder, variants, threads):
+def _runners(folder, variants, threads, image_size):
     """Name → function from preprocessed images `(N, 3, S, S)` to embeddings `(N, D)`, and S."""
     import torch
 
@@ -90,7 +91,7 @@ def _runners(folder, variants, threads):
 
     if threads:
         torch.set_num_threads(threads)
-    encoder = from_pretrained(folder)
+    encoder = from_pretrained(folder, image_size=image_size)
 
     def eager(pixels):
         """The Keras encoder."""
@@ -99,9 +100,9 @@ def _runners(folder, variants, threads):
 
     runners = {"keras": eager}
     for variant in variants:
-        session = OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads).graph.session
-        runners[variant] = functools.partial(_run, session)
-    return runners, OnnxEncoder.from_pretrained(folder).preprocessing.image_size
+        opened = OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads, image_size=image_size)
+        runners[variant] = functools.partial(_run, opened.graph.session)
+    return runners, encoder.preprocess.image_size
 
 
 def _run(session, pixels):
@@ -137,18 +138,32 @@ def _in_turns(runners, pixels, rounds):
 
 
 def measure(
-    folder: PathLike, variants: Sequence[str], threads: int | None = None, rounds: int = 20, starts: int = 3
+    folder: PathLike,
+    variants: Sequence[str],
+    threads: int | None = None,
+    rounds: int = 20,
+    starts: int = 3,
+    image_size: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of the benchmark, as dictionaries with the keys of `COLUMNS`: Keras first, then the variants."""
+    """Rows of the benchmark, as dictionaries with the keys of `COLUMNS`: Keras first, then the variants.
+
+    Args:
+        folder: Of a model with Keras weights and ONNX files.
+        variants: Those to measure.
+        threads: Processor threads; all by default.
+        rounds: Calls of which the median is taken.
+        starts: New processes, likewise.
+        image_size: Side in pixels of the square that the model sees, in place of its own.
+    """
     from memssl_keras.weights.config import find_onnx
 
     folder = pathlib.Path(folder)
-    runners, size = _runners(folder, variants, threads)
+    runners, size = _runners(folder, variants, threads, image_size)
     pixels = _pictures(max(BATCHES), size)
     seconds = {n: _in_turns(runners, pixels[:n], max(3, rounds // n)) for n in BATCHES}
     expected, rows = runners["keras"](pixels), []
     for name, run in runners.items():
-        begun = [_start(folder, name, threads) for _ in range(starts)]
+        begun = [_start(folder, name, threads, image_size) for _ in range(starts)]
         first, load, peak = (statistics.median(values) for values in zip(*begun, strict=True))
         path = folder / "model.safetensors" if name == "keras" else find_onnx(folder, name)
         vectors = run(pixels)

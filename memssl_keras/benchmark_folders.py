@@ -51,11 +51,15 @@ def write_jpegs(folder: PathLike, count: int, size: tuple[int, int], seed: int =
     return paths
 
 
-def in_this_process(model: str, variant: str, folder: str, threads: int, rounds: int) -> dict[str, float]:
+def in_this_process(
+    model: str, variant: str, folder: str, threads: int, rounds: int, image_size: int = 0
+) -> dict[str, float]:
     """Rate, processor time, peak memory, and share of the rate of the model alone; both in turns, medians."""
     from memssl_keras.export.runtime import OnnxEncoder
 
-    encoder = OnnxEncoder.from_pretrained(model, variant=variant, threads=threads or None)
+    encoder = OnnxEncoder.from_pretrained(
+        model, variant=variant, threads=threads or None, image_size=image_size or None
+    )
     files = sorted(Path(folder).glob("*.jpg"))
     pixels = np.stack([encoder.preprocessing(file) for file in files[:BATCH]])
     encoder.embed(files[:BATCH])
@@ -90,7 +94,7 @@ def peak_mb() -> float:
 _CODE = """
 import json, sys
 from memssl_keras.benchmark_folders import in_this_process
-print(json.dumps(in_this_process(*sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]))))
+print(json.dumps(in_this_process(*sys.argv[1:4], *map(int, sys.argv[4:]))))
 """
 
 
@@ -102,6 +106,8 @@ def measure_folders(
     rounds: int = 3,
     count: int = 96,
     sizes: Sequence[tuple[int, int]] = SIZES,
+    *,
+    image_size: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows with the keys of `COLUMNS`: each variant on a folder of JPEGs of each size, in a process of its own.
 
@@ -113,13 +119,14 @@ def measure_folders(
         rounds: runs of which the median is taken.
         count: JPEGs of each size.
         sizes: width and height.
+        image_size: side in pixels of the square that the model sees, in place of its own.
     """
     rows = []
     for size in sizes:
         folder = Path(scratch) / f"{size[0]}x{size[1]}"
         write_jpegs(folder, count, size)
         for variant in variants:
-            given = [str(model), variant, str(folder), str(threads or 0), str(rounds)]
+            given = [str(model), variant, str(folder), str(threads or 0), str(rounds), str(image_size or 0)]
             done = subprocess.run(
                 [sys.executable, "-c", _CODE, *given], capture_output=True, text=True, check=True
             )

@@ -18,9 +18,10 @@ import numpy as np
 from memssl_keras.evaluate.data.scales import scaled_preprocessing
 from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.protocols.features import unit
-from memssl_keras.files import sha256
+from memssl_keras.files import read_json, sha256
+from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import SUFFIXES
-from memssl_keras.weights.config import find_onnx, onnx_file, read_config, split_variant
+from memssl_keras.weights.config import find_onnx, onnx_file, patch_size_of, read_config, split_variant
 from memssl_keras.zoo.hub import find_folder
 
 BATCH = 64  # more is no faster on processors
@@ -28,7 +29,9 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # ours, timm's and transf
 _OTHERS = "preprocessor_config.json"
 
 
-def open_embedder(spec: str | os.PathLike, threads: int | None = None) -> Embedder:
+def open_embedder(
+    spec: str | os.PathLike, threads: int | None = None, image_size: int | None = None
+) -> Embedder:
     """What a user names on the command line.
 
     Args:
@@ -37,9 +40,11 @@ def open_embedder(spec: str | os.PathLike, threads: int | None = None) -> Embedd
             a function from a list of images to features `(N, D)`.
         threads: Processor threads of the encoder; all by default. On a machine that is busy with something else one
             is faster than all.
+        image_size: Side in pixels of the square that pictures are preprocessed to, in place of the model's own. The
+            name says it then.
 
     Raises:
-        ValueError: where there is no such model, variant or function.
+        ValueError: where there is no such model, variant or function, or it does not take that image size.
 
     Example:
         >>> from memssl_keras.models import open_embedder
@@ -48,21 +53,44 @@ def open_embedder(spec: str | os.PathLike, threads: int | None = None) -> Embedd
     """
     spec = str(spec)
     if ":" in spec and not pathlib.Path(spec).exists() and "/" not in spec:
+        if image_size is not None:
+            raise ValueError(
+                f"image_size={image_size}: {spec} is a function, which sees pictures at a size of its own; expected "
+                "none with functions"
+            )
         return _function(spec)
+    return _sized(_open(spec, threads, image_size), image_size)
+
+
+def _sized(embedder, image_size):
+    """The embedder with the size, where one was asked for, in its name and key."""
+    if image_size is None:
+        return embedder
+    said = (embedder.key.get("preprocessing") or {}).get("image_size") == image_size
+    key = embedder.key if said else {**embedder.key, "image_size": image_size}
+    return dataclasses.replace(embedder, name=f"{embedder.name}, {image_size} px", key=key)
+
+
+def _open(spec, threads, image_size):
     if pathlib.Path(spec).is_file():
         key = {"kind": "checkpoint", "revision": sha256(spec)}
-        return Embedder(spec, key, **_keras_calls(pathlib.Path(spec), threads, trained=True))
+        return Embedder(spec, key, **_keras_calls(pathlib.Path(spec), threads, True, image_size))
     if pathlib.Path(spec).suffix in SUFFIXES:
         raise ValueError(f"model: got {spec!r}; there is no such file")
     name, variant = split_variant(spec)
     folder = _folder(name, variant)
     if not variant and _weights(folder):
-        return _keras(spec, folder, threads)
-    return _onnx(spec, folder, variant or "fp32", threads)
+        return _keras(spec, folder, threads, image_size)
+    return _onnx(spec, folder, variant or "fp32", threads, image_size)
 
 
 def open_embedders(
-    models: Sequence[str], *, baselines: bool = True, pixels: int = 16, threads: int | None = None
+    models: Sequence[str],
+    *,
+    baselines: bool = True,
+    pixels: int = 16,
+    threads: int | None = None,
+    image_size: int | None = None,
 ) -> list[Embedder]:
     """Models to be scored, behind what they are to be compared with.
 
@@ -71,21 +99,31 @@ def open_embedders(
         baselines: Put pixels, and the untrained encoder where the first model is one in Keras, before them.
         pixels: Side to which pictures are resized for pixels.
         threads: As `open_embedder` takes it.
+        image_size: As `open_embedder` takes it, of all models and the untrained encoder.
 
     Raises:
         ValueError: as `open_embedder` does.
     """
-    embedders = [open_embedder(model, threads) for model in models]
+    embedders = [open_embedder(model, threads, image_size) for model in models]
     if len(embedders) == 1:
-        embedders = [dataclasses.replace(embedders[0], name="the encoder")]
+        name = "the encoder" + (f", {image_size} px" if image_size else "")
+        embedders = [dataclasses.replace(embedders[0], name=name)]
     if not baselines:
         return embedders
-    fresh = untrained(models[0], threads)
+    fresh = untrained(models[0], threads, image_size)
     return [*pixel_embedders(pixels), *([fresh] if fresh else []), *embedders]
 
 
-def untrained(spec: str | os.PathLike, threads: int | None = None) -> Embedder | None:
-    """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder."""
+def untrained(
+    spec: str | os.PathLike, threads: int | None = None, image_size: int | None = None
+) -> Embedder | None:
+    """The architecture of a Keras encoder with weights drawn with seed 0; None where `spec` is no Keras encoder.
+
+    Args:
+        spec: As `open_embedder` takes it, with `threads` and `image_size`.
+        threads: Likewise.
+        image_size: Likewise.
+    """
     spec = str(spec)
     if (":" in spec and not pathlib.Path(spec).exists()) or pathlib.Path(spec).is_file():
         return None
@@ -94,7 +132,8 @@ def untrained(spec: str | os.PathLike, threads: int | None = None) -> Embedder |
         return None
     config = (folder / "config.json").read_bytes()
     key = {"kind": "untrained", "revision": hashlib.sha256(config).hexdigest(), "seed": 0}
-    return Embedder("the encoder, untrained", key, **_keras_calls(folder, threads, trained=False))
+    calls = _keras_calls(folder, threads, False, image_size)
+    return _sized(Embedder("the encoder, untrained", key, **calls), image_size)
 
 
 def _folder(name, variant=""):
@@ -117,7 +156,16 @@ def _config(folder):
     return {"preprocessing": json.loads(others.read_text(encoding="utf-8")) if others.is_file() else config}
 
 
-def _keras_calls(folder, threads, trained):
+def _preprocessing(folder, image_size):
+    """What stands in a folder's configuration; at another size, in our words where it is ours."""
+    settings = _config(folder)["preprocessing"]
+    config = read_json(folder / "config.json") or {}
+    if image_size is None or "format_version" not in config:
+        return settings
+    return Preprocessing.from_dict(settings).at(image_size, patch_size_of(config)).to_dict()
+
+
+def _keras_calls(folder, threads, trained, image_size):
     @functools.cache
     def load():
         import keras
@@ -128,7 +176,7 @@ def _keras_calls(folder, threads, trained):
             import torch
 
             torch.set_num_threads(threads)
-        encoder = from_pretrained(folder)
+        encoder = from_pretrained(folder, image_size=image_size)
         if trained:
             return encoder
         keras.utils.set_random_seed(0)
@@ -153,29 +201,30 @@ def _keras_calls(folder, threads, trained):
     return {"embed": embed, "scaled": scaled, "blocks": blocks if is_vit else None}
 
 
-def _keras(spec, folder, threads):
+def _keras(spec, folder, threads, image_size):
     key = {
         "kind": "keras",
         "revision": sha256(folder / "config.json", _weights(folder)),
-        "preprocessing": _config(folder)["preprocessing"],
+        "preprocessing": _preprocessing(folder, image_size),
     }
-    return Embedder(spec, key, **_keras_calls(folder, threads, trained=True))
+    return Embedder(spec, key, **_keras_calls(folder, threads, True, image_size))
 
 
-def _onnx(spec, folder, variant, threads):
-    config, file = read_config(folder), find_onnx(folder, variant)
+def _onnx(spec, folder, variant, threads, image_size):
+    read_config(folder)
+    file = find_onnx(folder, variant)
 
     @functools.cache
     def load():
         from memssl_keras.export.runtime import OnnxEncoder
 
-        return OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads)
+        return OnnxEncoder.from_pretrained(folder, variant=variant, threads=threads, image_size=image_size)
 
     key = {
         "kind": "onnx",
         "variant": variant,
         "revision": sha256(file),
-        "preprocessing": config["preprocessing"],
+        "preprocessing": _preprocessing(folder, image_size),
     }
 
     def scaled(images, factor):

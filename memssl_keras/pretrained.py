@@ -14,7 +14,7 @@ from memssl_keras.encoders import Encoder
 from memssl_keras.files import replace_file, write_bytes
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights import layout
-from memssl_keras.weights.folder import halved, names_of, read_encoder, write_encoder
+from memssl_keras.weights.folder import at_image_size, halved, names_of, read_encoder, write_encoder
 from memssl_keras.weights.layout import WEIGHTS
 from memssl_keras.weights.opening import open_checkpoint, open_repository
 from memssl_keras.weights.readers.transformers import write as transformers_state
@@ -111,6 +111,7 @@ def from_pretrained(
     force_download: bool = False,
     network: str = "teacher",
     num_heads: int | None = None,
+    trained_size: int | None = None,
     image_size: int | None = None,
 ) -> Encoder:
     """Load a Keras encoder: a bundled model, a Hub repository, a folder, or a checkpoint file of another library.
@@ -129,21 +130,27 @@ def from_pretrained(
         force_download: Download again even if the files are in the cache.
         network: Network of a training checkpoint in a file: "teacher" or "student".
         num_heads: Number of attention heads of a checkpoint in a file, if its width does not tell it.
-        image_size: Side in pixels of the square images that a checkpoint was trained on, if it does not tell the shape
-            of its patch grid.
+        trained_size: Side in pixels of the square images that a checkpoint was trained on. Only needed if an error asks
+            for it: few files do not tell the shape of their patch grid. It changes nothing else.
+        image_size: Side in pixels of the square that pictures are preprocessed to before the encoder sees them, in
+            place of the model's own; `resize_size` grows in proportion. A ViT takes multiples of its patch, and its
+            position embedding is resized; a ResNet takes any. `save_pretrained` and `export_onnx` keep it.
 
     Raises:
         UnknownModel: where there is no folder, file, bundled model or repository of this name.
         HubError: where a repository cannot be downloaded.
-        ValueError: for a folder without a model, one of a newer format, or weights that do not fit or are damaged.
+        ValueError: for a folder without a model, one of a newer format, weights that do not fit or are damaged, or an
+            image size that the encoder does not take.
 
     Example:
         >>> from memssl_keras import from_pretrained
         >>> from_pretrained("massl_vitn4.cifar10").embed_dim
         128
+        >>> from_pretrained("massl_vitn4.cifar10", image_size=64).preprocess.image_size
+        64
     """
     if pathlib.Path(name_or_repo_or_folder).is_file():
-        return open_checkpoint(name_or_repo_or_folder, network, num_heads, image_size)[0]
+        return open_checkpoint(name_or_repo_or_folder, network, num_heads, trained_size, image_size)[0]
     folder = find_folder(
         name_or_repo_or_folder,
         _weights_of,
@@ -154,8 +161,9 @@ def from_pretrained(
         force_download=force_download,
     )
     if _is_foreign(folder):
-        return open_repository(folder, num_heads, image_size)
-    return read_encoder(folder)
+        return open_repository(folder, num_heads, trained_size, image_size)
+    encoder = read_encoder(folder)
+    return encoder if image_size is None else at_image_size(encoder, image_size)
 
 
 def _weights_of(config):

@@ -9,7 +9,7 @@ from typing import Any
 from memssl_keras.weights.config import RAW_PIXELS, VARIANTS
 from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS, WEIGHTS
 from memssl_keras.zoo.memory import HEAD, PICTURES, VECTORS, read_memory
-from memssl_keras.zoo.registry import folder_facts
+from memssl_keras.zoo.registry import at_size, folder_facts
 
 _CITATION = """@inproceedings{silva2024learning,
   title     = {Learning from Memory: Non-Parametric Memory Augmented Self-Supervised Learning of Visual Features},
@@ -91,7 +91,9 @@ def training(folder: Path, facts: dict[str, str]) -> str:
 
 
 def measured_file(folder: str | Path, name: str, reference: str) -> str | None:
-    """Which file of the folder was scored under a name of `results.json`; None for a baseline."""
+    """Which file of the folder was scored under a name of `results.json`; None for a baseline or another image size."""
+    if at_size(name):
+        return None
     variant = name.rpartition("@")[2] if "@" in name else None
     if variant in VARIANTS:
         file = f"onnx/{VARIANTS[variant]}"

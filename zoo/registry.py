@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 from pathlib import Path
 
 from memssl_keras.annotations import PathLike
@@ -151,9 +152,23 @@ def _of_json(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def at_size(name: str) -> str:
+    """What a name in `results.json` says of an image size that `memssl evaluate --image-size` was given; else empty.
+
+    Example:
+        >>> from memssl_keras.zoo.registry import at_size
+        >>> at_size("the encoder, 64 px"), at_size("the encoder")
+        (', 64 px', '')
+    """
+    found = re.search(r", \d+ px$", name)
+    return found[0] if found else ""
+
+
 def _score(folder, task):
-    """The headline of the first result of a task for the model itself, if it was measured."""
+    """The headline of the first result of a task for the model itself, if it was measured at its own image size."""
     results = _of_json(folder / "results.json")
+    if at_size(results.get("reference", "")):
+        return None
     for entry in results.get("results", ()):
         if entry["task"] == task:
             return entry["scores"].get(results["reference"], {}).get(entry["headline"])
@@ -167,7 +182,8 @@ def _headlines(folder, most=3):
     for entry in results.get("results", ()):
         own = entry["scores"].get(results["reference"], {}).get(entry["headline"])
         if own is not None:
-            found.append((f"{entry['data']}, {entry['task']}, {entry['headline']}", f"{own:.1%}"))
+            size = at_size(results["reference"])
+            found.append((f"{entry['data']}, {entry['task']}, {entry['headline']}{size}", f"{own:.1%}"))
     return found[:most]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Json, Threads, app, errors_in_words, example
+from memssl_keras.cli.common import ImageSize, Json, Threads, app, errors_in_words, example
 from memssl_keras.cli.output import say, say_error, say_json, table
 
 
@@ -25,6 +25,7 @@ def benchmark(
             help="Separated by commas: fp32, fp16, int8, int8-static; by default all that there are."
         ),
     ] = None,
+    image_size: ImageSize = None,
     threads: Threads = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of calls; the median is reported.")] = 20,
     folders: Annotated[bool, typer.Option(help="Measure folders of JPEGs as well.")] = True,
@@ -47,10 +48,10 @@ def benchmark(
         say_error(
             "measuring, some 10 s for each variant" + (" and as much for its folders" if folders else "")
         )
-        rows, ends = measure(folder, chosen, threads, rounds), []
+        rows, ends = measure(folder, chosen, threads, rounds, image_size=image_size), []
         if folders:
             with tempfile.TemporaryDirectory() as scratch:
-                ends = measure_folders(folder, chosen, scratch, threads)
+                ends = measure_folders(folder, chosen, scratch, threads, image_size=image_size)
         if as_json:
             say_json({"variants": rows, "folders": ends, "advice": advice(rows)})
         else:
@@ -64,7 +65,8 @@ def benchmark(
             write_csv(rows, out / "benchmark.csv")
             if ends:
                 write_csv([{**row, "processor": rows[0]["processor"]} for row in ends], out / "folders.csv")
-            draw(rows, out / "benchmark.png", f"{model}, {threads or 'all'} threads")
+            size = f" at {image_size} px" if image_size else ""
+            draw(rows, out / "benchmark.png", f"{model}{size}, {threads or 'all'} threads")
             say_error(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
         if keep:
             keep.cleanup()

@@ -58,6 +58,15 @@ Variant = Annotated[
     ),
 ]
 
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side in pixels of the square that the model sees, of a ViT a multiple of its patch. By default the "
+        "model's own, or that of the vectors that are searched.",
+    ),
+]
+
 
 def example(command: str) -> str:
     """The line under a command's help: a real example."""

@@ -22,11 +22,12 @@ def convert(
         int | None,
         typer.Option(min=1, help="Number of attention heads, if it cannot be told from the width."),
     ] = None,
-    image_size: Annotated[
+    trained_size: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Side of the square images, if the checkpoint does not tell the shape of the patch grid.",
+            help="Side of the square images that the checkpoint was trained on, if it does not tell the shape of its "
+            "patch grid.",
         ),
     ] = None,
     exports: Exports = "",
@@ -48,7 +49,7 @@ def convert(
             out,
             network=network,
             num_heads=num_heads,
-            image_size=image_size,
+            trained_size=trained_size,
             exports=listed(exports),
             half=half,
             revision=revision,

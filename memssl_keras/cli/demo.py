@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import INDEX, app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, ImageSize, app, errors_in_words, example
 from memssl_keras.cli.output import progress, say, say_error
 
 
@@ -31,6 +31,7 @@ def demo(
             help="Models to compare with the first; by default its variants and all bundled models."
         ),
     ] = None,
+    image_size: ImageSize = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int | None,
@@ -57,17 +58,21 @@ def demo(
         if index and space:
             raise ValueError(f"space={str(space)!r}: expected none with --index, which a Space cannot reach")
         if index:
-            model, gallery, compare = _of_index(index, model, gallery), index, compare or []
+            model, image_size = _of_index(index, model, gallery, image_size)
+            gallery, compare = index, compare or []
         if space:
             from memssl_keras.demo.space import write_space
 
-            say(f"{write_space(space, model, gallery)}: to try it, python app.py in there")
+            say(
+                f"{write_space(space, model, gallery, image_size=image_size)}: to try it, python app.py in there"
+            )
             return
         if not model:
             choice = chosen(opened(gallery))
             say(f"{choice.model}, because {choice.why}; --model takes another")
         with progress("images") as bar:
-            retrieval = load(model, gallery, bar.start("gallery", len(opened(gallery))).advance)
+            advance = bar.start("gallery", len(opened(gallery))).advance
+            retrieval = load(model, gallery, advance, image_size)
         say(f"{len(retrieval.gallery):,} pictures, {retrieval.fresh:,} of them embedded now")
         if retrieval.failures:
             say_error(f"{len(retrieval.failures):,} unreadable images skipped:")
@@ -75,21 +80,28 @@ def demo(
                 say_error(f"  {failure}")
         for note in retrieval.gallery.source.notes:
             say_error(note)
-        launch(model, gallery, host=host, port=port, open_browser=browser, compare=compare)
+        options = {"host": host, "port": port, "open_browser": browser}
+        launch(model, gallery, compare=compare, image_size=image_size, **options)
 
 
-def _of_index(index, model, gallery):
-    """The model that made an index, or where it is now."""
+def _of_index(index, model, gallery, image_size):
+    """The model that made an index, or where it is now, and the image size that it made it at."""
     from memssl_keras.demo.models import open_model
     from memssl_keras.demo.search import opened
 
     if gallery:
         raise ValueError(f"gallery={gallery!r}: expected none with --index")
     source = opened(index).source
-    model = model or source.model
-    if open_model(model).encoder.revision() != source.revision:
+    model, image_size = model or source.model, image_size or source.about.image_size
+    encoder, made = open_model(model, image_size).encoder, source.about.image_size
+    if made and image_size != made:
+        raise ValueError(
+            f"image_size={image_size}: the vectors of {index} were made at {made} px, and those of two sizes do not "
+            f"compare; expected {made}"
+        )
+    if encoder.revision() != source.revision:
         raise ValueError(
             f"model={model!r}: another revision than made the vectors of {index}, which do not compare with its own; "
             "name the folder of the old model with --model"
         )
-    return model
+    return model, image_size

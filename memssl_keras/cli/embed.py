@@ -9,6 +9,7 @@ from memssl_keras.cli.common import (
     INDEX,
     SOME_SKIPPED,
     Column,
+    ImageSize,
     Json,
     Split,
     Threads,
@@ -71,6 +72,7 @@ def embed(
     variant: Variant = None,
     providers: Providers = "cpu",
     full_decode: FullDecode = False,
+    image_size: ImageSize = None,
     watch: Watch = False,
     engine: Engine = "local",
     actors: Actors = 2,
@@ -88,7 +90,7 @@ def embed(
     """
     with errors_in_words():
         options: dict[str, Any] = {"variant": variant, "threads": threads, "providers": listed(providers)}
-        options["scaled_decoding"] = not full_decode
+        options |= {"scaled_decoding": not full_decode, "image_size": image_size}
         if watch:
             if engine != "local":
                 raise ValueError(f"engine={engine!r}: with --watch expected 'local'")

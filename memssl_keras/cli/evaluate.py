@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memssl_keras.cli.common import Column, Json, Threads, app, errors_in_words, example, listed
+from memssl_keras.cli.common import Column, ImageSize, Json, Threads, app, errors_in_words, example, listed
 from memssl_keras.cli.output import progress, say, say_json, table
 
 Models = Annotated[
@@ -114,6 +114,7 @@ def evaluate(
     epochs: Epochs = 100,
     baselines: Baselines = True,
     pixels: Pixels = 16,
+    image_size: ImageSize = None,
     threads: Threads = None,
     keep: Keep = True,
     out: Out = None,
@@ -139,7 +140,9 @@ def evaluate(
         from memssl_keras.evaluate.outcome import KS, Settings
         from memssl_keras.models import open_embedders
 
-        embedders = open_embedders(models, baselines=baselines, pixels=pixels, threads=threads)
+        embedders = open_embedders(
+            models, baselines=baselines, pixels=pixels, threads=threads, image_size=image_size
+        )
         reference = embedders[-len(models)].name
         settings = Settings(
             ks=tuple(k) if k else KS,

@@ -22,7 +22,7 @@ RawPixels = Annotated[
         "--raw-pixels", help="Also write files that contain the preprocessing and take any uint8 picture."
     ),
 ]
-ImageSize = Annotated[
+FixedSize = Annotated[
     int | None,
     typer.Option(min=1, help="Fix the input to squares of this side, for a smaller and faster file."),
 ]
@@ -52,7 +52,7 @@ def export(
     out: Out = None,
     variants: Variants = None,
     raw_pixels: RawPixels = False,
-    image_size: ImageSize = None,
+    image_size: FixedSize = None,
     images: Images = None,
     label: Label = None,
     split: Split = None,

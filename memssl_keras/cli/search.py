@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import INDEX, Json, app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, ImageSize, Json, app, errors_in_words, example
 from memssl_keras.cli.output import say, say_json, table
 
 Paths = Annotated[
@@ -35,21 +35,26 @@ def search(
     where: Where = None,
     k: K = 10,
     model: Model = None,
+    image_size: ImageSize = None,
     sheet: Sheet = None,
     as_json: Json = False,
 ) -> None:
-    """Find the images that look most like an image."""
+    """Find the images that look most like an image.
+
+    The image is embedded as the embeddings were: by their model, at their image
+    size. Another revision of the model or another --image-size is refused.
+    """
     with errors_in_words():
         from memssl_keras.embedding.query import query_file, query_index
 
         if index:
-            images, found = paths, query_index(index, paths, k, model, where or "")
+            images, found = paths, query_index(index, paths, k, model, where or "", image_size)
         elif where:
             raise ValueError(f"filter={where!r}: expected only with --index")
         elif len(paths) < 2:
             raise ValueError(f"images: got none beside {paths[0]!r}; expected the embeddings and then images")
         else:
-            images, found = paths[1:], query_file(paths[0], paths[1:], k, model)
+            images, found = paths[1:], query_file(paths[0], paths[1:], k, model, image_size)
         for image, hits in zip(images, found, strict=True):
             if as_json:
                 say_json({"query": image, "neighbours": [_as_json(hit) for hit in hits]})

@@ -38,6 +38,7 @@ def embed(
     threads: int | None = None,
     providers: Sequence[str] = ("cpu",),
     scaled_decoding: bool = True,
+    image_size: int | None = None,
     batch_size: int = 32,
     engine: str = "local",
     actors: int = 2,
@@ -53,10 +54,12 @@ def embed(
         out: The file to write.
         split: As `open_sources` takes it, with `column`.
         column: Likewise.
-        variant: As `OnnxEncoder.from_pretrained` takes it, with `threads`, `providers` and `scaled_decoding`.
+        variant: As `OnnxEncoder.from_pretrained` takes it, with `threads`, `providers`, `scaled_decoding` and
+            `image_size`.
         threads: Likewise; with Ray, of each process, 1 by default.
         providers: Likewise.
         scaled_decoding: Likewise.
+        image_size: Likewise; it is kept in the file, and `memssl search` embeds queries at it.
         batch_size: Images that run at once.
         engine: "local", or "ray" for a pool of processes.
         actors: With Ray: processes of the pool.
@@ -74,12 +77,12 @@ def embed(
     if engine not in ENGINES:
         raise ValueError(f"engine={engine!r}: expected {' or '.join(map(repr, ENGINES))}")
     settings: dict[str, Any] = {"variant": variant, "threads": threads, "providers": list(providers)}
-    settings["scaled_decoding"] = scaled_decoding
+    settings |= {"scaled_decoding": scaled_decoding, "image_size": image_size}
     encoder = OnnxEncoder.from_pretrained(model, **settings)
     source = open_sources(data, split=split, column=column)
-    name = named(model, variant)
+    name, revision, size = named(model, variant), encoder.revision(), encoder.preprocessing.image_size
     if to:
-        check_index(to, name, encoder.revision(), encoder.embed_dim)
+        check_index(to, name, revision, encoder.embed_dim, size)
     advance = begin(len(source))
     if engine == "local":
         failures = write_embeddings(encoder, source, out, name, batch_size, advance)
@@ -89,7 +92,7 @@ def embed(
         failures = embed_with_ray(
             {"data": data, "split": split, "column": column},
             {"name_or_folder": model, **settings, "threads": threads or 1},
-            {"path": str(out), "model": name, "revision": encoder.revision()},
+            {"path": str(out), "model": name, "revision": revision, "image_size": size},
             batch_size=batch_size,
             actors=actors,
             address=address,

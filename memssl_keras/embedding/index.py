@@ -2,7 +2,7 @@
 
 A row's key is the hash of the picture's file, so writing the same file of embeddings twice, or again after an
 interruption, changes nothing, and a picture that was moved keeps its row. The metric is cosine, and vectors have unit
-length. A property of the collection holds the model and its revision.
+length. A property of the collection holds the model, its revision and its image size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from memssl_keras.embedding.fields import BASE, IMAGE, KEY, LONGEST, OWN, STATE, VECTOR
 from memssl_keras.embedding.milvus import TIMEOUT, Address, connected, in_words, parse_address
-from memssl_keras.embedding.table import Embeddings
+from memssl_keras.embedding.table import Embeddings, revision_words
 
 FORMAT, PROPERTY = 1, "memssl"
 MOST_NEIGHBOURS = 16_384  # Milvus gives no more
@@ -43,7 +43,7 @@ class VectorIndex:
     """An open index; `open_index` and `create_index` give one.
 
     Attributes:
-        about: Model, revision and folder of the first file written, as `Embeddings` without rows.
+        about: Model, revision, image size and folder of the first file written, as `Embeddings` without rows.
         embed_dim: D.
         fields: Field → Milvus's type, of the columns that can be filtered by.
     """
@@ -81,14 +81,15 @@ class VectorIndex:
         with in_words(self.address, what):
             yield
 
-    def check(self, model: str, revision: str, embed_dim: int) -> None:
-        """Raise ValueError unless vectors of that model and revision belong here."""
+    def check(self, model: str, revision: str, embed_dim: int, image_size: int | None = None) -> None:
+        """Raise ValueError unless vectors of that model and revision belong here; the size is for the words alone."""
         if revision == self.about.revision and embed_dim == self.embed_dim:
             return
         raise ValueError(
             f"index={self.address.uri!r}: its vectors are of {self.about.model} at revision "
-            f"{self.about.revision[:12]}, these of {model} at {revision[:12]}; vectors of two models or revisions do "
-            "not compare. Write them to another collection (URI#NAME)"
+            f"{revision_words(self.about.revision, self.about.image_size)}, these of {model} at "
+            f"{revision_words(revision, image_size)}; vectors of two models or revisions do not compare. Write them to "
+            "another collection (URI#NAME)"
         )
 
     def states(self, keys: Sequence[str]) -> dict[str, str]:
@@ -172,7 +173,13 @@ def _about(address, described):
         if content["format"] != FORMAT:
             raise ValueError(f"index={address.uri!r}: written by another version of memssl")
         return Embeddings(
-            [], np.zeros((0, 1)), content["model"], content["revision"], content["base"], address.uri
+            [],
+            np.zeros((0, 1)),
+            content["model"],
+            content["revision"],
+            content["base"],
+            address.uri,
+            content.get("image_size"),
         )
     except (KeyError, TypeError, json.JSONDecodeError):
         raise ValueError(
@@ -209,7 +216,7 @@ def create_index(
 
     Args:
         uri: As `open_index` takes it.
-        about: Model, revision and base folder.
+        about: Model, revision, image size and base folder.
         embed_dim: D.
         fields: Field → Milvus's type, of a new index.
 
@@ -222,7 +229,7 @@ def create_index(
             if not client.has_collection(address.collection, timeout=TIMEOUT):
                 _create(client, address, about, embed_dim, fields)
         index = VectorIndex(client, address)
-        index.check(about.model, about.revision, embed_dim)
+        index.check(about.model, about.revision, embed_dim, about.image_size)
         yield index
 
 
@@ -230,6 +237,7 @@ def _create(client, address, about, embed_dim, fields):
     from pymilvus import DataType
 
     content = {"format": FORMAT, "model": about.model, "revision": about.revision, "base": about.base}
+    content["image_size"] = about.image_size
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field(KEY, DataType.VARCHAR, max_length=64, is_primary=True)
     schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=embed_dim)

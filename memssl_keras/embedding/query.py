@@ -10,7 +10,9 @@ from memssl_keras.embedding.table import nearest, open_image, open_index_model, 
 from memssl_keras.images import draw_rows
 
 
-def query_file(path: PathLike, images: Sequence[str], k: int, model: str | None = None) -> list[list[Hit]]:
+def query_file(
+    path: PathLike, images: Sequence[str], k: int, model: str | None = None, image_size: int | None = None
+) -> list[list[Hit]]:
     """The k nearest of each image, in a file that `memssl embed` wrote or the folder of --watch.
 
     Args:
@@ -18,17 +20,23 @@ def query_file(path: PathLike, images: Sequence[str], k: int, model: str | None 
         images: Files to look for.
         k: Neighbours.
         model: Where the model that embedded them is now, if it was moved.
+        image_size: As `open_index_model` takes it; by default the size at which they were embedded.
 
     Raises:
         ValueError: the file, the model or an image is missing or another than it was.
     """
     stored = read_embeddings(path)
-    found = nearest(stored, open_index_model(stored, model).embed(list(images)), k)
+    found = nearest(stored, open_index_model(stored, model, image_size).embed(list(images)), k)
     return [[Hit(stored.images[row], s, stored.base, {}) for row, s in rows] for rows in found]
 
 
 def query_index(
-    uri: str, images: Sequence[str], k: int, model: str | None = None, where: str = ""
+    uri: str,
+    images: Sequence[str],
+    k: int,
+    model: str | None = None,
+    where: str = "",
+    image_size: int | None = None,
 ) -> list[list[Hit]]:
     """The k nearest of each image, in an index.
 
@@ -36,13 +44,14 @@ def query_index(
         uri: As `open_index` takes it.
         images, k, model: As in `query_file`.
         where: A filter, as `VectorIndex.search` takes it.
+        image_size: As in `query_file`.
 
     Raises:
         Locked: another process has the index open.
         ValueError: as `query_file` and `VectorIndex.search` do.
     """
     with open_index(uri) as index:
-        encoder = open_index_model(index.about, model)
+        encoder = open_index_model(index.about, model, image_size)
         return index.search(encoder.embed(list(images)), k, where)
 
 

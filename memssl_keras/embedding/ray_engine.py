@@ -50,7 +50,7 @@ def embed_with_ray(
     Args:
         data: Arguments of `open_sources`; its paths are read by every actor.
         model: Arguments of `OnnxEncoder.from_pretrained`, the threads per actor.
-        run: `path`, `model`, `revision` and `chunk`, as `EmbeddingRun` takes them.
+        run: `path`, `model`, `revision`, `image_size` and `chunk`, as `EmbeddingRun` takes them.
         batch_size: Images that run at once.
         actors: Processes of the pool.
         address: Of a running cluster, such as `"auto"`; by default the one that this process is connected to, or

@@ -26,8 +26,10 @@ from memssl_keras.data.sources import ImageSource
 from memssl_keras.files import lock, replace_file
 from memssl_keras.images import ImageError
 
-# Metadata of the file: the model's name, the hash of its file and preprocessing, and the folder that names start from.
+# Metadata of the file: the model's name, the hash of its file and preprocessing, the folder that names start from, and
+# the side in pixels that the model saw pictures at.
 MODEL, REVISION, BASE = b"memssl_model", b"memssl_revision", b"memssl_base"
+IMAGE_SIZE = b"memssl_image_size"
 _FAILURES, _IMAGES = b"memssl_failures", b"memssl_images"
 HASH = "image_hash"  # column with a hash of the bytes of each picture's file, by which an index knows it
 _OWN = ("image", "embedding", HASH)
@@ -43,6 +45,7 @@ class EmbeddingRun:
         embed_dim: D.
         revision: Hash of the model's file and preprocessing, kept in the file; vectors of two revisions do not compare.
         chunk: Images per chunk.
+        image_size: Side in pixels that pictures are preprocessed to, kept in the file; a query has to have it too.
 
     Raises:
         ValueError: where the file's folder does not exist, there is a folder in its place, or its name does not end in
@@ -57,6 +60,7 @@ class EmbeddingRun:
         embed_dim: int,
         revision: str = "",
         chunk: int = 1024,
+        image_size: int | None = None,
     ):
         self.source, self.path, self.chunk = source, Path(path), chunk
         if self.path.is_dir():
@@ -67,6 +71,8 @@ class EmbeddingRun:
             raise ValueError(f"out={str(path)!r}: the folder {self.path.parent} does not exist")
         self.others = {name: column for name, column in source.columns.items() if name not in _OWN}
         metadata = {MODEL: model.encode(), REVISION: revision.encode(), BASE: os.fsencode(Path.cwd())}
+        if image_size is not None:
+            metadata[IMAGE_SIZE] = str(image_size).encode()
         self.schema = pa.schema(
             [("image", pa.string()), ("embedding", pa.list_(pa.float32(), embed_dim)), (HASH, pa.string())]
             + [(name, column.type) for name, column in self.others.items()],
@@ -206,7 +212,8 @@ def write_embeddings(
         Locked: another process is writing that file.
         ValueError: as `EmbeddingRun` does.
     """
-    run = EmbeddingRun(source, path, model, encoder.embed_dim, encoder.revision(), chunk)
+    size = encoder.preprocessing.image_size
+    run = EmbeddingRun(source, path, model, encoder.embed_dim, encoder.revision(), chunk, size)
     with run.lock():
         todo = run.start()
         advance(run.done(todo))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.data.sources import files_behind, open_source
-from memssl_keras.embedding.run import BASE, MODEL, REVISION
+from memssl_keras.embedding.run import BASE, IMAGE_SIZE, MODEL, REVISION
 from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.files import path_of
 from memssl_keras.images import draw_rows, read_image
@@ -35,6 +35,7 @@ class Embeddings:
         revision: Hash of its file and preprocessing.
         base: Folder that relative names start from.
         path: The file or folder that they were read from.
+        image_size: Side in pixels that the model saw pictures at; None where an earlier version did not record it.
     """
 
     images: list[str]
@@ -43,15 +44,22 @@ class Embeddings:
     revision: str = ""
     base: str = "."
     path: str = ""
+    image_size: int | None = None
 
     def check_revision(self, encoder: Any, name: str) -> None:
         """Raise ValueError unless the encoder is the very one that made these vectors."""
-        found = encoder.revision()
+        found, size = encoder.revision(), encoder.preprocessing.image_size
         if found != self.revision:
+            other = self.image_size not in (None, size)
+            remedy = (
+                f"search at {self.image_size} px"
+                if other
+                else "name the folder of the old model with --model"
+            )
             raise ValueError(
-                f"{self.path}: its vectors were made by {self.model} at revision {self.revision[:12]}, and {name} is "
-                f"at {found[:12]}: vectors of two revisions do not compare. Embed the pictures again, or name the "
-                "folder of the old model with --model"
+                f"{self.path}: its vectors were made by {self.model} at revision "
+                f"{revision_words(self.revision, self.image_size)}, and {name} is at {revision_words(found, size)}: "
+                f"vectors of two revisions do not compare. Embed the pictures again, or {remedy}"
             )
 
     def locate(self, name: str) -> str:
@@ -59,6 +67,17 @@ class Embeddings:
         path = Path(self.base, name)
         there = any(map(os.path.exists, files_behind(str(path))))
         return str(path) if not Path(name).is_absolute() and there else name
+
+
+def revision_words(revision: str, image_size: int | None) -> str:
+    """A revision as errors name it: the first of its digits, and the size that pictures are seen at."""
+    return revision[:12] + (f" ({image_size} px)" if image_size else "")
+
+
+def size_of(metadata: Mapping[bytes, bytes]) -> int | None:
+    """The image size in a Parquet file's metadata; None in files of earlier versions."""
+    size = metadata.get(IMAGE_SIZE)
+    return int(size) if size else None
 
 
 def read_embeddings(path: PathLike) -> Embeddings:
@@ -94,7 +113,8 @@ def read_embeddings(path: PathLike) -> Embeddings:
         embeddings.values.to_numpy().reshape(len(table), -1) if len(table) else np.zeros((0, 1), "float32")
     )
     revision, base = about[0].get(REVISION, b"").decode(), os.fsdecode(about[0].get(BASE, b"."))
-    return Embeddings(table["image"].to_pylist(), vectors, models.pop(), revision, base, str(path))
+    names = table["image"].to_pylist()
+    return Embeddings(names, vectors, models.pop(), revision, base, str(path), size_of(about[0]))
 
 
 def nearest(stored: Embeddings, queries: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
@@ -130,20 +150,23 @@ def draw_sheet(stored: Embeddings, queries: Sequence, found: Sequence, path: Pat
     draw_rows(rows, path)
 
 
-def open_index_model(stored: Embeddings, model: str | None = None) -> Any:
-    """The `OnnxEncoder` that made an index.
+def open_index_model(stored: Embeddings, model: str | None = None, image_size: int | None = None) -> Any:
+    """The `OnnxEncoder` that made an index, at the image size of its vectors.
 
     Args:
         stored: The index.
         model: Where the model is now, in place of where it was.
+        image_size: Of the queries, in pixels; by default that of the index, as another one is refused.
 
     Raises:
-        ValueError: the model cannot be found, or is another one by now.
+        ValueError: the model cannot be found, is another one by now, or is asked for at another image size.
     """
     name, variant = split_variant(stored.model)
     where = model or stored.locate(name)
     try:
-        encoder = OnnxEncoder.from_pretrained(where, variant=variant or None)
+        encoder = OnnxEncoder.from_pretrained(
+            where, variant=variant or None, image_size=image_size or stored.image_size
+        )
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{stored.path} was made with the model {stored.model} in {stored.base}, which cannot be opened ({error}); "

@@ -28,7 +28,7 @@ from memssl_keras.embedding.index import VectorIndex, create_index
 from memssl_keras.embedding.milvus import TIMEOUT, connected, in_words, parse_address
 from memssl_keras.embedding.run import BASE as BASE_KEY
 from memssl_keras.embedding.run import MODEL, REVISION
-from memssl_keras.embedding.table import Embeddings
+from memssl_keras.embedding.table import Embeddings, size_of
 
 BATCH = 1000  # rows of one request
 
@@ -54,7 +54,7 @@ class EmbeddingFile:
     """One file that `memssl embed` wrote, or the folder of --watch, read batch by batch.
 
     Attributes:
-        about: Model, revision and base folder.
+        about: Model, revision, image size and base folder.
         embed_dim: D.
         schema: Of its columns.
 
@@ -79,6 +79,7 @@ class EmbeddingFile:
             (about[0][REVISION] or b"").decode(),
             os.fsdecode(self.schema.metadata.get(BASE_KEY, b".")),
             str(path),
+            size_of(self.schema.metadata),
         )
         self.embed_dim = self.schema.field(VECTOR).type.list_size
 
@@ -154,7 +155,7 @@ def write_index(
         return Written(new, known, len(firsts) - new - known, len(index), [*notes, *more])
 
 
-def check_index(uri: str, model: str, revision: str, embed_dim: int) -> None:
+def check_index(uri: str, model: str, revision: str, embed_dim: int, image_size: int | None = None) -> None:
     """Raise, before hours of embedding, what `write_index` would raise after them.
 
     Raises:
@@ -171,7 +172,7 @@ def check_index(uri: str, model: str, revision: str, embed_dim: int) -> None:
         with in_words(address, "cannot be read"):
             there = client.has_collection(address.collection, timeout=TIMEOUT)
         if there:
-            VectorIndex(client, address).check(model, revision, embed_dim)
+            VectorIndex(client, address).check(model, revision, embed_dim, image_size)
 
 
 def _fitting(index: VectorIndex, fields):

@@ -16,7 +16,7 @@ import memssl_keras
 from memssl_keras.annotations import PathLike, Shape, Tensor
 from memssl_keras.encoders.preprocessing import PreprocessingLayer
 from memssl_keras.encoders.whitening import Whitening
-from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.images.preprocess import Preprocessing, check_image_size
 
 
 class Encoder:
@@ -163,14 +163,7 @@ class Encoder:
 
     def check_image_size(self, image_size: int) -> None:
         """Raise ValueError for the side of square images that the encoder does not take."""
-        if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
-            raise ValueError(f"image_size={image_size!r}: expected a number of pixels of at least 1")
-        if image_size % self.patch_size:
-            below = image_size // self.patch_size * self.patch_size
-            near = " or ".join(str(n) for n in (below, below + self.patch_size) if n)
-            raise ValueError(
-                f"image_size={image_size}: expected a multiple of the patch of {self.patch_size} px, such as {near}"
-            )
+        check_image_size(image_size, self.patch_size)
         only = self.input_shape[1:3]
         if only[0] and tuple(only) != (image_size, image_size):
             raise ValueError(f"image_size={image_size}: this encoder takes {only[0]} × {only[1]} px alone")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from PIL import Image
@@ -79,6 +79,28 @@ class Preprocessing:
             raise ValueError(
                 f"resize_size: got {self.resize_size}; with squash expected image_size ({self.image_size})"
             )
+
+    def at(self, image_size: int, patch_size: int = 1) -> Preprocessing:
+        """The same at another image size: `resize_size` grows in proportion, everything else stays.
+
+        Args:
+            image_size: side of the square that comes out, in pixels.
+            patch_size: of the encoder; `image_size` has to be a multiple of it, unless it is the present one.
+
+        Raises:
+            ValueError: as `check_image_size` does.
+
+        Example:
+            >>> from memssl_keras.images import Preprocessing
+            >>> Preprocessing(image_size=224, resize_size=256).at(448).resize_size
+            512
+        """
+        check_image_size(image_size)
+        if image_size == self.image_size:
+            return self
+        check_image_size(image_size, patch_size)
+        resize_size = round(self.resize_size * image_size / self.image_size)
+        return replace(self, image_size=image_size, resize_size=resize_size)
 
     def to_dict(self) -> dict:
         """Return the settings as plain JSON values, as they stand in a model's `config.json`.
@@ -155,6 +177,18 @@ class Preprocessing:
         across, down = width / wide, height / high
         box = (left * across, top * down, (left + size) * across, (top + size) * down)
         return image.resize((size, size), resampling, box=box)
+
+
+def check_image_size(image_size: int, patch_size: int = 1) -> None:
+    """Raise ValueError for a side of square images that is no positive multiple of the patch, in pixels."""
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
+        raise ValueError(f"image_size={image_size!r}: expected a number of pixels of at least 1")
+    if image_size % patch_size:
+        below = image_size // patch_size * patch_size
+        near = " or ".join(str(n) for n in (below, below + patch_size) if n)
+        raise ValueError(
+            f"image_size={image_size}: expected a multiple of the patch of {patch_size} px, such as {near}"
+        )
 
 
 def _three_numbers(key: str, value) -> tuple[float, float, float]:

@@ -58,6 +58,19 @@ def read_config(folder: PathLike) -> dict:
     return config
 
 
+def patch_size_of(config: dict) -> int:
+    """The patch that a `config.json`, ours or transformers', says of its encoder; 1 where it says none.
+
+    Example:
+        >>> from memssl_keras.weights.config import patch_size_of
+        >>> patch_size_of({"vision_config": {"patch_size": 16}}), patch_size_of({})
+        (16, 1)
+    """
+    vision = config.get("vision_config")
+    patch = (vision if isinstance(vision, dict) else config).get("patch_size")
+    return patch if isinstance(patch, int) and patch > 0 else 1
+
+
 def split_variant(spec: str) -> tuple[str, str]:
     """Split `NAME@VARIANT` into both; of a folder, or a name alone, the variant is empty.
 

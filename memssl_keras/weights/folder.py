@@ -176,6 +176,25 @@ def _native(encoder, preprocessing, whole):
     return native
 
 
+def at_image_size(encoder: Encoder, image_size: int) -> Encoder:
+    """An encoder whose pictures are preprocessed to another size: itself, or of a ViT one with resized positions.
+
+    Args:
+        encoder: An `Encoder`.
+        image_size: Side of its square input, in pixels.
+
+    Raises:
+        ValueError: where the encoder does not take that size.
+    """
+    before = encoder.preprocess
+    if before == (preprocessing := before.at(image_size, encoder.patch_size)):
+        return encoder
+    encoder.check_image_size(image_size)
+    encoder = _native(encoder, preprocessing, whole=True)
+    encoder.preprocessing = preprocessing.to_dict()
+    return encoder
+
+
 def read_encoder(folder: PathLike) -> Encoder:
     """The encoder of a folder that `save_pretrained` wrote.
 

@@ -17,6 +17,7 @@ from memssl_keras.encoders.resnet import ResNet
 from memssl_keras.encoders.vit import ViT
 from memssl_keras.files import read_json
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
+from memssl_keras.weights.folder import at_image_size
 from memssl_keras.weights.positions import resize
 from memssl_keras.weights.readers import dino, dinov2, massl, mocov3, msn, resnet, timm, transformers
 from memssl_keras.weights.readers.family import Converted, architecture
@@ -74,22 +75,38 @@ def _read_as_any(checkpoint, network, source, files):
 
 
 def to_encoder(
-    converted: Converted, source: PathLike, num_heads: int | None = None, image_size: int | None = None
+    converted: Converted,
+    source: PathLike,
+    num_heads: int | None = None,
+    trained_size: int | None = None,
+    image_size: int | None = None,
 ) -> Encoder:
     """A `ViT` with a family's weights, positions at the size that its preprocessing gives; or a `ResNet`.
 
+    Args:
+        converted: What `read_family` returned.
+        source: The file, for messages.
+        num_heads: As `open_checkpoint` takes it, with `trained_size` and `image_size`.
+        trained_size: Likewise.
+        image_size: Likewise.
+
     Raises:
         CheckpointError: naming every missing, unexpected and misshapen weight of `source`.
+        ValueError: for an image size that the encoder does not take.
     """
     if resnet.MARK in converted.state:
-        return _to_resnet(converted, source)
+        return _sized(_to_resnet(converted, source), image_size)
     try:
-        settings = architecture(converted, num_heads, image_size)
+        settings = architecture(converted, num_heads, trained_size)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     preprocessing, state = converted.preprocessing, dict(converted.state)
     _check_finite(state, source)
     if preprocessing:
+        if (
+            image_size is not None
+        ):  # from the positions as they were trained: resized once, in the family's own way
+            preprocessing = preprocessing.at(image_size, settings["patch_size"])
         side = max(preprocessing.image_size // settings["patch_size"], 1)
         state["pos_embed"] = resize(state["pos_embed"], side, converted.positions)
         settings["image_size"] = side * settings["patch_size"]
@@ -98,7 +115,11 @@ def to_encoder(
         load_state(encoder_names(encoder), state, source=f"{source} ({converted.family})")
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    return encoder
+    return encoder if preprocessing else _sized(encoder, image_size)
+
+
+def _sized(encoder, image_size):
+    return encoder if image_size is None else at_image_size(encoder, image_size)
 
 
 def _to_resnet(converted, source):
@@ -122,7 +143,11 @@ def _check_finite(state, source):
 
 
 def open_checkpoint(
-    path: PathLike, network: str = "teacher", num_heads: int | None = None, image_size: int | None = None
+    path: PathLike,
+    network: str = "teacher",
+    num_heads: int | None = None,
+    trained_size: int | None = None,
+    image_size: int | None = None,
 ) -> tuple[Encoder, Converted]:
     """The encoder in a checkpoint file, and the `Converted` that it came from.
 
@@ -130,22 +155,37 @@ def open_checkpoint(
         path: `.safetensors`, or what `torch.save` wrote.
         network: "teacher" or "student", where the file holds both.
         num_heads: Attention heads, where neither the family nor the width tells them.
-        image_size: Side in pixels of the square images that positions are for, where nothing tells the shape of their
-            grid.
+        trained_size: Side in pixels of the square images that the file's positions are for, where nothing tells the
+            shape of their grid.
+        image_size: Side in pixels of the square that pictures are preprocessed to from now on, in place of the
+            family's own.
 
     Raises:
         CheckpointError: see `read_checkpoint`, `read_family` and `to_encoder`.
+        ValueError: for an image size that the encoder does not take.
     """
 
     converted = read_family(read_checkpoint(path), network, str(path))
-    return to_encoder(converted, str(path), num_heads, image_size), converted
+    return to_encoder(converted, str(path), num_heads, trained_size, image_size), converted
 
 
-def open_repository(folder: PathLike, num_heads: int | None = None, image_size: int | None = None) -> Encoder:
+def open_repository(
+    folder: PathLike,
+    num_heads: int | None = None,
+    trained_size: int | None = None,
+    image_size: int | None = None,
+) -> Encoder:
     """The encoder in a folder that timm or transformers wrote, preprocessing included.
+
+    Args:
+        folder: The folder.
+        num_heads: As `open_checkpoint` takes it, with `trained_size` and `image_size`.
+        trained_size: Likewise.
+        image_size: Likewise.
 
     Raises:
         CheckpointError: where its weights are of another kind of model, or do not fit.
+        ValueError: for an image size that the encoder does not take.
         FileNotFoundError: where there are no weights.
     """
 
@@ -159,7 +199,7 @@ def open_repository(folder: PathLike, num_heads: int | None = None, image_size: 
         raise FileNotFoundError(f"{folder}: expected model.safetensors or pytorch_model.bin")
     path = folder / names[0]
     converted = read_family(read_checkpoint(path), source=str(path), **files)
-    return to_encoder(converted, str(path), num_heads, image_size)
+    return to_encoder(converted, str(path), num_heads, trained_size, image_size)
 
 
 def _json(path):

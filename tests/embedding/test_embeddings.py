@@ -83,7 +83,7 @@ class Interrupted(OnnxEncoder):
 
     def __init__(self, encoder, after, revision="r"):
         self.encoder, self.left, self.embed_dim, self.seen = encoder, after, encoder.embed_dim, 0
-        self._revision = revision
+        self._revision, self.preprocessing = revision, encoder.preprocessing
 
     def revision(self):
         return self._revision

@@ -58,11 +58,12 @@ def cluster():
 
 
 def _embed(model, folder, out, **changes):
-    revision = OnnxEncoder.from_pretrained(model).revision()
+    encoder = OnnxEncoder.from_pretrained(model)
+    about = {"revision": encoder.revision(), "image_size": encoder.preprocessing.image_size}
     return embed_with_ray(
         {"data": str(folder)},
         {"name_or_folder": str(model), "threads": 1},
-        {"path": str(out), "model": "m", "chunk": CHUNK, "revision": revision},
+        {"path": str(out), "model": "m", "chunk": CHUNK, **about},
         embed_dim=24,
         **changes,
     )

@@ -130,3 +130,25 @@ def test_squashed_pictures_in_the_graph(tmp_path):
             (given,) = session.run(None, {"image": picture[None]})
             difference = np.abs(given[0].transpose(1, 2, 0) - settings(picture)) * settings.std * 255
             assert difference.max() < 2.01 and difference.mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    "settings, size, expected",
+    [
+        ({"image_size": 224, "resize_size": 256}, 448, (448, 512)),
+        ({"image_size": 32, "resize_size": 35}, 48, (48, 52)),
+        ({"image_size": 64, "resize_size": 64, "squash": True, "trim": 0.1}, 30, (30, 30)),
+        ({"image_size": 30, "resize_size": 30}, 30, (30, 30)),  # its own, whatever the patch
+    ],
+)
+def test_another_image_size_keeps_the_proportion(settings, size, expected):
+    before = Preprocessing(**settings, mean=(0.1, 0.2, 0.3))
+    after = before.at(size, patch_size=1 if size != before.image_size else 16)
+    assert (after.image_size, after.resize_size) == expected
+    assert (after.squash, after.trim, after.mean) == (before.squash, before.trim, before.mean)
+
+
+@pytest.mark.parametrize("size", [0, -32, 2.5, True, "32", None])
+def test_an_image_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match=f"image_size={size!r}: expected a number of pixels of at least 1"):
+        Preprocessing().at(size)

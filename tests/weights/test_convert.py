@@ -162,7 +162,7 @@ def test_a_checkpoint_of_each_family_is_read(tmp_path, wrap, settings):
 def test_a_bare_state_dict_is_read(tmp_path, head):
     encoder = varied(small_vit())
     torch.save({"model": state_of(encoder) | head}, tmp_path / "checkpoint.pth")
-    assert same_weights(from_pretrained(tmp_path / "checkpoint.pth", num_heads=3, image_size=32), encoder)
+    assert same_weights(from_pretrained(tmp_path / "checkpoint.pth", num_heads=3, trained_size=32), encoder)
 
 
 def test_heads_that_shapes_do_not_tell(tmp_path):
@@ -171,13 +171,13 @@ def test_heads_that_shapes_do_not_tell(tmp_path):
     torch.save(state_of(wide), tmp_path / "plain.pth")
     assert from_pretrained(tmp_path / "moco.pth").num_heads == 12  # MoCo v3's small ViT
     torch.save(state_of(wide), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert same_weights(from_pretrained(tmp_path / "old.pth", num_heads=12, image_size=32), wide)
-    assert from_pretrained(tmp_path / "plain.pth", image_size=32).num_heads == 6
+    assert same_weights(from_pretrained(tmp_path / "old.pth", num_heads=12, trained_size=32), wide)
+    assert from_pretrained(tmp_path / "plain.pth", trained_size=32).num_heads == 6
     torch.save(state_of(small_vit()), tmp_path / "small.pth")
     with pytest.raises(CheckpointError, match="width 24 is none of 192, 384, 768, 1024; pass num_heads"):
-        from_pretrained(tmp_path / "small.pth", image_size=32)
+        from_pretrained(tmp_path / "small.pth", trained_size=32)
     with pytest.raises(CheckpointError, match="num_heads=5: expected a divisor of the width, 24"):
-        from_pretrained(tmp_path / "small.pth", num_heads=5, image_size=32)
+        from_pretrained(tmp_path / "small.pth", num_heads=5, trained_size=32)
 
 
 @pytest.mark.parametrize("wrap", [dino, dinov2_training, msn, mocov3])
@@ -227,7 +227,7 @@ def test_missing_unexpected_and_misshapen_weights_are_all_named(tmp_path, wrap):
     state |= {"blocks.0.attn.scale": torch.ones(3), "norm.weight": torch.ones(7)}
     torch.save(wrap(state), tmp_path / "odd.pth")
     with pytest.raises(CheckpointError) as error:
-        from_pretrained(tmp_path / "odd.pth", num_heads=3, image_size=32)
+        from_pretrained(tmp_path / "odd.pth", num_heads=3, trained_size=32)
     for words in (
         "odd.pth",
         "missing blocks.1.norm2.bias",
@@ -487,6 +487,13 @@ def test_facebook_dinov2(hub, tmp_path, kind, name):
     encoder.save_pretrained(tmp_path / "ours", exports=["transformers"])
     again = need("transformers").AutoModel.from_pretrained(tmp_path / "ours").eval()
     np.testing.assert_allclose(cls_of(again, pixels), cls_of(model, pixels), atol=1e-4)
+    # At another size positions are resized once, from those that were trained, again as transformers does it.
+    larger = from_pretrained(f"facebook/{name}", image_size=35)
+    assert (larger.preprocess.image_size, larger.preprocess.resize_size, larger.image_size) == (35, 40, 35)
+    pixels = torch.randn(2, 3, 35, 35)
+    np.testing.assert_allclose(ours_of(larger, pixels), cls_of(model, pixels), atol=1e-4)
+    with pytest.raises(ValueError, match="image_size=30: expected a multiple of the patch of 7 px"):
+        from_pretrained(f"facebook/{name}", image_size=30)
 
 
 @pytest.mark.numeric
@@ -507,6 +514,8 @@ def test_timm_vit_small_patch16_224_dino(hub, tmp_path):
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         np.testing.assert_allclose(ours_of(encoder, pixels), model(pixels).numpy(), atol=1e-4)
+    larger = from_pretrained("timm/vit_small_patch16_224.dino", image_size=64)
+    assert (larger.preprocess.image_size, larger.preprocess.resize_size, larger.image_size) == (64, 70, 64)
 
 
 def test_read_checkpoint_takes_what_training_scripts_write(tmp_path):
@@ -540,7 +549,7 @@ def test_wrappings_of_tools_are_taken_off(tmp_path, wrap):
     vit = varied(small_vit())
     state = {name: torch.from_numpy(array) for name, array in to_state(encoder_names(vit)).items()}
     torch.save(wrap(state), tmp_path / "a.pth")
-    assert same_weights(from_pretrained(tmp_path / "a.pth", num_heads=vit.num_heads, image_size=32), vit)
+    assert same_weights(from_pretrained(tmp_path / "a.pth", num_heads=vit.num_heads, trained_size=32), vit)
 
 
 def test_what_is_in_an_unknown_file_is_named_with_what_it_lies_in(tmp_path):
@@ -554,5 +563,5 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     state["norm.bias"][3] = float("nan")
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"norm.bias holds NaN or infinity, as 1 of \d+ weights do"):
-        convert(tmp_path / "a.pth", tmp_path / "out", num_heads=3, image_size=32)
+        convert(tmp_path / "a.pth", tmp_path / "out", num_heads=3, trained_size=32)
     assert not (tmp_path / "out").exists()

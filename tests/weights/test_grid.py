@@ -68,7 +68,7 @@ def test_a_grid_that_is_not_square_is_refused_though_its_count_is_a_square(tmp_p
         from_pretrained(tmp_path / "wide.pth", num_heads=3)
     words = ["convert", str(tmp_path / "wide.pth"), "--num-heads", "3", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, words)
-    assert result.exit_code == 1 and "--image-size 32" in " ".join(result.output.split())
+    assert result.exit_code == 1 and "--trained-size 32" in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
 
 
@@ -80,18 +80,18 @@ def test_a_square_grid_needs_no_word(tmp_path):
 def test_a_grid_that_nothing_tells_is_asked_for(tmp_path):
     encoder, path = checkpoint(tmp_path / "bare.pth"), tmp_path / "bare.pth"
     with pytest.raises(
-        CheckpointError, match="bare.pth: image_size: nothing tells the shape .* pass image_size=32"
+        CheckpointError, match="bare.pth: trained_size: nothing tells the shape .* pass trained_size=32"
     ):
         from_pretrained(path, num_heads=3)
-    assert same_weights(from_pretrained(path, num_heads=3, image_size=32), encoder)
-    words = ["convert", str(path), "--num-heads", "3", "--image-size", "32", "--out", str(tmp_path / "out")]
+    assert same_weights(from_pretrained(path, num_heads=3, trained_size=32), encoder)
+    words = ["convert", str(path), "--num-heads", "3", "--trained-size", "32", "--out", str(tmp_path / "out")]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert same_weights(from_pretrained(tmp_path / "out"), encoder)
     with pytest.raises(
         CheckpointError,
-        match="image_size=64: .* 16 positions of patches of 8 px; expected 32",
+        match="trained_size=64: .* 16 positions of patches of 8 px; expected 32",
     ):
-        from_pretrained(path, num_heads=3, image_size=64)
+        from_pretrained(path, num_heads=3, trained_size=64)
 
 
 def test_a_count_that_is_no_square_is_named(tmp_path):
@@ -118,11 +118,11 @@ def test_a_model_of_timm_for_images_that_are_not_square(tmp_path):
     sizes = {"patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3, "num_classes": 0}
     model = timm.create_model("vit_small_patch16_224", img_size=(16, 64), **sizes)
     timm.models.save_for_hf(model, tmp_path)
-    with pytest.raises(CheckpointError, match="expected \\[3, side, side\\]|image_size: nothing tells"):
+    with pytest.raises(CheckpointError, match="expected \\[3, side, side\\]|trained_size: nothing tells"):
         from_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["model_args"]["img_size"]
     config["pretrained_cfg"]["input_size"] = [3, 224, 224]  # as it was published, before img_size
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="image_size: nothing tells the shape of the grid"):
+    with pytest.raises(CheckpointError, match="trained_size: nothing tells the shape of the grid"):
         from_pretrained(tmp_path)

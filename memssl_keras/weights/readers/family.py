@@ -92,7 +92,7 @@ def bilinear_at_224(state: dict[str, np.ndarray]) -> Preprocessing | None:
 
 
 def architecture(
-    converted: Converted, num_heads: int | None = None, image_size: int | None = None
+    converted: Converted, num_heads: int | None = None, trained_size: int | None = None
 ) -> dict[str, Any]:
     """`ViT`'s arguments, from the shapes of a backbone's weights.
 
@@ -114,7 +114,7 @@ def architecture(
                 f"{converted.family}: {name} has shape {state[name].shape}, expected {rank} axes"
             )
     width, patch = state["patch_embed.proj.weight"].shape[0], state["patch_embed.proj.weight"].shape[-1]
-    side = grid_side(state["pos_embed"], patch, converted.square, image_size)
+    side = grid_side(state["pos_embed"], patch, converted.square, trained_size)
     blocks = [int(found[1]) for name in state if (found := _BLOCK.match(name))]
     heads = num_heads or converted.num_heads or HEADS.get(width)
     if not heads:

@@ -63,14 +63,16 @@ def looks_square(patches: np.ndarray) -> bool | None:
     return square < other
 
 
-def grid_side(positions: np.ndarray, patch: int, square: bool = False, image_size: int | None = None) -> int:
+def grid_side(
+    positions: np.ndarray, patch: int, square: bool = False, trained_size: int | None = None
+) -> int:
     """Patches along a side of the square grid that positions belong to.
 
     Args:
         positions: `(1, 1 + N, D)`, CLS first.
         patch: Side of a patch in pixels.
         square: Whether the file's family or a configuration says that images were square.
-        image_size: Side of the square images in pixels, where the user says it.
+        trained_size: Side in pixels of the square images that the positions are for, where the user says it.
 
     Raises:
         CheckpointError: where the grid is no square, or nothing tells its shape.
@@ -81,10 +83,10 @@ def grid_side(positions: np.ndarray, patch: int, square: bool = False, image_siz
         raise CheckpointError(
             f"pos_embed: {count} positions beside that of CLS are no square grid; expected those of square images"
         )
-    if image_size is not None:
-        if image_size // patch != side:
+    if trained_size is not None:
+        if trained_size // patch != side:
             raise CheckpointError(
-                f"image_size={image_size}: the checkpoint has {count} positions of patches of {patch} px; expected "
+                f"trained_size={trained_size}: the checkpoint has {count} positions of patches of {patch} px; expected "
                 f"{side * patch}"
             )
         return side
@@ -94,7 +96,7 @@ def grid_side(positions: np.ndarray, patch: int, square: bool = False, image_siz
     shapes = [f"{n} × {count // n}" for n in range(side - 1, 0, -1) if count % n == 0]
     why = "nothing tells the shape of the grid" if seen is None else "the grid does not look square"
     raise CheckpointError(
-        f"image_size: {why}: the checkpoint's {count} positions may be those of {side} × {side} patches or of "
-        f"{' or '.join(shapes[:2])}. If its images were square, pass image_size={side * patch}, or memssl convert "
-        f"--image-size {side * patch}; other shapes are not supported"
+        f"trained_size: {why}: the checkpoint's {count} positions may be those of {side} × {side} patches or of "
+        f"{' or '.join(shapes[:2])}. If its images were square, pass trained_size={side * patch}, or memssl convert "
+        f"--trained-size {side * patch}; other shapes are not supported"
     )
