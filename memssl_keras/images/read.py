@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,6 +26,15 @@ _UPRIGHT = {  # EXIF orientation -> what turns the stored pixels into the pictur
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_T = Image.Transpose
+_SIDEWAYS = {_T.TRANSPOSE, _T.TRANSVERSE, _T.ROTATE_90, _T.ROTATE_270}  # what was above is now at a side
+_FROM_RIGHT = {
+    _T.FLIP_LEFT_RIGHT,
+    _T.ROTATE_180,
+    _T.ROTATE_270,
+    _T.TRANSVERSE,
+}  # what was first is now at the right
+_FROM_BELOW = {_T.FLIP_TOP_BOTTOM, _T.ROTATE_180, _T.ROTATE_90, _T.TRANSVERSE}
 
 
 class ImageError(ValueError):
@@ -68,10 +77,30 @@ def read_image(source: Any) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    return np.array(open_picture(source))
+    return np.array(open_picture(source).pixels)
 
 
-def open_picture(source: Any, least: int | None = None) -> Image.Image:
+class Picture(NamedTuple):
+    """An upright RGB picture, perhaps decoded at a fraction of its size.
+
+    Attributes:
+        pixels: What was decoded.
+        size: Width and height of the full picture.
+        box: What the full picture covers of `pixels`: left, top, right and bottom. Of a size that the fraction does
+            not divide, the last row and column of `pixels` lie partly outside.
+    """
+
+    pixels: Image.Image
+    size: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+    @classmethod
+    def whole(cls, pixels: Image.Image) -> Picture:
+        """A picture at its full size."""
+        return cls(pixels, pixels.size, (0, 0, *pixels.size))
+
+
+def open_picture(source: Any, least: int | None = None) -> Picture:
     """Read an image as an upright RGB picture of Pillow, without the copies that `read_image` makes.
 
     Args:
@@ -83,7 +112,7 @@ def open_picture(source: Any, least: int | None = None) -> Image.Image:
         ImageError, TypeError: as `read_image` does.
     """
     if isinstance(source, np.ndarray):
-        return Image.fromarray(_from_array(source))
+        return Picture.whole(Image.fromarray(_from_array(source)))
     if isinstance(source, Image.Image):
         return _decode(source, str(getattr(source, "filename", "") or "PIL image"))
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -108,7 +137,7 @@ def _read_file(path: Path) -> bytes:
         raise ImageError(printable(path), f"cannot be opened ({error.strerror or error})") from error
 
 
-def _from_bytes(data: bytes, name: str, least: int | None) -> Image.Image:
+def _from_bytes(data: bytes, name: str, least: int | None) -> Picture:
     if not data:
         raise ImageError(name, "the file is empty")
     if _is_heif(data):
@@ -141,7 +170,7 @@ def _register_heif(name: str) -> None:
     pillow_heif.register_heif_opener()
 
 
-def _decode(image: Image.Image, name: str, least: int | None = None) -> Image.Image:
+def _decode(image: Image.Image, name: str, least: int | None = None) -> Picture:
     # Pillow only warns between its limit and twice its limit; half-hearted here would be out of memory later.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -149,27 +178,40 @@ def _decode(image: Image.Image, name: str, least: int | None = None) -> Image.Im
         raise ImageError(name, f"{reason} (PIL.Image.MAX_IMAGE_PIXELS)")
     if 0 in image.size:
         raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
-    if least and image.format == "JPEG":
-        image.draft(image.mode, (least, least))
+    picture = Picture.whole(image)
+    if least and image.format == "JPEG" and (drafted := image.draft(image.mode, (least, least))):
+        picture = picture._replace(box=drafted[1])
     try:
         image.load()
-        return _to_rgb(_turn_upright(image), name)
+        picture = _turned(picture, _turn(image))
+        return picture._replace(pixels=_to_rgb(picture.pixels, name))
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes decoders raise nearly anything
         raise ImageError(name, f"truncated or damaged ({error})") from error
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What turns the stored pixels upright; None where they are."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG))
     except Exception:  # broken metadata around good pixels: keep the picture as stored
-        return image
-    if orientation not in _UPRIGHT:
-        return image
-    upright = image.transpose(_UPRIGHT[orientation])
-    upright.format = image.format
-    return upright
+        return None
+
+
+def _turned(picture: Picture, turn: Image.Transpose | None) -> Picture:
+    if turn is None:
+        return picture
+    upright = picture.pixels.transpose(turn)
+    upright.format = picture.pixels.format
+    size, (left, top, right, bottom) = picture.size, picture.box
+    if turn in _SIDEWAYS:
+        size, (left, top, right, bottom) = size[::-1], (top, left, bottom, right)
+    if turn in _FROM_RIGHT:
+        left, right = upright.width - right, upright.width - left
+    if turn in _FROM_BELOW:
+        top, bottom = upright.height - bottom, upright.height - top
+    return Picture(upright, size, (left, top, right, bottom))
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -1,5 +1,6 @@
 """Preprocessing against a plain resize, crop and normalise, and against what nobody should pass."""
 
+import io
 import json
 import tracemalloc
 
@@ -9,6 +10,7 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.images import Preprocessing
+from memssl_keras.images.read import open_picture
 
 AS_IS = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 
@@ -38,6 +40,34 @@ def test_leaves_pixels_of_the_right_size_alone():
     image = noise(40, 32)
     got = 255 * Preprocessing(image_size=32, resize_size=32, **AS_IS)(image)
     assert np.allclose(got, image[:, 4:36], atol=1e-4)
+
+
+def smooth(width, height):
+    """A picture without detail that a resize could lose, whose sides tell left from right and top from bottom."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    waves = [x, y, (1 + np.sin(9 * x + 5 * y)) / 2]
+    return Image.fromarray((40 + 175 * np.stack(waves, -1)).astype(np.uint8))
+
+
+def turned_jpeg(image, orientation):
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    image.save(file, "JPEG", quality=98, exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "settings", [{"resize_size": 36}, {"resize_size": 32}, {"resize_size": 32, "squash": True}]
+)
+def test_scaled_decoding_shows_the_same_part_of_the_picture(orientation, settings):
+    """Of sides that 8 does not divide, the last row and column lie partly outside."""
+    preprocess = Preprocessing(image_size=32, **settings, **AS_IS)
+    for size in ((1289, 1025), (1033, 1601), (4201, 1027)):
+        jpeg = turned_jpeg(smooth(*size), orientation)
+        assert max(open_picture(jpeg, 4 * settings["resize_size"]).pixels.size) < max(size) / 3
+        apart = 255 * np.abs(preprocess(jpeg) - preprocess(jpeg, scaled_decoding=False))
+        assert apart.max() < 2 and apart.mean() < 0.5
 
 
 def test_normalises_each_channel():
