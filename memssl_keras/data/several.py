@@ -10,6 +10,7 @@ from typing import Any
 from memssl_keras.annotations import PathLike
 from memssl_keras.data.sources import ImageSource, open_source
 from memssl_keras.images import Listing
+from memssl_keras.images.listing import PathTexts
 
 
 def open_sources(
@@ -39,8 +40,10 @@ def open_sources(
     if columns := sorted({name for source in sources for name in source.columns}):
         notes.append(f"columns not kept, as there are several paths: {', '.join(columns)}")
     ids = [name for source in sources for name in source.ids]
-    if all(source.lists_paths for source in sources):
-        items: Any = [item for source in sources for item in source.items]
+    if all(isinstance(source.items, PathTexts) for source in sources):
+        items: Any = PathTexts(path for source in sources for path in source.items.texts)
+    elif all(source.lists_paths for source in sources):
+        items = [item for source in sources for item in source.items]
     else:
         items = _Chained(sources)
     return ImageSource(ids, items, listing=listing, notes=notes)

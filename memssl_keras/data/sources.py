@@ -6,6 +6,7 @@ Read without keras or torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from memssl_keras.data.shards import TarImages
 from memssl_keras.data.splits import files_of, split_folder
 from memssl_keras.files import printable
 from memssl_keras.images import Listing, find_images
-from memssl_keras.images.listing import some_images
+from memssl_keras.images.listing import PathTexts, some_images
 
 HELD_BYTES = 128 << 20  # Parquet up to this size is held in memory, larger ones are read page by page
 
@@ -33,7 +34,7 @@ class ImageSource:
         items: Paths or encoded bytes, in the same order.
         columns: Other columns by name, each of the same length.
         names: Column → class names of its integers, if the file has them.
-        listing: For a folder, its other files.
+        listing: For a folder, its other files; it need not hold the images.
         notes: Lines of text about files that were not read.
         rows: Where rows are lists of pictures, the row of each picture, `(N,)`.
     """
@@ -52,7 +53,7 @@ class ImageSource:
         self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
         self.listing = listing or Listing([])
         self.notes = [note for note in (*notes, self.listing.summary()) if note]
-        self.lists_paths = isinstance(items, list)  # looking at an item then reads nothing
+        self.lists_paths = isinstance(items, list | PathTexts)  # looking at an item then reads nothing
 
     def __len__(self):
         return len(self.ids)
@@ -128,7 +129,8 @@ def _open_folder(path, split, listing=None):
             )
         path, listing = chosen, None
     listing = some_images(path, listing or find_images(path))
-    return ImageSource([printable(p) for p in listing.images], listing.images, listing=listing)
+    paths = PathTexts(listing.images)
+    return ImageSource(paths.printable(), paths, listing=replace(listing, images=[]))
 
 
 def _with_images(files, column, strict):

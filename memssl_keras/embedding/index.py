@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memssl_keras.embedding.fields import BASE, IMAGE, KEY, LONGEST, OWN, STATE, VECTOR
-from memssl_keras.embedding.milvus import TIMEOUT, Address, connected, in_words, parse_address
+from memssl_keras.embedding.milvus import LONG, TIMEOUT, Address, connected, in_words, parse_address
 from memssl_keras.embedding.table import Embeddings, revision_words
 
 FORMAT, PROPERTY = 1, "memssl"
@@ -63,7 +63,7 @@ class VectorIndex:
         self.embed_dim = int(kinds[VECTOR]["params"]["dim"])
         self.fields = {name: field["type"].name for name, field in kinds.items() if name not in OWN}
         with in_words(address, "cannot be loaded"):
-            client.load_collection(address.collection, timeout=TIMEOUT)
+            client.load_collection(address.collection, timeout=LONG)
 
     def __len__(self):
         with self._request("cannot be counted"):
@@ -112,7 +112,7 @@ class VectorIndex:
     def flush(self) -> None:
         """Put what was written on disk."""
         with self._request("writing failed; what was written is kept, and the same command resumes"):
-            self.client.flush(self.address.collection, timeout=600)
+            self.client.flush(self.address.collection, timeout=LONG)
 
     def search(self, queries: np.ndarray, k: int, where: str = "") -> list[list[Hit]]:
         """The k nearest of each query.

@@ -21,6 +21,7 @@ from memssl_keras.files import Locked
 COLLECTION = "images"
 PATIENCE = 10.0  # seconds to wait for a server to answer at all
 TIMEOUT = 120.0  # seconds for one request
+LONG = 600.0  # seconds to load or flush a collection, for which an engine may have to build graphs first
 _EXPECTED = (
     "expected a folder NAME.db on this machine or http://HOST:PORT of a Milvus server, #COLLECTION after it"
 )
@@ -101,7 +102,8 @@ def in_words(address: Address, what: str) -> Iterator[None]:
     try:
         yield
     except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-        said = str(getattr(error, "message", "") or error).strip().split("\n")[0]
+        said = error.details() if isinstance(error, grpc.Call) else getattr(error, "message", "")
+        said = str(said or error).strip().split("\n")[0]
         raise ValueError(f"index={address.uri!r}: {what} ({said[:300]})") from None
 
 

@@ -78,6 +78,7 @@ class EmbeddingRun:
             + [(name, column.type) for name, column in self.others.items()],
             metadata=metadata,
         )
+        self._repeated = [name for name in self.schema.names if name != "embedding"]
         self.folder = self.path.with_name(f".{self.path.name}.parts")
         self._about = json.dumps(
             {"model": model, "revision": revision, "D": embed_dim, "columns": [HASH, *self.others]}
@@ -140,7 +141,9 @@ class EmbeddingRun:
         table = pa.concat_tables(rows) if rows else self.schema.empty_table()
         metadata = {**table.schema.metadata, _FAILURES: json.dumps(failures), _IMAGES: key}
         table = table.replace_schema_metadata(metadata)
-        replace_file(self.part(number), lambda path: pq.write_table(table, path))
+        replace_file(
+            self.part(number), lambda path: pq.write_table(table, path, use_dictionary=self._repeated)
+        )
 
     def _rows(self, positions, vectors):
         """The rows of images `positions`, whose vectors are `(N, D)`."""
@@ -164,14 +167,15 @@ class EmbeddingRun:
         failures = []
 
         def write(path):
-            with pq.ParquetWriter(path, self.schema) as writer:
+            with pq.ParquetWriter(path, self.schema, use_dictionary=self._repeated) as writer:
                 for number in range(len(self)):
                     if not self.is_done(number):
                         raise ValueError(
                             f"{self.path}: images {number * self.chunk:,} and on have changed while they were "
                             "embedded; run the same command again, which embeds these alone"
                         )
-                    table = pq.read_table(self.part(number))
+                    with pq.ParquetFile(self.part(number)) as part:
+                        table = part.read(use_threads=False)
                     lost = json.loads(table.schema.metadata[_FAILURES])
                     failures.extend((i, ImageError(self.source.ids[i], reason)) for i, reason in lost)
                     writer.write_table(table.replace_schema_metadata(self.schema.metadata))

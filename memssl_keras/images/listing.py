@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,31 @@ def image_suffixes() -> frozenset[str]:
         if kind in opened and kind not in _NO_PICTURES
     }
     return frozenset(suffixes | set(HEIF_SUFFIXES) | {".avif"})
+
+
+class PathTexts(Sequence[Path]):
+    """Paths kept as texts, and made when they are asked for: a fraction of the memory of `Path` objects.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from memssl_keras.images.listing import PathTexts
+        >>> PathTexts([Path("a.png"), Path("b.png")])[1].suffix
+        '.png'
+    """
+
+    def __init__(self, paths: Iterable[PathLike]):
+        self.texts = [os.fspath(path) for path in paths]
+
+    def __len__(self):
+        return len(self.texts)
+
+    def __getitem__(self, index):
+        return PathTexts(self.texts[index]) if isinstance(index, slice) else Path(self.texts[index])
+
+    def printable(self) -> list[str]:
+        """Each as `memssl_keras.files.printable` has it; one that is so already is not copied."""
+        shown = ((text, printable(text)) for text in self.texts)
+        return [text if text == name else name for text, name in shown]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Where images come from: folders, single files, Parquet in its two forms, and what is refused."""
 
+import gc
 import io
+import os
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +13,11 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.data.classes import open_classes
+from memssl_keras.data.hashes import file_state
 from memssl_keras.data.labels import numbered_labels
+from memssl_keras.data.several import open_sources
 from memssl_keras.data.sources import column_of, open_source
+from memssl_keras.images import find_images
 from memssl_keras.images.read import read_image
 
 
@@ -37,6 +43,42 @@ def test_a_folder_and_its_subfolders(tmp_path):
     assert source.ids == [str(tmp_path / "a.png"), str(tmp_path / "b" / "2.png")] and len(source) == 2
     np.testing.assert_array_equal(read_image(source[1]), pictures(2)[0])
     assert len(list(source)) == 2 and source.columns == {}
+
+
+def held_by(make):
+    """What `make` makes, and the bytes that Python still holds for it."""
+    tracemalloc.start()
+    try:
+        made = make()
+        gc.collect()
+        return made, tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_pictures_of_folders_are_held_as_texts_and_given_as_paths(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for i in range(1000):
+            (tmp_path / folder / f"{i:04d}.png").touch()
+    find_images(tmp_path)  # loads what is loaded once
+    (paths, names), plain = held_by(lambda: (paths := find_images(tmp_path).images, [*map(str, paths)]))
+    for data in (tmp_path, [tmp_path / "one", tmp_path / "two"]):
+        source, held = held_by(lambda: open_sources(data))  # noqa: B023
+        assert held < plain / 2
+        assert source.ids == names and list(source) == paths and source[-1] == paths[-1]
+        assert source.state(7) == file_state(paths[7]) != ""
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    try:
+        with open(os.path.join(os.fsencode(tmp_path), b"caf\xe9.png"), "wb") as file:
+            file.write(png(pictures(1)[0]))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    source = open_source(tmp_path)
+    assert source.ids == [rf"{tmp_path}/caf\xe9.png"] and source.state(0) != ""
+    np.testing.assert_array_equal(read_image(source[0]), pictures(1)[0])
 
 
 def test_a_single_image(tmp_path):

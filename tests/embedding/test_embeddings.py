@@ -52,6 +52,21 @@ def test_rows_are_the_images_with_their_vectors(tmp_path, folder, encoder):
     assert kind == pa.list_(pa.float32(), EMBED_DIM)
 
 
+def test_vectors_are_written_without_a_dictionary_which_would_hold_each_of_their_numbers(
+    tmp_path, folder, encoder
+):
+    write_embeddings(encoder, open_source(folder), tmp_path / "out.parquet", "m", chunk=2)
+    with pq.ParquetFile(tmp_path / "out.parquet") as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    assert [group.num_rows for group in groups] == [2, 2, 1]
+    for group in groups:
+        encodings = {
+            column.path_in_schema: column.encodings for column in map(group.column, range(group.num_columns))
+        }
+        assert "RLE_DICTIONARY" in encodings["image"] and "RLE_DICTIONARY" in encodings["image_hash"]
+        assert "RLE_DICTIONARY" not in encodings["embedding.list.element"]
+
+
 def test_bad_images_are_left_out_with_their_columns(tmp_path, encoder):
     def png(image):
         buffer = io.BytesIO()

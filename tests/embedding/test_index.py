@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from milvus_server import Server, unit_vectors, write_rows
 
 from memssl_keras.embedding.index import open_index
+from memssl_keras.embedding.milvus import in_words, parse_address
 from memssl_keras.embedding.write_index import check_index, write_index
 
 if not importlib.util.find_spec("pymilvus"):
@@ -186,6 +188,17 @@ def test_a_writer_that_is_killed_loses_and_doubles_nothing(engine, tmp_path):
     assert written.total == written.new + written.known == 2000 and written.known >= 550
     assert sorted(row["label"] for row in rows(engine.uri)) == list(range(2000))
     assert write_index(file, engine.uri).new == 0
+
+
+def test_an_engine_that_does_not_answer_in_time_is_named():
+    import grpc
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        channel = grpc.insecure_channel(f"127.0.0.1:{silent.getsockname()[1]}")
+        words = pytest.raises(ValueError, match=r"index='a\.db': cannot be loaded \(Deadline Exceeded")
+        with words, in_words(parse_address("a.db"), "cannot be loaded"):
+            channel.unary_unary("/load")(b"", timeout=0.1)
+        channel.close()
 
 
 def rows(uri):
