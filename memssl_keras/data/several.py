@@ -33,7 +33,7 @@ def open_sources(
     listings = [source.listing for source in sources]
     kinds = ("others", "unread", "hidden", "hidden_files")
     listing = Listing(
-        [], *(list(chain.from_iterable(getattr(one, kind) for one in listings)) for kind in kinds)
+        PathTexts(), *(list(chain.from_iterable(getattr(one, kind) for one in listings)) for kind in kinds)
     )
     summaries = {one.summary() for one in listings}
     notes = [note for source in sources for note in source.notes if note not in summaries]

@@ -6,7 +6,6 @@ Read without keras or torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ class ImageSource:
         items: Paths or encoded bytes, in the same order.
         columns: Other columns by name, each of the same length.
         names: Column → class names of its integers, if the file has them.
-        listing: For a folder, its other files; it need not hold the images.
+        listing: For a folder, its other files.
         notes: Lines of text about files that were not read.
         rows: Where rows are lists of pictures, the row of each picture, `(N,)`.
     """
@@ -51,7 +50,7 @@ class ImageSource:
     ):
         self.rows = rows
         self.ids, self.items, self.columns, self.names = ids, items, columns or {}, names or {}
-        self.listing = listing or Listing([])
+        self.listing = listing or Listing()
         self.notes = [note for note in (*notes, self.listing.summary()) if note]
         self.lists_paths = isinstance(items, list | PathTexts)  # looking at an item then reads nothing
 
@@ -105,7 +104,7 @@ def open_source(data: PathLike, split: str | None = None, column: str | None = N
     if path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
         return _open_saved(path, split, column)
     if tables := files_of(path, ".parquet", split):
-        listing = find_images(path) if path.is_dir() else Listing([])
+        listing = find_images(path) if path.is_dir() else Listing()
         tables, stray = _with_images(tables, column, strict=not listing.images)
         if tables:
             if listing.images:
@@ -129,8 +128,7 @@ def _open_folder(path, split, listing=None):
             )
         path, listing = chosen, None
     listing = some_images(path, listing or find_images(path))
-    paths = PathTexts(listing.images)
-    return ImageSource(paths.printable(), paths, listing=replace(listing, images=[]))
+    return ImageSource(listing.images.printable(), listing.images, listing=listing)
 
 
 def _with_images(files, column, strict):

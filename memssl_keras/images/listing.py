@@ -44,14 +44,13 @@ class PathTexts(Sequence[Path]):
     """Paths kept as texts, and made when they are asked for: a fraction of the memory of `Path` objects.
 
     Example:
-        >>> from pathlib import Path
         >>> from memssl_keras.images.listing import PathTexts
-        >>> PathTexts([Path("a.png"), Path("b.png")])[1].suffix
-        '.png'
+        >>> PathTexts(["a.png", "b.jpg"])[1].suffix
+        '.jpg'
     """
 
-    def __init__(self, paths: Iterable[PathLike]):
-        self.texts = [os.fspath(path) for path in paths]
+    def __init__(self, texts: Iterable[str] = ()):
+        self.texts = list(texts)
 
     def __len__(self):
         return len(self.texts)
@@ -70,14 +69,14 @@ class Listing:
     """What a folder holds.
 
     Attributes:
-        images: Paths of the pictures, sorted.
+        images: Paths of the pictures, sorted, as a sequence.
         others: Files that are no pictures by their suffix, or, where they have none, by their content.
         unread: (folder, reason) of folders that could not be read.
         hidden: Hidden and system folders, which are not looked into.
         hidden_files: Hidden and system files, which are not opened.
     """
 
-    images: list[Path]
+    images: PathTexts = field(default_factory=PathTexts)
     others: list[Path] = field(default_factory=list)
     unread: list[tuple[Path, str]] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
@@ -89,7 +88,7 @@ class Listing:
         Example:
             >>> from pathlib import Path
             >>> from memssl_keras.images.listing import Listing
-            >>> Listing([], others=[Path("notes.txt")]).summary()
+            >>> Listing(others=[Path("notes.txt")]).summary()
             '1 other file not read'
         """
         counted = [
@@ -123,7 +122,7 @@ def find_images(folder: PathLike) -> Listing:
         raise ImageError(printable(root), "no such folder")
     if not root.is_dir():
         raise ImageError(printable(root), "is a file; a folder of images was expected")
-    images: list[Path] = []
+    images: list[str] = []
     others: list[Path] = []
     unread: list[tuple[Path, str]] = []
     hidden: list[Path] = []
@@ -146,8 +145,12 @@ def find_images(folder: PathLike) -> Listing:
             if name.startswith(".") or name.lower() in _SYSTEM_FILES:
                 hidden_files.append(path)
                 continue
-            (images if _is_picture(path) else others).append(path)
-    return Listing(sorted(images), sorted(others), sorted(unread), sorted(hidden), sorted(hidden_files))
+            if _is_picture(path):
+                images.append(str(path))
+            else:
+                others.append(path)
+    images.sort(key=_by_parts)
+    return Listing(PathTexts(images), sorted(others), sorted(unread), sorted(hidden), sorted(hidden_files))
 
 
 def list_images(folder: PathLike) -> list[Path]:
@@ -166,7 +169,7 @@ def list_images(folder: PathLike) -> list[Path]:
         >>> [path.name for path in list_images(folder)]
         ['black.png']
     """
-    return some_images(folder, find_images(folder)).images
+    return list(some_images(folder, find_images(folder)).images)
 
 
 def some_images(folder: PathLike, listing: Listing) -> Listing:
@@ -181,6 +184,11 @@ def some_images(folder: PathLike, listing: Listing) -> Listing:
             printable(folder), f"holds no image{there}; expected files such as .jpg, .png or .webp"
         )
     return listing
+
+
+def _by_parts(text):
+    """What sorts texts of paths as `Path` objects sort, part by part: no name holds \\0, and all else is above it."""
+    return os.path.normcase(text).replace(os.sep, "\0")
 
 
 def _is_hidden(name):

@@ -17,7 +17,7 @@ from memssl_keras.data.hashes import file_state
 from memssl_keras.data.labels import numbered_labels
 from memssl_keras.data.several import open_sources
 from memssl_keras.data.sources import column_of, open_source
-from memssl_keras.images import find_images
+from memssl_keras.images import list_images
 from memssl_keras.images.read import read_image
 
 
@@ -61,8 +61,8 @@ def test_pictures_of_folders_are_held_as_texts_and_given_as_paths(tmp_path):
         (tmp_path / folder).mkdir()
         for i in range(1000):
             (tmp_path / folder / f"{i:04d}.png").touch()
-    find_images(tmp_path)  # loads what is loaded once
-    (paths, names), plain = held_by(lambda: (paths := find_images(tmp_path).images, [*map(str, paths)]))
+    list_images(tmp_path)  # loads what is loaded once
+    (paths, names), plain = held_by(lambda: (paths := list_images(tmp_path), [*map(str, paths)]))
     for data in (tmp_path, [tmp_path / "one", tmp_path / "two"]):
         source, held = held_by(lambda: open_sources(data))  # noqa: B023
         assert held < plain / 2

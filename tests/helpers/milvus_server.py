@@ -1,6 +1,7 @@
 """Files of embeddings made by hand, and milvus-lite as a server process on localhost."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import signal
@@ -53,7 +54,10 @@ class Server:
     def start(self):
         command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.folder)]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # What a shell runs in the background ignores Ctrl-C, and so would the server that it starts.
+        hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=hears)
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -66,8 +70,6 @@ class Server:
             os.kill(self.process.pid, how)
         try:
             self.process.wait(30)
-        except (
-            subprocess.TimeoutExpired
-        ):  # milvus-lite's server does not always hear Ctrl-C while a client is there
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(30)

@@ -79,6 +79,18 @@ def test_a_folder_that_cannot_be_read_is_counted(tmp_path, monkeypatch):
     assert listing.details() == [f"{tmp_path / 'secret'}: cannot be read (Permission denied)"]
 
 
+def test_pictures_are_sorted_part_by_part(tmp_path):
+    for name in ("a/b.png", "a-b.png", "a.png", "a/B/c.png", "a b/c.png", "é/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images(tmp_path).images
+    assert (
+        len(found) == 6
+        and list(found) == sorted(tmp_path.rglob("*.png"))
+        and list(found[2:4]) == [*found][2:4]
+    )
+
+
 def test_a_name_that_is_not_utf_8(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
     try:

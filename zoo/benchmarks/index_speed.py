@@ -1,10 +1,13 @@
 """An index of many vectors: time to write it, to open it again, and of a search, with and without a filter.
 
-With the address of a server all goes over its protocol. Vectors are drawn around 200 centres, as those of classes are.
+With the address of a server, or a server process that is started on the folder, all goes over its protocol. Vectors
+are drawn around 200 centres, as those of classes are.
 """
 
+import contextlib
 import csv
 import hashlib
+import os
 import pathlib
 import resource
 import tempfile
@@ -15,19 +18,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
+from milvus_process import ServerProcess
 
 from memssl_keras.embedding.index import open_index
 from memssl_keras.embedding.run import BASE, MODEL, REVISION
 from memssl_keras.embedding.write_index import write_index
-from memssl_keras.processor import processor
+from memssl_keras.processor import instruction_set, processor
 
 CLASSES = 100
+BLOCK = 20_000  # vectors drawn at once
 
 
 def vectors_around(centres, count, rng):
-    """`(count, D)` unit vectors, each near a centre."""
-    drawn = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, centres.shape[1]))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype("float32")
+    """`(count, D)` float32 unit vectors, each near a centre."""
+    vectors = np.empty((count, centres.shape[1]), "float32")
+    for start in range(0, count, BLOCK):
+        block = vectors[start : start + BLOCK]
+        block[:] = centres[rng.integers(0, len(centres), len(block))] + rng.normal(size=block.shape)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return vectors
 
 
 def write_file(path, count, width, queries):
@@ -46,51 +55,89 @@ def write_file(path, count, width, queries):
     return vectors, asked
 
 
-def searched(uri, vectors, queries, where):
-    """Seconds of each search for 10, and the recall beside brute force."""
+def searched(index, vectors, queries, where):
+    """Seconds of each search for 10, the first of them not counted, and the recall beside brute force."""
     label = int(where.split("==")[1]) if where else None
     allowed = np.arange(len(vectors)) % CLASSES == label if where else np.ones(len(vectors), bool)
     rows, seconds, found = np.flatnonzero(allowed), [], 0
-    with open_index(uri) as index:
-        index.search(queries[:1], 10, where)
-        for query in queries:
-            begin = time.perf_counter()
-            (hits,) = index.search(query[None], 10, where)
-            seconds.append(time.perf_counter() - begin)
-            best = rows[np.argsort(-(vectors[rows] @ query))[:10]]
-            found += len({int(pathlib.Path(hit.image).stem) for hit in hits} & set(best.tolist()))
+    index.search(queries[:1], 10, where)
+    for query in queries:
+        begin = time.perf_counter()
+        (hits,) = index.search(query[None], 10, where)
+        seconds.append(time.perf_counter() - begin)
+        best = rows[np.argsort(-(vectors[rows] @ query))[:10]]
+        found += len({int(pathlib.Path(hit.image).stem) for hit in hits} & set(best.tolist()))
     return np.array(seconds), found / (10 * len(queries))
 
 
-def benchmark_index(
-    uri: Annotated[str, typer.Option(help="A folder NAME.db that is not there yet, or an empty server.")],
-    rows: Annotated[int, typer.Option(min=1000, help="Vectors.")] = 200_000,
-    width: Annotated[int, typer.Option(min=8, help="Width of the vectors.")] = 384,
-    queries: Annotated[int, typer.Option(min=1, help="Searches of each kind.")] = 200,
-    out: Annotated[pathlib.Path, typer.Option(help="CSV file; a line is added.")] = pathlib.Path("index.csv"),
-):
-    """Write vectors into an index, open it again, and search it with and without a filter."""
-    about: dict = {"processor": processor(), "place": "server" if "://" in uri else "folder"}
-    about |= {"rows": rows, "width": width}
+def written(uri, rows, width, queries):
+    """What is looked for, and the seconds of writing a file of vectors and of writing it again."""
+    seconds = {}
     with tempfile.TemporaryDirectory() as scratch:
         file = pathlib.Path(scratch) / "drawn.parquet"
         vectors, asked = write_file(file, rows, width, queries)
         for column in ("write s", "write again s"):
             begin = time.perf_counter()
-            written = write_index(file, uri)
-            about[column] = round(time.perf_counter() - begin, 1)
-    if (written.known, written.total) != (rows, rows):
-        raise RuntimeError(f"{written}: expected {rows:,} rows")
-    begin = time.perf_counter()
+            result = write_index(file, uri)
+            seconds[column] = round(time.perf_counter() - begin, 1)
+    if (result.known, result.total) != (rows, rows):
+        raise RuntimeError(f"{result}: expected {rows:,} rows")
+    return vectors, asked, seconds
+
+
+def read(uri, vectors, asked, begin):
+    """Seconds since `begin` until an index is open and counted, and of searches in it."""
+    seconds = {}
     with open_index(uri) as index:
-        about["rows there"] = len(index)
-        about["open and count s"] = round(time.perf_counter() - begin, 2)
-    for name, where in (("search", ""), ("filtered search", "label == 7")):
-        seconds, recall = searched(uri, vectors, asked, where)
-        for share in (50, 95):
-            about[f"{name} p{share} ms"] = round(1000 * np.percentile(seconds, share), 1)
-        about[f"{name} recall@10"] = round(recall, 4)
-    about["peak MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        if len(index) != len(vectors):
+            raise RuntimeError(f"{uri}: {len(index):,} rows; expected {len(vectors):,}")
+        seconds["open and count s"] = round(time.perf_counter() - begin, 2)
+        begin = time.perf_counter()
+        index.search(asked[:1], 10)
+        seconds["first search s"] = round(time.perf_counter() - begin, 2)
+        for name, where in (("search", ""), ("filtered search", "label == 7")):
+            each, recall = searched(index, vectors, asked, where)
+            for share in (50, 95):
+                seconds[f"{name} p{share} ms"] = round(1000 * np.percentile(each, share), 1)
+            seconds[f"{name} recall@10"] = round(recall, 4)
+    return seconds
+
+
+def benchmark_index(
+    uri: Annotated[str, typer.Option(help="A folder NAME.db that is not there yet, or an empty server.")],
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Start milvus-lite as a server process on the folder.")
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1000, help="Vectors.")] = 200_000,
+    width: Annotated[int, typer.Option(min=8, help="Width of the vectors.")] = 384,
+    queries: Annotated[int, typer.Option(min=1, help="Searches of each kind.")] = 200,
+    out: Annotated[pathlib.Path, typer.Option(help="CSV file; a line is added.")] = pathlib.Path("index.csv"),
+):
+    """Write vectors into an index, open it again, and search it with and without a filter.
+
+    A server process that --serve starts is ended after writing and started again before it is searched.
+    """
+    if serve and "://" in uri:
+        raise typer.BadParameter(f"--uri={uri!r}: with --serve expected a folder NAME.db")
+    place = "server process" if serve else "server" if "://" in uri else "folder"
+    about: dict = {"place": place, "rows": rows, "width": width}
+    server = ServerProcess(uri) if serve else None
+    where = server.uri if server else uri
+    with server or contextlib.nullcontext():
+        vectors, asked, seconds = written(where, rows, width, queries)
+        begin = time.perf_counter()
+    seconds["stop s"] = round(time.perf_counter() - begin, 1) if server else ""
+    begin = time.perf_counter()
+    with server or contextlib.nullcontext():
+        about |= seconds | read(where, vectors, asked, begin)
+        about["server MB"] = server.memory_mb() if server else ""
+    about["server peak MB"] = server.peak_mb if server else ""
+    about["own peak MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    about |= {
+        "load": round(os.getloadavg()[1], 1),
+        "instructions": instruction_set(),
+        "processor": processor(),
+    }
     for name, value in about.items():
         print(f"{name}: {value}")
     is_new = not out.exists()
