@@ -23,10 +23,11 @@ class Graph:
         pool: `"cls"` or `"mean"`, of a graph that gives tokens alone; None takes CLS.
 
     Attributes:
-        session, file: as given.
+        session, file, pool: as given.
         guessed: what was decided without being told, in words; empty where nothing was.
         key: which output becomes the feature, and how, where it is not the one that our own graphs have.
         size: (height, width) that the graph is fixed to; None where it takes any.
+        batch: number of pictures that it is fixed to; None where it takes any.
 
     Raises:
         ValueError: the graph takes something other than images, or which output is the feature cannot be told.
@@ -35,7 +36,7 @@ class Graph:
     def __init__(self, session: onnxruntime.InferenceSession, file: Path, pool: str | None = None):
         if pool is not None and pool not in POOLS:
             raise ValueError(f"pool={pool!r}: expected one of {', '.join(POOLS)}")
-        self.session, self.file, self.guessed = session, file, ""
+        self.session, self.file, self.pool, self.guessed = session, file, pool, ""
         images = [node for node in session.get_inputs() if len(node.shape) == 4 and node.type in _DTYPES]
         others = [node.name for node in session.get_inputs() if node not in images]
         if len(images) != 1 or others:
@@ -51,7 +52,7 @@ class Graph:
             raise ValueError(f"{file}: its input is {shape}; expected pictures of 3 channels")
         sides = shape[1:3] if self._channels_last else shape[2:4]
         self.size = tuple(sides) if all(isinstance(side, int) for side in sides) else None
-        self._batch = shape[0] if isinstance(shape[0], int) else None
+        self.batch = shape[0] if isinstance(shape[0], int) else None
         self._output, self._pool = self._choose(file, pool)
         own = (self._output, self._pool) == ("pooler_output", None)
         self.key = "" if own else f"{self._output} {self._pool}"
@@ -102,7 +103,7 @@ class Graph:
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Features `(N, D)` of preprocessed pictures `(N, H, W, 3)` float32, as the graph gives them."""
-        if self._batch and len(pixels) != self._batch:
+        if self.batch and len(pixels) != self.batch:
             return np.concatenate([self.run(part) for part in self._parts(pixels)])[: len(pixels)]
         pixels = pixels if self._channels_last else pixels.transpose(0, 3, 1, 2)
         dtype = _DTYPES[self._input.type]
@@ -116,6 +117,6 @@ class Graph:
 
     def _parts(self, pixels):
         """Batches of the size that the graph is fixed to; the last one filled up with zeros."""
-        missing = -len(pixels) % self._batch
+        missing = -len(pixels) % self.batch
         filled = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), pixels.dtype)])
-        return np.split(filled, len(filled) // self._batch)
+        return np.split(filled, len(filled) // self.batch)

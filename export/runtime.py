@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,8 @@ from PIL import Image
 from memssl_keras.annotations import PathLike
 from memssl_keras.export import foreign
 from memssl_keras.export.graph import Graph
-from memssl_keras.export.session import open_session, providers_of
+from memssl_keras.export.pieces import in_order
+from memssl_keras.export.session import PROVIDERS, open_session, providers_of
 from memssl_keras.files import read_json
 from memssl_keras.images import ImageError, list_images
 from memssl_keras.images.preprocess import Preprocessing, check_image_size
@@ -32,7 +32,7 @@ from memssl_keras.weights.config import (
 )
 from memssl_keras.zoo.hub import find_folder
 
-_AHEAD = 2  # batches that are read while another one runs
+PIECE = 4  # pictures of one run on a processor
 
 
 class EmbeddedBatch(NamedTuple):
@@ -96,8 +96,8 @@ class OnnxEncoder:
                 `owner/name`, a folder of another library, or an ONNX file.
             variant: which of the folder's ONNX files to run: `"fp32"`, `"fp16"`, `"int8"` or `"int8-static"`; by
                 default float32, or where there is none the first that there is.
-            threads: processor threads of one call, for reading pictures and for the model; all by default. With 1,
-                pictures are read between the runs of the model instead of beside them.
+            threads: processor threads of one call, for reading pictures and for the model; all by default. Each
+                reads a few pictures, and runs the model on them.
             providers: what runs it, the first choice first: `"cpu"`, `"cuda"`, `"tensorrt"`, `"coreml"`, `"openvino"`,
                 `"xnnpack"`, or ONNX Runtime's names. What the first cannot run goes to the next and in the end to
                 the processor.
@@ -168,7 +168,7 @@ class OnnxEncoder:
                 `memssl_keras.images.read_image` takes them. An array `(H, W)` or `(H, W, C)` is one image,
                 `(N, H, W, C)` are N. A folder stands for the images in it and in the folders below, in order of
                 their paths.
-            batch_size: images that run at once; more are faster and take more memory.
+            batch_size: images that run at once on a GPU, where more are faster. A processor runs a few at a time.
             on_error: `"raise"` for an image that cannot be read, or `"skip"` to leave it out with a warning
                 (`stream` says which ones were).
 
@@ -195,7 +195,7 @@ class OnnxEncoder:
 
         Args:
             images: as `embed` takes them, or any iterable of them.
-            batch_size: images read and run at once.
+            batch_size: images of one `EmbeddedBatch`; see `embed`.
 
         Yields:
             An `EmbeddedBatch` for every `batch_size` images.
@@ -207,35 +207,49 @@ class OnnxEncoder:
         return self._stream(enumerate(_as_iterable(images)), batch_size)
 
     def _stream(self, numbered: Iterator, batch_size: int) -> Iterator[EmbeddedBatch]:
-        """Batches are read ahead by threads while the model runs: never more than `_AHEAD` of them."""
-        chunks = iter(lambda: list(islice(numbered, batch_size)), [])
-        if self.threads == 1:
-            yield from (
-                self._embed_read([(i, _Now(self._read, image)) for i, image in chunk]) for chunk in chunks
-            )
-            return
-        with ThreadPoolExecutor(self.threads) as readers:
-            ahead: deque = deque()
-            for chunk in chunks:
-                ahead.append([(index, readers.submit(self._read, image)) for index, image in chunk])
-                if len(ahead) > _AHEAD:
-                    yield self._embed_read(ahead.popleft())
-            while ahead:
-                yield self._embed_read(ahead.popleft())
+        """Pieces of batches, each read and run by one thread, so that reading and the model share all cores."""
+        parts = []
+        pieces = self._pieces(numbered, batch_size)
+        for piece, part in in_order(self._embed_piece, pieces, self.threads):
+            parts.append(part)
+            if piece.ends_batch:
+                yield _joined(parts)
+                parts = []
 
-    def _read(self, image):
-        return self.preprocessing(image, self.scaled_decoding)
+    def _pieces(self, numbered, batch_size):
+        size = self._piece_size(batch_size)
+        for batch in iter(lambda: list(islice(numbered, batch_size)), []):
+            few = len(batch) <= size and len(batch) < batch_size
+            graph = self.graph if few else self._one_thread
+            for start in range(0, len(batch), size):
+                yield _Piece(batch[start : start + size], graph, start + size >= len(batch))
 
-    def _embed_read(self, chunk) -> EmbeddedBatch:
+    def _piece_size(self, batch_size):
+        """Pictures of one run. A processor's caches hold what a model makes of a few; other devices want many."""
+        return min(batch_size, self.graph.batch or PIECE) if self._on_processor else batch_size
+
+    @property
+    def _on_processor(self):
+        return self.graph.session.get_providers() == [PROVIDERS["cpu"]]
+
+    @cached_property
+    def _one_thread(self) -> Graph:
+        """The graph in a session of one thread: several side by side do more than one on all threads."""
+        if self.threads == 1 or not self._on_processor:
+            return self.graph
+        return Graph(open_session(self.file, 1), self.file, self.graph.pool)
+
+    def _embed_piece(self, piece) -> EmbeddedBatch:
         indices, pixels, failures = [], [], []
-        for index, pending in chunk:
+        for index, image in piece.images:
             try:
-                pixels.append(pending.result())
+                pixels.append(self.preprocessing(image, self.scaled_decoding))
                 indices.append(index)
             except ImageError as error:
                 failures.append((index, error))
         nothing = np.empty((0, self.embed_dim), np.float32)
-        return EmbeddedBatch(indices, self.embed_pixels(np.stack(pixels)) if pixels else nothing, failures)
+        vectors = unit_vectors(piece.graph.run(np.stack(pixels))) if pixels else nothing
+        return EmbeddedBatch(indices, vectors, failures)
 
     def features(self, image: Any) -> np.ndarray:
         """The feature `(1, D)` float32 of one image as the encoder gives it, not of unit length: a head's input.
@@ -254,19 +268,37 @@ class OnnxEncoder:
         Args:
             pixels: float32 `(N, H, W, 3)`, as `preprocessing` gives them.
         """
-        pooled = self.graph.run(pixels).astype(np.float32, copy=False)
-        lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
-        return pooled / np.maximum(lengths, 1e-12)
+        if not len(pixels):
+            return np.empty((0, self.embed_dim), np.float32)
+        size = self._piece_size(len(pixels))
+        if len(pixels) <= size:
+            return unit_vectors(self.graph.run(pixels))
+        pieces = (pixels[start : start + size] for start in range(0, len(pixels), size))
+        return unit_vectors(
+            np.concatenate([found for _, found in in_order(self._one_thread.run, pieces, self.threads)])
+        )
 
 
-class _Now:
-    """What a pending result is where nothing runs beside: read when it is asked for."""
+class _Piece(NamedTuple):
+    """Pictures that one thread reads and runs."""
 
-    def __init__(self, read, image):
-        self.read, self.image = read, image
+    images: list[tuple[int, Any]]  # position in the input, and what `read_image` takes
+    graph: Graph
+    ends_batch: bool
 
-    def result(self):
-        return self.read(self.image)
+
+def _joined(parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
+    return EmbeddedBatch(
+        [index for part in parts for index in part.indices],
+        np.concatenate([part.vectors for part in parts]),
+        [failure for part in parts for failure in part.failures],
+    )
+
+
+def unit_vectors(features: np.ndarray) -> np.ndarray:
+    """Features `(N, D)` as float32 of length 1; those of length 0 stay."""
+    features = features.astype(np.float32, copy=False)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None, bool]:

@@ -138,7 +138,7 @@ class Preprocessing:
         Args:
             image: anything that `memssl_keras.images.read_image` takes.
             scaled_decoding: decode a JPEG at a half, a quarter or an eighth of its size where its sides stay at least
-                twice `resize_size`, and four times below 128 px, so that the antialiased resize still decides the
+                twice `image_size`, and four times below 128 px, so that the antialiased resize still decides the
                 pixels; several times faster for photographs, with vectors that hardly differ.
 
         Returns:
@@ -149,8 +149,8 @@ class Preprocessing:
         """
         # How much of a picture is margin is not known before it is decoded.
         scaled_decoding = scaled_decoding and self.trim is None
-        spare = 2 if self.resize_size >= _LARGE else 4
-        picture = open_picture(image, spare * self.resize_size if scaled_decoding else None)
+        spare = 2 if self.image_size >= _LARGE else 4
+        picture = open_picture(image, spare * self.image_size if scaled_decoding else None)
         if self.trim is not None:
             picture = Picture.whole(trimmed(picture.pixels, self.trim))
         pixels = np.asarray(self._resize_and_crop(picture), np.float32)
@@ -170,12 +170,11 @@ class Preprocessing:
         left, top = round((wide - size) / 2), round((high - size) / 2)
         if shortest == self.resize_size:
             return image.crop((left, top, left + size, top + size))
-        if max(wide, high) <= _LONGEST * self.resize_size:
-            whole = image.resize((wide, high), resampling, box=picture.box)
-            return whole.crop((left, top, left + size, top + size))
+        if image.size == picture.size and max(wide, high) <= _LONGEST * self.resize_size:
+            return image.resize((wide, high), resampling).crop((left, top, left + size, top + size))
         # Of a longer image only what the crop shows is resized: the whole of one of 1 x 4000 would become
         # 256 x 1,024,000 first. Pillow filters across the edges of the box, but has them in single precision: a
-        # value may be rounded otherwise.
+        # value may be rounded otherwise. Of one that was decoded at a fraction values differ anyway.
         x, y, right, bottom = picture.box
         across, down = (right - x) / wide, (bottom - y) / high
         box = (x + left * across, y + top * down, x + (left + size) * across, y + (top + size) * down)

@@ -17,7 +17,6 @@ from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES_SEEN = 100_000  # by a run over few pictures
 PURPOSE = "a trained encoder (--init), 16 pictures or more; adapts it to them"
-TOLD_BY = 4  # pictures for each axis of a whitening, from which it is fitted anew
 REFIT = 5000  # pictures that a whitening is fitted to, at most
 
 
@@ -115,7 +114,7 @@ def refitted(
 ) -> Encoder:
     """A copy of an encoder with a whitening layer that is fitted to its features of `images`.
 
-    With fewer than four images for each axis, too few to estimate a covariance, the weights of `like` are kept.
+    With fewer images than axes, the weights of `like` are kept.
 
     Args:
         encoder: An encoder without whitening, such as `without_whitening` returns.
@@ -127,7 +126,7 @@ def refitted(
     copy: Any = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
     layer: Any = whitening_of(copy)
     features = raw_features(encoder, images)
-    if len(features) < TOLD_BY * like.rank:
+    if len(features) < like.rank:
         layer.set_weights(like.get_weights())
     else:
         layer.fit(features, shrinkage, power)

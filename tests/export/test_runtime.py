@@ -278,3 +278,23 @@ def test_without_a_variant_it_takes_what_there_is(folder, tmp_path):
     assert OnnxEncoder.from_pretrained(copy).file.name == "model_quantized.onnx"
     with pytest.raises(FileNotFoundError, match="variant='fp32': copy has int8"):
         OnnxEncoder.from_pretrained(copy, variant="fp32")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 6, 32])
+def test_batches_are_whole_on_any_number_of_threads(tmp_path, folder, threads, batch_size):
+    images = [*noise(7), tmp_path / "missing.png", *noise(6)]
+    good = [i for i in range(len(images)) if i != 7]
+    expected = OnnxEncoder.from_pretrained(folder, threads=1).embed([images[i] for i in good])
+    batches = list(OnnxEncoder.from_pretrained(folder, threads=threads).stream(images, batch_size))
+    assert [len(b.indices) + len(b.failures) for b in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert [i for b in batches for i in b.indices] == good
+    assert [i for b in batches for i, _ in b.failures] == [7]
+    np.testing.assert_allclose(np.concatenate([b.vectors for b in batches]), expected, atol=1e-6)
+
+
+def test_pixels_are_run_in_pieces_too(folder):
+    encoder, images = OnnxEncoder.from_pretrained(folder, threads=2), noise(11)
+    pixels = np.stack([encoder.preprocessing(image) for image in images])
+    np.testing.assert_allclose(encoder.embed_pixels(pixels), encoder.embed(images), atol=1e-6)
+    assert encoder.embed_pixels(pixels[:0]).shape == (0, EMBED_DIM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,9 @@ class RunProgress(keras.callbacks.Callback):
             self.say(f"{where}: {figures}, {1 / pace:.2f} steps/s, {self._data_share()}, {left} left")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in logs.items())
+        # What is not measured after every epoch is NaN after the others.
+        known = {name: float(value) for name, value in logs.items() if not math.isnan(float(value))}
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items())
         self.say(f"epoch {epoch + 1}: {figures}, {self._data_share()}")
 
     def stop(self) -> None:
