@@ -194,7 +194,7 @@ def _decode(image: Image.Image, name: str, least: int | None = None) -> Picture:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What turns the stored pixels upright; None where they are."""
     try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken metadata around good pixels: keep the picture as stored
         return None
 
