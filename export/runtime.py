@@ -48,7 +48,7 @@ class OnnxEncoder:
 
     Attributes:
         config: the folder's `config.json` as a dict; of another library's encoder what was found out about it.
-        preprocessing: the `Preprocessing` that the encoder was trained with, at the image size that was asked for.
+        preprocessing: the encoder's `Preprocessing`, at the image size that was asked for.
         embed_dim: D, the length of its vectors.
         graph: what runs, a `memssl_keras.export.graph.Graph`.
         file: its ONNX file.

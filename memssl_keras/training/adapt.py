@@ -23,8 +23,9 @@ REFIT = 5000  # pictures that a whitening is fitted to, at most
 def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
     """The recipe that adapts a trained encoder to a number of pictures.
 
-    Epochs, memory size and block size follow from the number of pictures: a run shows about 100,000 pictures in 5 to
-    100 epochs, and the memory holds at most half of the pictures, in four blocks. Views have the encoder's image size.
+    Epochs, memory size and block size follow from the number of pictures: a run shows about 100,000 pictures, in
+    5 epochs or more and 100 or fewer, and the memory holds at most half of the pictures, in four blocks. Views have
+    the encoder's image size.
 
     Args:
         encoder: The trained encoder.
