@@ -48,6 +48,8 @@ def main():
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--die-at", type=int, help="step at which the process of the highest rank dies")
+    parser.add_argument("--signal", type=int, help="sent to the process's group at --signal-at")
+    parser.add_argument("--signal-at", type=int, help="step")
     options = parser.parse_args()
 
     import keras
@@ -60,10 +62,15 @@ def main():
             if self.model.step == options.die_at and distributed.rank() == distributed.world_size() - 1:
                 os._exit(9)
 
+    class Signal(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.step == options.signal_at:
+                os.killpg(os.getpgid(0), options.signal)
+
     recipe = dataclasses.replace(RECIPE, epochs=options.epochs)
     images = pictures(options.images)
     settings = {"workers": options.workers, "checkpoint_every": options.every}
-    pretrain(recipe, images, options.folder, callbacks=[Death()], **settings)
+    pretrain(recipe, images, options.folder, callbacks=[Death(), Signal()], **settings)
     distributed.leave()
 
 
