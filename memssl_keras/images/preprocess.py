@@ -138,8 +138,8 @@ class Preprocessing:
         Args:
             image: anything that `memssl_keras.images.read_image` takes.
             scaled_decoding: decode a JPEG at a half, a quarter or an eighth of its size where its sides stay at least
-                twice `image_size`, and four times below 128 px, so that the antialiased resize still decides the
-                pixels; several times faster for photographs, with vectors that hardly differ.
+                twice `image_size`, four times below 128 px, and at least `resize_size`, so that the antialiased resize
+                still decides the pixels; several times faster for photographs, with vectors that hardly differ.
 
         Returns:
             float32 array `(image_size, image_size, 3)`.
@@ -149,8 +149,8 @@ class Preprocessing:
         """
         # How much of a picture is margin is not known before it is decoded.
         scaled_decoding = scaled_decoding and self.trim is None
-        spare = 2 if self.image_size >= _LARGE else 4
-        picture = open_picture(image, spare * self.image_size if scaled_decoding else None)
+        least = max(self.image_size * (2 if self.image_size >= _LARGE else 4), self.resize_size)
+        picture = open_picture(image, least if scaled_decoding else None)
         if self.trim is not None:
             picture = Picture.whole(trimmed(picture.pixels, self.trim))
         pixels = np.asarray(self._resize_and_crop(picture), np.float32)

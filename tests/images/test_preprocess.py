@@ -70,6 +70,14 @@ def test_scaled_decoding_shows_the_same_part_of_the_picture(orientation, setting
         assert apart.max() < 2 and apart.mean() < 0.5
 
 
+@pytest.mark.parametrize("side", [1000, 1300])
+def test_scaled_decoding_never_enlarges(side):
+    """A small crop of a large resize: a picture of half the size would have to grow again."""
+    preprocess = Preprocessing(image_size=32, resize_size=1000, **AS_IS)
+    jpeg = turned_jpeg(Image.fromarray(noise(side, side)), 1)
+    np.testing.assert_array_equal(preprocess(jpeg), preprocess(jpeg, scaled_decoding=False))
+
+
 def test_normalises_each_channel():
     preprocess = Preprocessing(image_size=2, resize_size=2, mean=(0.1, 0.2, 0.3), std=(0.1, 0.2, 0.5))
     got = preprocess(np.full((2, 2, 3), 51, np.uint8))
