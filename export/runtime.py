@@ -16,21 +16,13 @@ from PIL import Image
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.export import foreign
+from memssl_keras.export.finding import find_model, preprocessing_at
 from memssl_keras.export.graph import Graph
 from memssl_keras.export.pieces import in_order
 from memssl_keras.export.session import PROVIDERS, open_session, providers_of
-from memssl_keras.files import read_json
 from memssl_keras.images import ImageError, list_images
-from memssl_keras.images.preprocess import Preprocessing, check_image_size
-from memssl_keras.weights.config import (
-    VARIANTS,
-    default_variant,
-    find_onnx,
-    onnx_file,
-    patch_size_of,
-    read_config,
-)
-from memssl_keras.zoo.hub import find_folder
+from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.weights.config import default_variant, find_onnx, read_config
 
 PIECE = 4  # pictures of one run on a processor
 
@@ -128,7 +120,7 @@ class OnnxEncoder:
         """
         if threads is not None:
             _check_at_least_1("threads", threads)
-        folder, file, ours = _find(name_or_folder, variant, hub)
+        folder, file, ours = find_model(name_or_folder, variant, hub)
         config = read_config(folder) if ours else {}
         file = file or find_onnx(folder, variant or default_variant(folder))
         if ours and (pool or preprocessing):
@@ -141,7 +133,7 @@ class OnnxEncoder:
         settings = settings or foreign.read_preprocessing(folder)
         own = settings
         if image_size is not None:
-            settings = _at(image_size, own, graph, folder)
+            settings = preprocessing_at(image_size, own, graph, folder)
         if not ours:
             config = {**foreign.describe(graph, settings, file), "preprocessing": own.to_dict()}
         if graph.guessed:
@@ -299,44 +291,6 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
     """Features `(N, D)` as float32 of length 1; those of length 0 stay."""
     features = features.astype(np.float32, copy=False)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-
-def _find(name_or_folder, variant, hub) -> tuple[Path, Path | None, bool]:
-    """The folder that says what an encoder is, its ONNX file (None: the variant's), and whether it is one of ours."""
-    file = Path(name_or_folder)
-    if file.suffix == ".onnx":
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file")
-        folder = file.parent.parent if file.parent.name == "onnx" else file.parent
-        return folder, file, foreign.is_ours(folder, alone=True)
-
-    names = [variant] if variant else VARIANTS
-
-    def needed(config):
-        if foreign.is_foreign(config):
-            return foreign.files(variant)
-        return [tuple(f"onnx/{onnx_file(name)}" for name in names)]
-
-    folder = find_folder(name_or_folder, needed, **hub)
-    if foreign.is_ours(folder):
-        return folder, None, True
-    graph = foreign.find_graph(folder, variant)
-    # Which graph there is was not known before.
-    find_folder(name_or_folder, lambda config: foreign.weights(str(graph.relative_to(folder))), **hub)
-    return folder, graph, False
-
-
-def _at(image_size, settings, graph, folder) -> Preprocessing:
-    """The preprocessing at a size that the graph takes."""
-    check_image_size(image_size)
-    if image_size == settings.image_size:
-        return settings
-    graph.check_size(
-        image_size
-    )  # before the patch, of which a graph with a fixed size takes no other multiple
-    scaled = settings.at(image_size, patch_size_of(read_json(folder / "config.json") or {}))
-    graph.check_runs(image_size)
-    return scaled
 
 
 def _as_iterable(images) -> Iterable:

@@ -19,7 +19,6 @@ import torch
 
 from memssl_keras import from_pretrained, save_pretrained
 from memssl_keras.data.huggingface import open_data
-from memssl_keras.evaluate.data.scales import scaled_preprocessing
 from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.whiten import raw_features, whitening_of
 
@@ -40,10 +39,7 @@ def main():
     parser.add_argument("--image-size", type=int, help="Pixels; those of the training by default.")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    encoder = from_pretrained(args.run)
-    if args.image_size:
-        size = scaled_preprocessing(encoder.preprocess, args.image_size / encoder.preprocess.image_size)
-        encoder.preprocessing = size.to_dict()
+    encoder = from_pretrained(args.run, image_size=args.image_size)
     if whitening_of(encoder) is not None:
         encoder = without_whitening(encoder)
     if args.pooling_grid:
