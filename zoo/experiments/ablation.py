@@ -25,7 +25,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from dino import build_dino
-from table import add_row
+from table import add_row, ranged
 
 from memssl_keras import get_recipe
 from memssl_keras.data.classes import open_classes
@@ -122,13 +122,13 @@ def print_table(rows):
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
         values = np.array([[float(row[column]) for column in columns] for row in mine]) * 100
-        last, curve = values[:, -1], ", ".join(f"{value:.1f}" for value in values.mean(0))
+        curve = ", ".join(f"{value:.1f}" for value in values.mean(0))
         entropy, minutes = (
             np.mean([float(row[key]) for row in mine]) for key in ("entropy share", "processor minutes")
         )
         print(
             f"| {name} | {mine[0]['memory']} | {mine[0]['block']} | {len(mine)} | "
-            f"{last.mean():.1f} ({last.min():.1f} … {last.max():.1f}) | {curve} | {entropy:.2f} | {minutes:.1f} |"
+            f"{ranged(mine, columns[-1])} | {curve} | {entropy:.2f} | {minutes:.1f} |"
         )
 
 

@@ -3,9 +3,9 @@
     python zoo/experiments/icons_ablation.py .data --seeds 0 1 2
 
 trains the smallest icon network on the same 60,000 drawings for each line of `RUNS` and each seed, and adds a row to
-`icons_ablation.csv` beside this file after each run: recall@1 and mAP of the same thing by another hand, means over
+`icons_ablation.csv` beside this file after each run: recall@1 and mAP of icons of one name in two sets, means over
 all pairs of the held-out sets of `.data/icons/benchmark/hands.parquet`; the teacher's entropy as a share of the largest
-possible one; the spread of its embeddings. Features are scored as they are (less their mean) and whitened by PCA on
+possible one; the spread of its embeddings. Mean-centred features are scored, and features that are PCA-whitened on
 training pictures. Runs that are in the table are not repeated, so that it can be stopped and started; `--table` prints
 means and ranges over the seeds.
 """
@@ -30,7 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from ablation import _keep
 from dino import build_dino
 from icons_hands import pairs_of
-from table import add_row
+from table import add_row, ranged
 
 from memssl_keras import get_recipe
 from memssl_keras.data.pairs import Paired
@@ -68,10 +68,10 @@ def small_recipe(memory_size, block_size, epochs):
 
 
 def measure(encoder, fitted, source, sets, groups):
-    """Means over all pairs of sets, of features less their mean and of whitened ones."""
+    """Means over all pairs of sets, of mean-centred and of PCA-whitened features."""
     scores, known = {}, raw_features(encoder, fitted)
     vectors = raw_features(encoder, source)
-    for kind, power in (("", 0.0), (", white", 1.0)):
+    for kind, power in (("", 0.0), (", whitened", 1.0)):
         layer = Whitening(min(256, encoder.embed_dim), reduce=True)
         layer.build((None, encoder.embed_dim))
         layer.fit(known, shrinkage=0.1, power=power)
@@ -120,10 +120,7 @@ def print_table(rows):
     print("|---" * (len(scores) + 6) + "|")
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
-        cells = []
-        for column in scores:
-            values = 100 * np.array([float(row[column]) for row in mine])
-            cells.append(f"{values.mean():.1f} ({values.min():.1f} … {values.max():.1f})")
+        cells = [ranged(mine, column) for column in scores]
         for column, form in (("entropy share", ".2f"), ("processor minutes", ".1f")):
             found = [float(row[column]) for row in mine if row[column]]
             cells.append(format(np.mean(found), form) if found else "")
