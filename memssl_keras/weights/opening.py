@@ -103,9 +103,8 @@ def to_encoder(
     preprocessing, state = converted.preprocessing, dict(converted.state)
     _check_finite(state, source)
     if preprocessing:
-        if (
-            image_size is not None
-        ):  # from the positions as they were trained: resized once, in the family's own way
+        if image_size is not None:
+            # Positions are resized once, from those that were trained, as the family does it.
             preprocessing = preprocessing.at(image_size, settings["patch_size"])
         side = max(preprocessing.image_size // settings["patch_size"], 1)
         state["pos_embed"] = resize(state["pos_embed"], side, converted.positions)

@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from milvus_server import Server, unit_vectors, write_rows
+from embedding_files import unit_vectors, write_rows
+from milvus_process import ServerProcess
 
 from memssl_keras.embedding.index import open_index
 from memssl_keras.embedding.milvus import in_words, parse_address
@@ -31,7 +32,7 @@ writing.write_index(sys.argv[1], sys.argv[2], begin)
 
 
 class Folder:
-    """An index in a folder, as `Server` has it on one."""
+    """An index in a folder, as `ServerProcess` has it on one."""
 
     def __init__(self, folder):
         self.folder, self.uri = folder, str(folder)
@@ -43,9 +44,12 @@ class Folder:
         """Nothing runs."""
 
 
-@pytest.fixture(params=[Folder, pytest.param(Server, marks=pytest.mark.slow)], ids=["folder", "server"])
+@pytest.fixture(
+    params=[Folder, pytest.param(ServerProcess, marks=pytest.mark.slow)], ids=["folder", "server"]
+)
 def engine(request, tmp_path):
     engine = request.param(tmp_path / "photos.db")
+    engine.start()
     yield engine
     engine.stop(signal.SIGKILL)
 
@@ -208,7 +212,7 @@ def rows(uri):
 
 @pytest.mark.slow
 def test_a_server_that_dies_is_named_and_writing_resumes(tmp_path):
-    engine = Server(tmp_path / "photos.db")
+    engine = ServerProcess(tmp_path / "photos.db").start()
     file = write_rows(tmp_path / "many.parquet", unit_vectors(5000), label=list(range(5000)))
 
     def begin(total):
