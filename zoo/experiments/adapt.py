@@ -10,11 +10,14 @@ ways, all with the same views, steps and batches:
 - `refit`: the encoder as it came with its whitening fitted anew, which is what `adapt` does without its steps;
 - `adapt`: the recipe;
 - `naive`: the same weights, a random memory, one rate for all, batch norm in training mode, no whitening;
+- `published`: as `naive`, with a projection head without batch norm and a memory of 16,384, larger than the data, as
+  the method's published recipes have them for ImageNet;
 - `scratch`: the architecture from random weights at the naive rate, whitened in the end.
 """
 
 import argparse
 import dataclasses
+import json
 import os
 import pathlib
 import time
@@ -35,7 +38,7 @@ from memssl_keras.evaluate.protocols.lowshot import classify, draw_rows
 from memssl_keras.training.adapt import RefitWhitening, adapt_recipe, fresh_copy, refitted, without_whitening
 from memssl_keras.training.whiten import whitening_of
 
-TRAINED = ("refit", "adapt", "naive", "scratch")
+TRAINED = ("refit", "adapt", "naive", "published", "scratch")
 ROOM = pathlib.Path(__file__).parent
 
 
@@ -62,7 +65,9 @@ def scores(embed, train, labels, test, answers):
 
 def changed(recipe, way):
     """The recipe of one of the ways."""
-    if way in ("naive", "scratch"):
+    if way == "published":
+        recipe = dataclasses.replace(recipe, batch_norm=False, memory_size=16_384, block_size=4096)
+    if way in ("naive", "published", "scratch"):
         plain = {"fill_memory": False, "frozen_epochs": 0, "thaw_epochs": 0, "fixed_statistics": False}
         return dataclasses.replace(recipe, **plain, encoder_rate=1.0, first_layer_rate=1.0)
     return recipe
@@ -70,14 +75,15 @@ def changed(recipe, way):
 
 def trained(start, images, args):
     """The encoder of one way, and the run's recipe."""
-    recipe = changed(adapt_recipe(start, len(images), epochs=args.epochs, **args.set), args.way)
+    recipe = changed(adapt_recipe(start, len(images), epochs=args.epochs), args.way)
+    recipe = dataclasses.replace(recipe, **args.set)
     whitening = whitening_of(start)
     if args.way == "refit":
         return refitted(without_whitening(start), images, whitening)
     keras.utils.set_random_seed(args.seed)
     encoder = fresh_copy(start) if args.way == "scratch" else without_whitening(start)
     model, callbacks = recipe.build(encoder, seed=args.seed), [recipe.schedules()]
-    if whitening is not None and args.way != "naive":
+    if whitening is not None and args.way in ("adapt", "scratch"):
         callbacks.append(RefitWhitening(images, whitening))
     model.fit(
         images,
@@ -104,10 +110,10 @@ def main():
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--test-share", type=float, default=0.2, help="Where the data has no test pictures.")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--set", nargs="*", default=[], help="Settings of the recipe, NAME=NUMBER.")
+    parser.add_argument("--set", nargs="*", default=[], help="Settings of the recipe, NAME=JSON.")
     parser.add_argument("--name", default="", help="Of the row.")
     args = parser.parse_args()
-    args.set = {name: float(value) for name, value in (one.split("=") for one in args.set)}
+    args.set = {name: json.loads(value) for name, value in (one.split("=") for one in args.set)}
     torch.set_num_threads(1)
     of = open_classes(args.data, test_share=args.test_share)
     train, labels = chosen(of.train, of.train_labels, args.classes, args.pictures, 0)

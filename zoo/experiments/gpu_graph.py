@@ -12,28 +12,10 @@ import torch
 from memssl_keras.training.massl import MaSSL
 
 
-class PlainTargets(MaSSL):
-    """A `MaSSL` whose teacher is shown other views than its student: the last two of the V + 2 that it is given.
+class GraphedMaSSL(MaSSL):
+    """A `MaSSL` for one CUDA device, without drop path, float16 or accumulated steps."""
 
-    They are the global views as they were cut, before their colours were changed.
-
-    References:
-        Zheng et al., ReSSL: Relational Self-Supervised Learning with Weak Augmentation, NeurIPS 2021
-        (arXiv 2107.09282).
-    """
-
-    @torch.no_grad()
-    def _views_and_targets(self, views):
-        *seen, first, second = self.normalised(views)
-        return seen, self.teacher([first, second], training=True)
-
-
-class _Graphed:
     _graph = None
-
-    def forget(self):
-        """Capture the next step anew, as its views have another size."""
-        self._graph = None
 
     def _pass(self, views, loss, images, last):
         normalised, (blocks,) = self.normalised(views), loss.args
@@ -63,11 +45,3 @@ class _Graphed:
         self._gradients = [(v, v.value.grad) for v in self.student.trainable_variables]
         for variable, value in kept:
             variable.assign(value)
-
-
-class GraphedMaSSL(_Graphed, MaSSL):
-    """A `MaSSL` for one CUDA device, without drop path, float16 or accumulated steps."""
-
-
-class GraphedPlainTargets(_Graphed, PlainTargets):
-    """`PlainTargets`, likewise."""

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from gpu_graph import GraphedMaSSL, GraphedPlainTargets, PlainTargets
+from gpu_graph import GraphedMaSSL
 from gpu_views import DeviceViews, Pictures
-from icon_sets import EMOJI
+from icon_sets import is_emoji
 from torch.utils.data import DataLoader, IterableDataset
 
-from memssl_keras import MaSSL, from_pretrained, get_recipe
+from memssl_keras import from_pretrained, get_recipe
 from memssl_keras.data.classes import open_classes
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
@@ -35,13 +35,6 @@ from memssl_keras.files import write_json
 from memssl_keras.images.read import read_image
 from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.callbacks.run import MetricsTable
-
-KINDS = {
-    ("cpu", False): MaSSL,
-    ("cpu", True): PlainTargets,
-    ("cuda", False): GraphedMaSSL,
-    ("cuda", True): GraphedPlainTargets,
-}
 
 
 def _side_by_side(job):
@@ -107,21 +100,6 @@ class DeviceKNN(keras.callbacks.Callback):
             logs["knn"] = knn_accuracy(train, self.train_labels, test, self.test_labels)
 
 
-class SmallFirst(keras.callbacks.Callback):
-    """Smaller global views until some epoch, which costs less and hardly teaches less."""
-
-    def __init__(self, views, size, epochs):
-        super().__init__()
-        self.views, self.epochs, self.sizes = views, epochs, (size, views.recipe.global_size)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        size = self.sizes[epoch >= self.epochs]
-        if size != self.views.recipe.global_size:
-            self.views.recipe = dataclasses.replace(self.views.recipe, global_size=size)
-            if hasattr(self.model, "forget"):
-                self.model.forget()
-
-
 class Saved(keras.callbacks.Callback):
     """The seconds since the start among the metrics; a line and the encoder as it is after some epochs."""
 
@@ -164,8 +142,7 @@ def rows_of(data, emoji):
     rows = torch.arange(len(open_source(data)))
     if emoji == 1:
         return rows
-    sets = column_of(open_source(data), "set")
-    more = torch.tensor([name in EMOJI or name.startswith("emoji-") for name in sets])
+    more = torch.tensor([is_emoji(name) for name in column_of(open_source(data), "set")])
     return torch.cat([rows, rows[more].repeat(emoji - 1)])
 
 
@@ -188,12 +165,7 @@ def main():
     parser.add_argument("--labelled", help="Labelled data set that DATA is the training part of, for k-NN.")
     parser.add_argument("--every", type=int, default=5, help="Epochs between two saves.")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--plain-targets", action="store_true", help="Show the teacher views in the picture's own colours."
-    )
-    parser.add_argument(
-        "--small-first", nargs=2, type=int, metavar=("SIZE", "EPOCHS"), help="Smaller views at first."
-    )
+    parser.add_argument("--view-size", type=int, help="Side of the global views; the recipe's by default.")
     parser.add_argument(
         "--emoji", type=int, default=1, metavar="TIMES", help="Show drawings of emoji sets more often."
     )
@@ -202,6 +174,10 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
     recipe = changed(get_recipe(args.recipe), args.set)
+    if args.view_size:
+        recipe = dataclasses.replace(
+            recipe, views=dataclasses.replace(recipe.views, global_size=args.view_size)
+        )
     check(recipe)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = recipe.build_encoder()
@@ -213,21 +189,21 @@ def main():
         names = np.array([name or "" for name in column_of(open_source(args.data), args.group)])
         groups = np.where(names == "", -1, np.unique(names, return_inverse=True)[1])
     pictures = Pictures(torch.from_numpy(pixels).to(device), groups)
-    views = DeviceViews(recipe.views, pictures, args.pairs if args.group else 0.0, args.plain_targets)
-    model = recipe.build(encoder, args.seed, KINDS[device, args.plain_targets])
-    observers = [SmallFirst(views, *args.small_first)] if args.small_first else []
+    views = DeviceViews(recipe.views, pictures, args.pairs if args.group else 0.0)
+    model = recipe.build(encoder, args.seed, GraphedMaSSL if device == "cuda" else None)
+    observers = []
     if args.labelled:
         found = open_classes(args.labelled)
         test = [np.asarray(read_image(found.test[i])).transpose(2, 0, 1) for i in range(len(found.test))]
         test = torch.from_numpy(np.stack(test)).to(device)
-        observers += [DeviceKNN(pictures.pixels, found.train_labels, test, found.test_labels, args.every)]
+        observers = [DeviceKNN(pictures.pixels, found.train_labels, test, found.test_labels, args.every)]
     steps = Steps(views, rows_of(args.data, args.emoji), recipe.batch_size, args.seed)
     print(
         f"{args.out.name}: {len(pictures):,} pictures, {recipe.epochs} epochs of {len(steps)} steps",
         flush=True,
     )
     run = {**dataclasses.asdict(recipe), "images": len(pictures), "pairs": args.pairs if args.group else 0}
-    ways = ("seed", "plain_targets", "small_first", "emoji", "init")
+    ways = ("seed", "emoji", "init")
     write_json(args.out / "run.json", run | {name: getattr(args, name) for name in ways})
     model.fit(
         DataLoader(steps, batch_size=None),

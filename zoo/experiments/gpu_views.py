@@ -66,10 +66,6 @@ def _partners(groups, device):
     return tuple(x.to(device) for x in (order, place, first[inverse], size))
 
 
-def _as_bytes(x):
-    return x.round().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
 class DeviceViews:
     """Views of a `MultiCrop` recipe.
 
@@ -77,21 +73,18 @@ class DeviceViews:
         recipe: The `MultiCrop`.
         pictures: `Pictures`.
         pairs: How often the views after global view 1 are of another picture of the group.
-        plain: Add both global views once more, cut and turned alike, in the picture's own colours.
     """
 
-    def __init__(self, recipe, pictures, pairs=0.0, plain=False):
-        self.recipe, self.pictures, self.pairs, self.plain = recipe, pictures, pairs, plain
+    def __init__(self, recipe, pictures, pairs=0.0):
+        self.recipe, self.pictures, self.pairs = recipe, pictures, pairs
 
     def __call__(self, index):
         """The V views of pictures `index` `(B,)`: a list of `(B, h, w, 3)` uint8."""
         r, other = self.recipe, self.pictures.partner(index, self.pairs)
-        views, plain = self._sized([index, other], r.global_size, r.global_scale, (0, 1))
+        views = self._sized([index, other], r.global_size, r.global_scale, (0, 1))
         if r.local_views:
-            views += self._sized([other] * r.local_views, r.local_size, r.local_scale, (2,) * r.local_views)[
-                0
-            ]
-        return views + plain if self.plain else views
+            views += self._sized([other] * r.local_views, r.local_size, r.local_scale, (2,) * r.local_views)
+        return views
 
     def _sized(self, indices, size, scale, places):
         r, index = self.recipe, torch.cat(indices)
@@ -100,7 +93,7 @@ class DeviceViews:
         if r.stroke:
             x = stroked(x, r.stroke)
         ground = self.pictures.ground[index]
-        x = plain = self._cut(x, ground, size, scale)
+        x = self._cut(x, ground, size, scale)
         if r.jitter:
             x = torch.where(
                 chosen(n, r.jitter, device)[:, None, None, None], jittered(x, *r.jitter_strength), x
@@ -140,8 +133,8 @@ class DeviceViews:
         if r.jpeg:
             rows = torch.randperm(n, device=device)[: round(r.jpeg * n)]
             x = x.index_copy(0, rows, through_jpeg(x[rows], between(len(rows), *r.jpeg_quality, device)))
-        counts = [len(i) for i in indices]
-        return tuple(list(_as_bytes(y).split(counts)) for y in (x, plain))
+        x = x.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return list(x.split([len(i) for i in indices]))
 
     def _cut(self, x, ground, size, scale):
         """Padding, crop, turn and flip as one interpolation."""

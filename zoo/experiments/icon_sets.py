@@ -37,6 +37,11 @@ def is_held_out(prefix):
     return any(prefix in family for family in HELD_OUT.values())
 
 
+def is_emoji(prefix):
+    """Whether a set draws emoji: one of `EMOJI`, or a vendor's of `.data/emoji`, as `icons_train.py` names it."""
+    return prefix in EMOJI or prefix.startswith("emoji-")
+
+
 def read_set(package, prefix):
     """A set's file, as a dict.
 

@@ -4,7 +4,8 @@
 
 takes the teacher's encoder and fits a last linear layer that keeps 256 directions: those in which names differ, among
 pictures of the same name drawn by several training sets, each once as it is and once as on a screen, in other colours,
-small, through JPEG. Names are weak labels. No set that is held out is read.
+small, through JPEG. Names are weak labels. Emoji of the training codepoints are among them, in which colours tell names
+apart. No set or codepoint that is held out is read. `--pooling-grid` adds maps of earlier stages to the features.
 """
 
 import argparse
@@ -17,21 +18,23 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from icon_sets import is_emoji
 from PIL import Image
 
 from memssl_keras import from_pretrained, save_pretrained
 from memssl_keras.data import drawings
 from memssl_keras.images import read_image
-from memssl_keras.training.whiten import raw_features
+from memssl_keras.training.adapt import without_whitening
+from memssl_keras.training.whiten import raw_features, whitening_of
 
 SIDES = (16, 48)
 
 
 def chosen(rows, most, each=6, seed=0):
-    """Rows whose name two sets or more draw, up to `each` of a name, and their names."""
+    """Rows but emoji whose name two sets or more draw, up to `each` of a name, and their names."""
     rng, members = np.random.default_rng(seed), collections.defaultdict(list)
     for i, row in enumerate(rows):
-        if row["group"]:
+        if row["group"] and not is_emoji(row["set"]):
             members[row["group"]].append(i)
     names = sorted(name for name, own in members.items() if len({rows[i]["set"] for i in own}) > 1)
     picked = [(i, name) for name in rng.permutation(names) for i in rng.permutation(members[name])[:each]]
@@ -57,9 +60,10 @@ def main():
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("train", type=pathlib.Path, help="The Parquet file that it was trained on.")
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--pictures", type=int, default=14_000)
+    parser.add_argument("--pictures", type=int, default=12_000, help="At most, besides emoji.")
     parser.add_argument("--rank", type=int, default=256)
-    parser.add_argument("--shrinkage", type=float, default=0.1)
+    parser.add_argument("--shrinkage", type=float, default=0.3)
+    parser.add_argument("--pooling-grid", type=int, nargs="+", help="Cells a side of each stage, 0 for none.")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows, rng = (
@@ -67,7 +71,14 @@ def main():
         np.random.default_rng(0),
     )
     pictures, names = chosen(rows, args.pictures)
+    emoji = [row for row in rows if row["group"] and is_emoji(row["set"])]
+    pictures += [row["image"]["bytes"] for row in emoji]
+    names += [row["group"] for row in emoji]
     raw = from_pretrained(args.run)
+    if whitening_of(raw) is not None:
+        raw = without_whitening(raw)
+    if args.pooling_grid:
+        raw = raw.extended(pooling_grid=args.pooling_grid)
     features = [raw_features(raw, pictures), raw_features(raw, (shown(png, rng) for png in pictures))]
     encoder = raw.extended(whitening={"rank": args.rank, "reduce": True})
     layer = encoder.get_layer("whitening")
