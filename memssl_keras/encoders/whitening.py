@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -85,46 +84,48 @@ class Whitening(layers.Layer):
             weights.append(np.array([(others + added) ** (-power / 2)]))
         self.set_weights(weights)
 
-    def fit_groups(self, features: np.ndarray, groups: Sequence, shrinkage: float = 0.03) -> None:
-        """Set the layer's weights by linear discriminant analysis (LDA) of groups; needs `reduce=True`.
+    def fit_pairs(
+        self, features: np.ndarray, others: np.ndarray, shrinkage: float = 0.1, power: float = 0.5
+    ) -> None:
+        """Set the layer's weights so that what changes from one view of a picture to another counts less.
 
-        First the variance within groups is whitened, such as colours where a group holds one thing in several
-        colours. Then the `rank` axes of largest variance are kept. Each is scaled by the square root of the share of
-        its variance that is between groups. Groups are weak labels; say so where you publish the result.
+        First the variance within pairs of views is whitened, such as that of colours where the other view has other
+        ones; then, along principal axes, the variance that all features have left. Needs `reduce=True`.
 
         Args:
             features: Features of an encoder, `(N, D)`.
-            groups: Group of each feature, `(N,)`; some groups have two features or more.
-            shrinkage: Regularisation above 0: this share of the mean variance within groups is added to every variance.
+            others: Features of another view of each picture, `(N, D)`.
+            shrinkage: As `fit` takes it, for either step.
+            power: Strength in 0 … 1 of either step, as `fit` takes it. 1 undoes the first step: all that is left then
+                has one variance, as after `fit`.
 
         Raises:
-            ValueError: without `reduce=True`, for a shrinkage that is not above 0, or for groups that do not fit.
+            ValueError: without `reduce=True`, for a shrinkage or a power that `fit` refuses, for features of two
+                shapes, or for views that are all alike.
 
         References:
-            Fisher, The Use of Multiple Measurements in Taxonomic Problems, Annals of Eugenics 1936.
+            Hatch and Stolcke, Generalized linear kernels for one-versus-all classification: application to speaker
+            recognition, ICASSP 2006, for the first step (within-class covariance normalisation).
         """
         if not self.reduce:
             raise ValueError("reduce=False: expected a layer with reduce=True, which keeps no other axes")
-        if not shrinkage > 0:
-            raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.03")
-        features = np.asarray(features, np.float64)
-        _, numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
-        if len(numbers) != len(features) or len(counts) == len(numbers) or len(counts) < 2:
-            raise ValueError(
-                f"groups: got {len(counts)} groups of {len(numbers)} for {len(features)} features; expected one for "
-                "each feature, two groups or more, some of two or more"
-            )
-        mean, sums = features.mean(0), np.zeros((len(counts), features.shape[1]))
-        np.add.at(sums, numbers, features)
-        apart = features - (sums / counts[:, None])[numbers]
-        variances, axes = np.linalg.eigh(apart.T @ apart / (len(numbers) - len(counts)))
+        features, others = (np.asarray(array, np.float64) for array in (features, others))
+        if features.shape != others.shape:
+            raise ValueError(f"others: got shape {others.shape}; expected {features.shape}, that of features")
+        apart = features - others
+        variances, axes = np.linalg.eigh(apart.T @ apart / max(2 * len(apart), 1))
         variances = np.maximum(variances, 0)
-        white = axes * (variances + shrinkage * variances.mean()) ** -0.5
-        total, turned = np.linalg.eigh(np.cov((features - mean) @ white, rowvar=False))
-        total, turned = total[::-1][: self.rank], turned[:, ::-1][:, : self.rank]
-        kernel = white @ turned * np.sqrt(np.maximum(1 - 1 / total, 1e-3))
+        if not variances.any():
+            raise ValueError("others: equal to features; expected another view of each picture")
+        if not shrinkage > 0:
+            raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
+        within = (axes * (variances + shrinkage * variances.mean()) ** (-power / 2)) @ axes.T
+        both = np.concatenate([features, others])
+        self.fit(both @ within, shrinkage, power)
+        _, turned, scales = self.get_weights()
+        kernel = within @ (turned * scales)
         lengths = np.linalg.norm(kernel, axis=0)
-        self.set_weights([mean, kernel / lengths, lengths])
+        self.set_weights([both.mean(0), kernel / lengths, lengths])
 
     def undone(self, kernel: np.ndarray) -> np.ndarray:
         """The kernel that has the same effect on whitened features as `kernel` `(D, …)` on unwhitened ones; float64.

@@ -17,6 +17,7 @@ from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES_SEEN = 100_000  # by a run over few pictures
 PURPOSE = "a trained encoder (--init), 16 pictures or more; adapts it to them"
+STATISTICS = 32  # pictures of a batch from which on batch norm learns its statistics anew
 REFIT = 5000  # pictures that a whitening is fitted to, at most
 
 
@@ -60,9 +61,8 @@ def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
         "fill_memory": True,
         "frozen_epochs": 0.2 * epochs,
         "thaw_epochs": 0.1 * epochs,
-        "encoder_rate": 0.1,
-        "first_layer_rate": 0.1,
-        "fixed_statistics": True,
+        "encoder_rate": 0.3,
+        "fixed_statistics": sizes["batch_size"] < STATISTICS,
     }
     if "memory_size" in changes and "block_size" not in changes:
         settings["block_size"] = max(changes["memory_size"] // 4, 1)

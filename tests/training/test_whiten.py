@@ -102,29 +102,37 @@ def test_a_model_with_reduced_features_is_saved_and_opened(tmp_path):
 
 
 @pytest.mark.numeric
-def test_directions_in_which_groups_differ():
-    """Of two strong directions that pictures of one group differ in and two weak ones that groups do, these stay."""
+def test_what_changes_between_views_counts_less():
+    """Of two strong directions in which views of a picture differ and two weak ones that they share, these stay."""
     rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(100), 5)
     mixing = np.linalg.qr(rng.normal(size=(6, 6)))[0]
-    sources = rng.normal(size=(500, 6)) * [10, 10, 0.1, 0.1, 0.1, 0.1]
-    sources[:, 2:4] += rng.normal(size=(100, 2))[groups]
-    features = (sources @ mixing + 2).astype("float32")
-    layer = Whitening(2, reduce=True)
+    shared = rng.normal(size=(500, 2))
+
+    def view():
+        sources = rng.normal(size=(500, 6)) * [10, 10, 0.1, 0.1, 0.1, 0.1]
+        sources[:, 2:4] += shared
+        return (sources @ mixing + 2).astype("float32")
+
+    one, other = view(), view()
+    layer = Whitening(6, reduce=True)
     layer.build((None, 6))
-    layer.fit_groups(features, groups, 1e-6)
-    found = layer(features).numpy()
-    fits = [np.linalg.lstsq(np.c_[found, np.ones(500)], sources[:, i], rcond=None)[1] for i in range(6)]
-    left = np.array([float(fit[0]) for fit in fits]) / ((sources - sources.mean(0)) ** 2).sum(0)
-    assert (left[2:4] < 0.05).all() and (left[:2] > 0.9).all()  # what is not explained
-    nearest = lambda x: np.argsort(((x[:, None] - x[None]) ** 2).sum(-1), 1)[:, 1]  # noqa: E731
-    right = [np.mean(groups[nearest(x)] == groups) for x in (found, features)]
-    assert right[0] > right[1] + 0.3
-    for wrong in (groups[:-1], np.arange(500), np.zeros(500)):
-        with pytest.raises(ValueError, match="groups: got"):
-            layer.fit_groups(features, wrong)
+
+    def share_of_what_is_shared(power):
+        layer.fit_pairs(one, other, 1e-6, power)
+        first, second = layer(one).numpy(), layer(other).numpy()
+        np.testing.assert_allclose(np.concatenate([first, second]).mean(0), 0, atol=1e-3)
+        across = np.cov(first, second, rowvar=False)
+        return 2 * np.trace(across[:6, 6:]) / np.trace(across)
+
+    assert share_of_what_is_shared(0.0) < 0.05
+    assert share_of_what_is_shared(0.5) > 0.4
+    for wrong, words in ((other[1:], "others: got shape"), (one, "others: equal")):
+        with pytest.raises(ValueError, match=words):
+            layer.fit_pairs(one, wrong)
+    with pytest.raises(ValueError, match="shrinkage=0"):
+        layer.fit_pairs(one, other, 0)
     with pytest.raises(ValueError, match="reduce=False"):
-        fitted(features, 6, 0.1).fit_groups(features, groups)
+        fitted(one, 6, 0.1).fit_pairs(one, other)
 
 
 @pytest.mark.numeric

@@ -2,10 +2,10 @@
 
     python zoo/experiments/icons_ship.py RUN .data/icons/train.parquet OUT
 
-takes the teacher's encoder and fits a last linear layer that keeps 256 directions: those in which names differ, among
-pictures of the same name drawn by several training sets, each once as it is and once as on a screen, in other colours,
-small, through JPEG. Names are weak labels. Emoji of the training codepoints are among them, in which colours tell names
-apart. No set or codepoint that is held out is read. `--pooling-grid` adds maps of earlier stages to the features.
+takes the teacher's encoder, adds the maps of its earlier stages to its features, and fits a last linear layer that
+keeps 256 directions (`Whitening.fit_pairs`). It is fitted to pictures that were trained on, icons and all emoji, each
+once as it is and once as on a screen, in other colours, small, through JPEG. No set or codepoint that is held out is
+read.
 """
 
 import argparse
@@ -31,14 +31,14 @@ SIDES = (16, 48)
 
 
 def chosen(rows, most, each=6, seed=0):
-    """Rows but emoji whose name two sets or more draw, up to `each` of a name, and their names."""
+    """Pictures but emoji whose name two sets or more draw, up to `each` of a name and `most` in all, as PNG."""
     rng, members = np.random.default_rng(seed), collections.defaultdict(list)
     for i, row in enumerate(rows):
         if row["group"] and not is_emoji(row["set"]):
             members[row["group"]].append(i)
     names = sorted(name for name, own in members.items() if len({rows[i]["set"] for i in own}) > 1)
-    picked = [(i, name) for name in rng.permutation(names) for i in rng.permutation(members[name])[:each]]
-    return [rows[i]["image"]["bytes"] for i, _ in picked[:most]], [name for _, name in picked[:most]]
+    picked = [i for name in rng.permutation(names) for i in rng.permutation(members[name])[:each]]
+    return [rows[i]["image"]["bytes"] for i in picked[:most]]
 
 
 def shown(png, rng):
@@ -62,32 +62,36 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--pictures", type=int, default=12_000, help="At most, besides emoji.")
     parser.add_argument("--rank", type=int, default=256)
-    parser.add_argument("--shrinkage", type=float, default=0.3)
-    parser.add_argument("--pooling-grid", type=int, nargs="+", help="Cells a side of each stage, 0 for none.")
+    parser.add_argument("--shrinkage", type=float, default=0.1)
+    parser.add_argument("--power", type=float, default=0.5)
+    parser.add_argument(
+        "--pooling-grid",
+        type=int,
+        nargs="+",
+        default=(3, 3, 3),
+        help="Cells a side of each stage, 0 for none.",
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows, rng = (
         pq.read_table(args.train, columns=["image", "group", "set"]).to_pylist(),
         np.random.default_rng(0),
     )
-    pictures, names = chosen(rows, args.pictures)
-    emoji = [row for row in rows if row["group"] and is_emoji(row["set"])]
-    pictures += [row["image"]["bytes"] for row in emoji]
-    names += [row["group"] for row in emoji]
+    pictures = chosen(rows, args.pictures)
+    pictures += [row["image"]["bytes"] for row in rows if is_emoji(row["set"])]
     raw = from_pretrained(args.run)
     if whitening_of(raw) is not None:
         raw = without_whitening(raw)
-    if args.pooling_grid:
-        raw = raw.extended(pooling_grid=args.pooling_grid)
-    features = [raw_features(raw, pictures), raw_features(raw, (shown(png, rng) for png in pictures))]
+    raw = raw.extended(pooling_grid=args.pooling_grid)
     encoder = raw.extended(whitening={"rank": args.rank, "reduce": True})
     layer = encoder.get_layer("whitening")
-    layer.fit_groups(np.concatenate(features), names * 2, args.shrinkage)
+    shown_pictures = (shown(png, rng) for png in pictures)
+    layer.fit_pairs(
+        raw_features(raw, pictures), raw_features(raw, shown_pictures), args.shrinkage, args.power
+    )
     encoder.set_weights([*raw.get_weights(), *layer.get_weights()])
     save_pretrained(encoder, args.out, half=True)
-    print(
-        f"{args.out}: {len(pictures):,} pictures of {len(set(names)):,} names, {encoder.embed_dim} numbers a picture"
-    )
+    print(f"{args.out}: {len(pictures):,} pictures, {encoder.embed_dim} numbers a picture")
 
 
 if __name__ == "__main__":
