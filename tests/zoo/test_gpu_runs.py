@@ -28,12 +28,13 @@ def runs(tmp_path_factory):
         {
             "image": {"bytes": png((20 * i, 90, 255 - 20 * i)), "path": None},
             "group": "ab"[i % 2] if i < 8 else "",
+            "set": "noto" if i < 2 else "tabler",
         }
         for i in range(12)
     ]
     pq.write_table(pa.Table.from_pylist(rows), place / "icons" / "train.parquet")
     python = str(pathlib.Path(sys.executable).parent)
-    environment = {"RUNS": "icons_small", "PROCESSES": "1", "PATH": f"{python}:{os.environ['PATH']}"}
+    environment = {"RUNS": "icons icons_emoji", "PROCESSES": "1", "PATH": f"{python}:{os.environ['PATH']}"}
     command = ["sh", str(EXPERIMENTS / "gpu.sh"), str(place), str(place / "out"), *TINY]
     outputs = []
     for _ in range(2):
@@ -45,23 +46,31 @@ def runs(tmp_path_factory):
 
 def test_a_run_leaves_its_encoder_its_settings_and_its_epochs(runs):
     place, (first, second) = runs
-    folder = place / "out" / "icons_small"
+    folder = place / "out" / "icons"
     assert "12 pictures, 1 epochs of 1 steps" in first and second == ""  # the second call finds it done
     run = json.loads((folder / "run.json").read_text())
-    assert (run["name"], run["images"], run["pairs"], run["epochs"]) == ("resnet8_icons", 12, 0.6, 1)
+    assert (run["name"], run["images"], run["pairs"], run["epochs"]) == ("resnet14_icons", 12, 0.6, 1)
     heads = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"epoch", "loss", "seconds", "spread", "teacher_entropy"} <= set(heads)
 
 
+def test_a_run_goes_on_from_another_with_more_emoji(runs):
+    place, (first, _) = runs
+    assert "icons_emoji: 12 pictures, 1 epochs of 3 steps" in first  # 10 drawings, and 2 emoji eight times
+    run = json.loads((place / "out" / "icons_emoji" / "run.json").read_text())
+    assert (run["images"], run["emoji"], run["views"]["global_size"]) == (26, 8, 64)
+    assert run["init"] == str(place / "out" / "icons")
+
+
 def test_an_encoder_is_float32_whatever_it_was_trained_in(runs):
-    folder = runs[0] / "out" / "icons_small"
+    folder = runs[0] / "out" / "icons"
     assert json.loads((folder / "run.json").read_text())["precision"] == "mixed_bfloat16"
     assert from_pretrained(folder).get_config()["dtype"] == "float32"
 
 
 def test_a_run_becomes_a_model_of_fewer_features(runs):
     place = runs[0]
-    command = [sys.executable, str(EXPERIMENTS / "gpu_ship.py"), str(place / "out" / "icons_small")]
+    command = [sys.executable, str(EXPERIMENTS / "gpu_ship.py"), str(place / "out" / "icons")]
     command += [str(place / "icons" / "train.parquet"), str(place / "model"), "--rank", "4"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

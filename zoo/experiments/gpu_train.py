@@ -202,9 +202,9 @@ def main():
         f"{args.out.name}: {len(pictures):,} pictures, {recipe.epochs} epochs of {len(steps)} steps",
         flush=True,
     )
-    run = {**dataclasses.asdict(recipe), "images": len(pictures), "pairs": args.pairs if args.group else 0}
-    ways = ("seed", "emoji", "init")
-    write_json(args.out / "run.json", run | {name: getattr(args, name) for name in ways})
+    shown = {"images": len(steps.rows), "pairs": args.pairs if args.group else 0}
+    ways = {name: getattr(args, name) for name in ("seed", "emoji", "init")}
+    write_json(args.out / "run.json", {**dataclasses.asdict(recipe), **shown, **ways})
     model.fit(
         DataLoader(steps, batch_size=None),
         epochs=recipe.epochs,
