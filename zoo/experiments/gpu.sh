@@ -2,7 +2,7 @@
 # Everything that wants a CUDA GPU, one run after the other: zoo/experiments/gpu.sh DATA OUT [NAME=VALUE ...]
 #
 # DATA holds `cifar10` (train and test as Parquet) and `icons/train.parquet`, which icons.py and icons_train.py make.
-# `icons_emoji` goes on from `icons`, with emoji eight times as often. A run whose folder holds `done` is left out, so
+# `icons_emoji` trains `icons` further, with emoji eight times as often. A run whose folder holds `done` is left out, so
 # that the command can be repeated after an interruption. NAME=VALUE changes settings of all recipes, such as epochs=1
 # batch_size=32 memory_size=128 block_size=64 to try it all on a processor. The runs fit side by side on one large card:
 # RUNS="icons cifar10" takes some of them.
