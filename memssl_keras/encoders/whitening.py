@@ -64,10 +64,7 @@ class Whitening(layers.Layer):
             ValueError: for a shrinkage that is not above 0, a power outside 0 … 1, fewer than two features, or
                 identical features.
         """
-        if not shrinkage > 0:
-            raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
-        if not 0 <= power <= 1:
-            raise ValueError(f"power={power}: expected a number in 0 … 1")
+        _check_strength(shrinkage, power)
         if len(features) < 2:
             raise ValueError(f"features: got {len(features)}; expected two or more")
         features = np.asarray(features, np.float64)
@@ -109,6 +106,7 @@ class Whitening(layers.Layer):
         """
         if not self.reduce:
             raise ValueError("reduce=False: expected a layer with reduce=True, which keeps no other axes")
+        _check_strength(shrinkage, power)
         features, others = (np.asarray(array, np.float64) for array in (features, others))
         if features.shape != others.shape:
             raise ValueError(f"others: got shape {others.shape}; expected {features.shape}, that of features")
@@ -117,8 +115,6 @@ class Whitening(layers.Layer):
         variances = np.maximum(variances, 0)
         if not variances.any():
             raise ValueError("others: equal to features; expected another view of each picture")
-        if not shrinkage > 0:
-            raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
         within = (axes * (variances + shrinkage * variances.mean()) ** (-power / 2)) @ axes.T
         both = np.concatenate([features, others])
         self.fit(both @ within, shrinkage, power)
@@ -140,3 +136,10 @@ class Whitening(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rank": self.rank, "reduce": self.reduce}
+
+
+def _check_strength(shrinkage, power):
+    if not shrinkage > 0:
+        raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
+    if not 0 <= power <= 1:
+        raise ValueError(f"power={power}: expected a number in 0 … 1")
