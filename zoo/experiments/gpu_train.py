@@ -1,4 +1,4 @@
-"""Trains one recipe on one CUDA GPU, all pictures in its memory, views made there, a step one CUDA graph.
+"""Trains one recipe on one CUDA GPU: all pictures in its memory, views made there, a step one CUDA graph.
 
     python zoo/experiments/gpu_train.py RECIPE DATA OUT [--group group --pairs 0.6] [--set epochs=60 …]
 
@@ -22,10 +22,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from gpu_graph import GraphedMaSSL
+from gpu_step import DeviceStep
 from gpu_views import DeviceViews, Pictures
 from icon_sets import is_emoji
-from torch.utils.data import DataLoader, IterableDataset
 
 from memssl_keras import from_pretrained, get_recipe
 from memssl_keras.data.classes import open_classes
@@ -35,6 +34,8 @@ from memssl_keras.files import write_json
 from memssl_keras.images.read import read_image
 from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.callbacks.run import MetricsTable
+
+VARIANTS = 16  # orders of colour changes
 
 
 def _side_by_side(job):
@@ -59,60 +60,74 @@ def read_all(folder, side, processes):
         return np.concatenate(pool.map(_side_by_side, parts))
 
 
-class Steps(IterableDataset):
-    """An epoch of batches of views, made where the pictures are; `rows` are the pictures of an epoch."""
+class Judge:
+    """k-NN accuracy of the teacher's encoder, as `OnlineKNN` has it, from pictures on the device.
 
-    def __init__(self, views, rows, batch, seed):
-        self.views, self.rows, self.batch, self.seed, self.epoch = views, rows, batch, seed, 0
+    Args:
+        model: The model that is trained.
+        train: Pictures `(N, 3, S, S)` on the device.
+        labelled: Labelled data set that they are the training part of; None for no accuracy.
+    """
 
-    def __len__(self):
-        return len(self.rows) // self.batch
+    def __init__(self, model, train, labelled):
+        self.model, self.train, self.found = model, train, None
+        if labelled:
+            self.found = open_classes(labelled)
+            test = [
+                np.asarray(read_image(self.found.test[i])).transpose(2, 0, 1)
+                for i in range(len(self.found.test))
+            ]
+            self.test = torch.from_numpy(np.stack(test)).to(train.device)
 
-    def __iter__(self):
-        device = self.views.pictures.pixels.device
-        torch.manual_seed(self.seed * 100_003 + self.epoch)
-        self.epoch += 1
-        order = self.rows.to(device)[torch.randperm(len(self.rows), device=device)]
-        for i in range(len(self)):
-            yield self.views(order[i * self.batch : (i + 1) * self.batch])
-
-
-class DeviceKNN(keras.callbacks.Callback):
-    """k-NN of the teacher's encoder after some epochs, as `OnlineKNN` has it, from pictures on the device."""
-
-    def __init__(self, train, train_labels, test, test_labels, every):
-        super().__init__()
-        self.train, self.test, self.every = train, test, every
-        self.train_labels, self.test_labels = train_labels, test_labels
-
-    @torch.no_grad()
-    def features(self, pixels):
-        parts = [
-            self.model.encoder(self.model.normalised([part.permute(0, 2, 3, 1).contiguous()])[0]).float()
-            for part in pixels.split(2000)
-        ]
-        return torch.cat(parts).cpu().numpy()
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["knn"] = float("nan")
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            train, test = self.features(self.train), self.features(self.test)
-            logs["knn"] = knn_accuracy(train, self.train_labels, test, self.test_labels)
+    def __call__(self):
+        if self.found is None:
+            return float("nan")
+        train, test = features(self.model, self.train), features(self.model, self.test)
+        return knn_accuracy(train, self.found.train_labels, test, self.found.test_labels)
 
 
-class Saved(keras.callbacks.Callback):
-    """The seconds since the start among the metrics; a line and the encoder as it is after some epochs."""
+@torch.no_grad()
+def features(model, pixels):
+    """The teacher's features of pictures `(N, 3, S, S)` on the device, as an array."""
+    parts = [
+        model.encoder(model.normalised([part.permute(0, 2, 3, 1).contiguous()])[0]).float()
+        for part in pixels.split(2000)
+    ]
+    return torch.cat(parts).cpu().numpy()
 
-    def __init__(self, out, every):
-        super().__init__()
-        self.out, self.every, self.started = out, every, time.time()
 
-    def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = time.time() - self.started
-        if (epoch + 1) % self.every == 0:
-            figures = ", ".join(f"{name} {float(value):.3f}" for name, value in sorted(logs.items()))
-            print(f"{self.out.name}: epoch {epoch + 1}, {figures}", flush=True)
-            self.model.save_pretrained(self.out)
+def schedules_of(recipe, steps):
+    """Learning rate, weight decay and teacher momentum of each step of a run, `(steps, 3)`."""
+    schedules = recipe.schedules().schedules
+    return np.stack([schedules[name].values(recipe.epochs, steps) for name in DeviceStep.COLUMNS], 1)
+
+
+def fit(step, recipe, rows, seed, at_end, seconds=None):
+    """Take the steps of all epochs.
+
+    Args:
+        step: The `DeviceStep`.
+        rows: The pictures that an epoch shows, `(N,)`.
+        at_end: Called after each epoch with its number, whether it is the last one, and {name: value}.
+        seconds: Take as many epochs as fit in them: the recipe's schedules are then stretched over that time.
+    """
+    torch.manual_seed(seed)
+    rows, batch, epoch = rows.to(step.device), recipe.batch_size, 0
+    steps = len(rows) // batch
+    values, started, done, share = schedules_of(recipe, steps), time.time(), 0.0, 1 / recipe.epochs
+    while done < 1:
+        ahead = done + share * np.arange(steps) / steps
+        step.begin_epoch(values[np.minimum((ahead * len(values)).round().astype(int), len(values) - 1)])
+        for part in rows[torch.randperm(len(rows), device=step.device)][: steps * batch].split(batch):
+            step(part)
+        figures, epoch, passed = step.figures(), epoch + 1, time.time() - started
+        if seconds:
+            share = (passed / seconds - done) if epoch > 1 else share
+            done = passed / seconds if passed + share * seconds / 2 < seconds else 1.0
+        else:
+            done = epoch / recipe.epochs
+        at_end(epoch, done >= 1, {**figures, "seconds": passed})
+    return epoch
 
 
 def check(recipe):
@@ -164,6 +179,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labelled", help="Labelled data set that DATA is the training part of, for k-NN.")
     parser.add_argument("--every", type=int, default=5, help="Epochs between two saves.")
+    parser.add_argument("--seconds", type=float, help="End about then, with as many epochs as fit.")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--view-size", type=int, help="Side of the global views; the recipe's by default.")
     parser.add_argument(
@@ -180,6 +196,7 @@ def main():
         )
     check(recipe)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
     encoder = recipe.build_encoder()
     if args.init:
         encoder.set_weights(without_whitening(from_pretrained(args.init)).get_weights())
@@ -190,33 +207,27 @@ def main():
         groups = np.where(names == "", -1, np.unique(names, return_inverse=True)[1])
     pictures = Pictures(torch.from_numpy(pixels).to(device), groups)
     views = DeviceViews(recipe.views, pictures, args.pairs if args.group else 0.0)
-    model = recipe.build(encoder, args.seed, GraphedMaSSL if device == "cuda" else None)
-    observers = []
-    if args.labelled:
-        found = open_classes(args.labelled)
-        test = [np.asarray(read_image(found.test[i])).transpose(2, 0, 1) for i in range(len(found.test))]
-        test = torch.from_numpy(np.stack(test)).to(device)
-        observers = [DeviceKNN(pictures.pixels, found.train_labels, test, found.test_labels, args.every)]
-    steps = Steps(views, rows_of(args.data, args.emoji), recipe.batch_size, args.seed)
-    print(
-        f"{args.out.name}: {len(pictures):,} pictures, {recipe.epochs} epochs of {len(steps)} steps",
-        flush=True,
-    )
-    shown = {"images": len(steps.rows), "pairs": args.pairs if args.group else 0}
+    model = recipe.build(encoder, args.seed)
+    model._let_teacher_learn(False)
+    rows = rows_of(args.data, args.emoji)
+    steps = len(rows) // recipe.batch_size
+    step = DeviceStep(model, views, steps, 0 if views.sizes_vary else VARIANTS)
+    print(f"{args.out.name}: {len(pictures):,} pictures, {recipe.epochs} epochs of {steps} steps", flush=True)
+    judge, table = Judge(model, pictures.pixels, args.labelled), MetricsTable(args.out / "metrics.csv")
+
+    def at_end(epoch, last, figures):
+        seen = epoch % args.every == 0 or last
+        figures["knn"] = judge() if seen else float("nan")
+        table.on_epoch_end(epoch - 1, figures)
+        if seen:
+            told = ", ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items()))
+            print(f"{args.out.name}: epoch {epoch}, {told}", flush=True)
+            model.save_pretrained(args.out)
+
+    epochs = fit(step, recipe, rows, args.seed, at_end, args.seconds)
+    shown = {"images": len(rows), "pairs": args.pairs if args.group else 0, "epochs": epochs}
     ways = {name: getattr(args, name) for name in ("seed", "emoji", "init")}
     write_json(args.out / "run.json", {**dataclasses.asdict(recipe), **shown, **ways})
-    model.fit(
-        DataLoader(steps, batch_size=None),
-        epochs=recipe.epochs,
-        verbose=0,
-        callbacks=[
-            recipe.schedules(),
-            *observers,
-            Saved(args.out, args.every),
-            MetricsTable(args.out / "metrics.csv"),
-        ],
-    )
-    model.save_pretrained(args.out)
 
 
 if __name__ == "__main__":

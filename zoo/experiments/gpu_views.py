@@ -78,6 +78,11 @@ class DeviceViews:
     def __init__(self, recipe, pictures, pairs=0.0):
         self.recipe, self.pictures, self.pairs = recipe, pictures, pairs
 
+    @property
+    def sizes_vary(self):
+        """Whether sizes are drawn on the processor, which a CUDA graph of the views would keep as they are."""
+        return bool(self.recipe.small or self.recipe.jpeg)
+
     def __call__(self, index):
         """The V views of pictures `index` `(B,)`: a list of `(B, h, w, 3)` uint8."""
         r, other = self.recipe, self.pictures.partner(index, self.pairs)
