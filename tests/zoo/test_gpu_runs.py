@@ -1,20 +1,29 @@
 """The runs that want a GPU, on the processor with tiny settings: from drawings to the folder of a model."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import time
 
+import keras
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from demo_page import png
 
-from memssl_keras import from_pretrained
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "zoo" / "experiments"))
+from gpu_step import DeviceStep
+from gpu_train import fit, schedules_of
 
-pytestmark = pytest.mark.slow
+from memssl_keras import from_pretrained, get_recipe
+
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "zoo" / "experiments"
+pytestmark = pytest.mark.slow
 TINY = ("epochs=1", "batch_size=8", "memory_size=32", "block_size=16", "warmup_epochs=0")
 
 
@@ -75,6 +84,71 @@ def test_a_run_becomes_a_model_of_fewer_features(runs):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert from_pretrained(place / "model").embed_dim == 4
+
+
+SMALL = {"encoder": {"blocks": (1, 1), "width": 8, "stem": "cifar"}, "batch_size": 16, "hidden_dim": 32}
+SMALL |= {"memory_size": 64, "block_size": 64, "precision": "float32", "epochs": 2, "encoder_rate": 0.3}
+
+
+def small_recipe(**changes):
+    return dataclasses.replace(get_recipe("resnet14_cifar10"), **SMALL, **changes)
+
+
+def small_model(recipe):
+    keras.utils.set_random_seed(0)
+    model = recipe.build()
+    model._let_teacher_learn(False)
+    return model
+
+
+def test_a_step_on_a_device_is_the_models_own():
+    # Behind batch norm a bias has no gradient but rounding, which Adam would make steps of.
+    recipe = small_recipe(warmup_epochs=1, thaw_epochs=1, batch_norm=False)
+    steps, ours = 3, small_model(recipe)
+    start, other = [v.numpy() for v in ours.student.trainable_variables], small_model(recipe)
+    generator = torch.Generator().manual_seed(0)
+    batches = torch.randint(0, 256, (2 * steps, 2, 16, 24, 24, 3), dtype=torch.uint8, generator=generator)
+    values = schedules_of(recipe, steps)
+    step = DeviceStep(other, lambda i: list(batches[i]), 2 * steps)
+    step.begin_epoch(values)
+    for i, (rate, decay, momentum, share) in enumerate(values.tolist()):
+        ours.optimizer.learning_rate, ours.optimizer.weight_decay = rate, decay
+        ours.teacher_momentum, ours.encoder_rate = momentum, share
+        expected = ours.train_step((list(batches[i]),))
+        step(i)
+        figures = step.figures()
+        for name in ("loss", "teacher_entropy", "agreement", "spread"):
+            assert figures[name] == pytest.approx(float(ours._means[name].result()), abs=1e-3), name
+            ours._means[name].reset_state()
+    moved = [
+        np.abs(v.numpy() - at).max() for v, at in zip(ours.student.trainable_variables, start, strict=True)
+    ]
+    assert min(moved) > 1e-5 and expected
+    for a, b in zip(ours.weights, other.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=3e-5, err_msg=a.path)
+
+
+def test_a_run_takes_the_epochs_that_fit_in_its_time():
+    recipe = dataclasses.replace(small_recipe(warmup_epochs=0), epochs=20)
+    seen, rates = [], []
+
+    class Recorded:
+        device = torch.device("cpu")
+
+        def begin_epoch(self, values):
+            rates.append(values[:, 0])
+
+        def __call__(self, index):
+            time.sleep(0.01)
+
+        def figures(self):
+            return {}
+
+    epochs = fit(Recorded(), recipe, torch.arange(40), 0, lambda *told: seen.append(told[:2]), seconds=1.0)
+    assert epochs > 2 and [last for _, last in seen] == [*[False] * (epochs - 1), True]
+    rates = np.concatenate(rates)
+    assert rates[0] == recipe.peak_learning_rate and rates[-1] < rates[0] / 20
+    assert np.diff(rates).max() < rates[0] / 20  # an epoch may be shorter than the one before
 
 
 def test_what_one_graph_cannot_hold_is_refused(tmp_path):

@@ -25,7 +25,7 @@ class DeviceStep:
             fixed in each of them. 0 makes the views without a graph.
     """
 
-    COLUMNS = ("learning_rate", "weight_decay", "teacher_momentum")
+    COLUMNS = ("learning_rate", "weight_decay", "teacher_momentum", "encoder_rate")
     FIGURES = ("loss", "teacher_entropy", "agreement", "spread")
     EAGER = 3  # steps before the graph is captured, in which libraries set themselves up
 
@@ -37,11 +37,15 @@ class DeviceStep:
         places = [self.optimizer._get_variable_index(v) for v in model.student.trainable_variables]
         self.first = [self.optimizer._momentums[place].value for place in places]
         self.second = [self.optimizer._velocities[place].value for place in places]
-        self.decayed = [
-            variable.value
-            for variable in model.student.trainable_variables
-            if self.optimizer._use_weight_decay(variable)
-        ]
+        variables, self.own = (
+            model.student.trainable_variables,
+            len(model.student.encoder.trainable_variables),
+        )
+        decayed = [v for v in variables if self.optimizer._use_weight_decay(v)]
+        inside = {id(v) for v in variables[: self.own]}
+        self.decayed = tuple(
+            [v.value for v in decayed if (id(v) in inside) == part] for part in (True, False)
+        )
         device = self.device = self.parameters[0].device
         self.count, self.place = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.table = torch.zeros(steps, len(self.COLUMNS), device=device)
@@ -55,7 +59,7 @@ class DeviceStep:
         self.stream = torch.cuda.Stream() if device.type == "cuda" else None
 
     def begin_epoch(self, values):
-        """Learning rate, weight decay and teacher momentum of the epoch's steps, `(steps, 3)`."""
+        """What `COLUMNS` name, for each of the epoch's steps, `(steps, 4)`."""
         self.table.copy_(torch.from_numpy(values))
         self.place.zero_()
 
@@ -112,7 +116,7 @@ class DeviceStep:
     def _learn(self):
         """The views in `seen` → student, memory and teacher after a step."""
         model = self.model
-        rate, decay, momentum = self.table.index_select(0, self.place)[0].unbind()
+        rate, decay, momentum, share = self.table.index_select(0, self.place)[0].unbind()
         views = [(view.float() - self.mean) / self.std for view in self.seen]
         with torch.no_grad():
             targets = model.teacher(views[:2], training=True)
@@ -121,7 +125,7 @@ class DeviceStep:
         loss, entropy = model._loss(blocks, embeddings, targets)
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
-            self._update_student(gradients, rate, decay)
+            self._update_student(gradients, (rate * share, rate), decay)
             self._remember(targets.chunk(2)[1])
             torch._foreach_mul_(self.teacher, momentum)
             torch._foreach_add_(self.teacher, torch._foreach_mul(self.student, 1 - momentum))
@@ -132,15 +136,16 @@ class DeviceStep:
             self.count += 1
             self.place += 1
 
-    def _update_student(self, gradients, rate, decay):
-        """`AdamW.apply` with numbers that stay on the device."""
+    def _update_student(self, gradients, rates, decay):
+        """`AdamW.apply` with numbers that stay on the device; the encoder has a rate of its own."""
         optimizer, step = self.optimizer, (self.count + 1).float()[0]
         norms = torch._foreach_norm(gradients)
         gradients = [
             (gradient * (optimizer.clipnorm / norm.clamp(min=optimizer.clipnorm))).to(moment.dtype)
             for gradient, norm, moment in zip(gradients, norms, self.first, strict=True)
         ]
-        torch._foreach_mul_(self.decayed, 1 - rate * decay)
+        for values, rate in zip(self.decayed, rates, strict=True):
+            torch._foreach_mul_(values, 1 - rate * decay)
         torch._foreach_lerp_(self.first, gradients, 1 - optimizer.beta_1)
         torch._foreach_mul_(self.second, optimizer.beta_2)
         torch._foreach_addcmul_(self.second, gradients, gradients, value=1 - optimizer.beta_2)
@@ -148,7 +153,8 @@ class DeviceStep:
         torch._foreach_div_(divisors, (1 - optimizer.beta_2**step).sqrt())
         torch._foreach_add_(divisors, optimizer.epsilon)
         moves = torch._foreach_div(self.first, divisors)
-        torch._foreach_mul_(moves, rate / (1 - optimizer.beta_1**step))
+        for part, rate in zip((moves[: self.own], moves[self.own :]), rates, strict=True):
+            torch._foreach_mul_(part, rate / (1 - optimizer.beta_1**step))
         torch._foreach_sub_(self.parameters, moves)
 
     def _remember(self, embeddings):

@@ -97,7 +97,7 @@ def features(model, pixels):
 
 
 def schedules_of(recipe, steps):
-    """Learning rate, weight decay and teacher momentum of each step of a run, `(steps, 3)`."""
+    """What `DeviceStep.COLUMNS` name, for each step of a run, `(steps, 4)`."""
     schedules = recipe.schedules().schedules
     return np.stack([schedules[name].values(recipe.epochs, steps) for name in DeviceStep.COLUMNS], 1)
 
@@ -116,8 +116,10 @@ def fit(step, recipe, rows, seed, at_end, seconds=None):
     steps = len(rows) // batch
     values, started, done, share = schedules_of(recipe, steps), time.time(), 0.0, 1 / recipe.epochs
     while done < 1:
-        ahead = done + share * np.arange(steps) / steps
-        step.begin_epoch(values[np.minimum((ahead * len(values)).round().astype(int), len(values) - 1)])
+        ahead = (done + share * np.arange(steps) / steps) * len(values)
+        step.begin_epoch(
+            np.stack([np.interp(ahead, np.arange(len(values)), column) for column in values.T], 1)
+        )
         for part in rows[torch.randperm(len(rows), device=step.device)][: steps * batch].split(batch):
             step(part)
         figures, epoch, passed = step.figures(), epoch + 1, time.time() - started
