@@ -45,4 +45,4 @@ def test_an_example_runs(name, tmp_path, monkeypatch, capsys):
         found = [line.split(" ")[0] for line in said.splitlines() if ":" in line]
         assert found == [f"lucide:{one}" for one in ("house", "camera", "heart", "bell", "trash", "star")]
     if name == "defects":
-        assert "massl_resnet18n.cifar10: " in said and "pixels, mean-centred: " in said
+        assert "massl_resnet14.cifar10: " in said and "pixels, mean-centred: " in said

@@ -19,7 +19,7 @@ from memssl_keras.zoo.registry import resolve
 
 SETTINGS = {"image_size": 32, "resize_size": 36, "interpolation": "bicubic"}
 SETTINGS |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-BUNDLED = "massl_resnet18n.cifar10"
+BUNDLED = "massl_resnet14.cifar10"
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def accuracy(vectors):
 
 
 def encoded(side):
-    return OnnxEncoder.from_pretrained("massl_resnet18n.cifar10", image_size=side).embed(images)
+    return OnnxEncoder.from_pretrained("massl_resnet14.cifar10", image_size=side).embed(images)
 
 
 def plain(side):
@@ -84,7 +84,7 @@ def plain(side):
 
 features = {side: encoded(side) for side in SIZES}
 for name, by_size in (
-    ("massl_resnet18n.cifar10", features),
+    ("massl_resnet14.cifar10", features),
     ("pixels, mean-centred", {s: plain(s) for s in SIZES}),
 ):
     print(f"{name}: {', '.join(f'{s} px {accuracy(vectors):.1%}' for s, vectors in by_size.items())}")

@@ -42,7 +42,7 @@ photos = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else tiles(OUT / "photos
 # The recipe follows from the encoder and the number of pictures. The folder of the run resumes after an interruption.
 
 # %%
-encoder, images = from_pretrained("massl_resnet18n.cifar10"), open_data(str(photos))
+encoder, images = from_pretrained("massl_resnet14.cifar10"), open_data(str(photos))
 recipe = adapt_recipe(encoder, len(images), epochs=3)
 print(f"{len(images)} pictures, {recipe.epochs} epochs, a memory of {recipe.memory_size}")
 model = pretrain(recipe, images, OUT / "run", init=encoder)

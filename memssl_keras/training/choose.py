@@ -59,7 +59,7 @@ def choose_recipe(
     elif side >= SMALL:
         recipe = dataclasses.replace(get_recipe("resnet14_photos"), **sizes_for(len(images)))
     elif gpu:
-        recipe = get_recipe("resnet18n_cifar10")
+        recipe = get_recipe("resnet14_cifar10")
     else:
         recipe = dataclasses.replace(get_recipe("resnet12_cifar10"), **sizes_for(len(images)))
     recipe = dataclasses.replace(recipe, **changes)
@@ -68,7 +68,7 @@ def choose_recipe(
     if len(images) < MANY:
         words.append(
             f"with {len(images):,} pictures, try starting from a trained encoder first: --init MODEL, such as "
-            f"{'facebook/dinov2-small' if side >= SMALL else 'massl_resnet18n.cifar10'}"
+            f"{'facebook/dinov2-small' if side >= SMALL else 'massl_resnet14.cifar10'}"
         )
     return recipe, words
 

@@ -59,9 +59,9 @@ def test_completion_knows_commands_and_options(tmp_path):
 
 def test_a_missing_variant_is_named_by_its_model_and_not_by_a_path(tmp_path):
     said = run(
-        "embed", tmp_path, "--model", "massl_resnet18n.cifar10", "--variant", "fp16", "--out", "x", code=1
+        "embed", tmp_path, "--model", "massl_resnet14.cifar10", "--variant", "fp16", "--out", "x", code=1
     )
-    assert "variant='fp16': massl_resnet18n.cifar10 has int8; memssl export" in said and "/" not in said
+    assert "variant='fp16': massl_resnet14.cifar10 has int8; memssl export" in said and "/" not in said
 
 
 @pytest.mark.parametrize("model", [small_vit, small_massl, lambda: Encoder.wrap(small_cnn())])

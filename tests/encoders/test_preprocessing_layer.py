@@ -42,7 +42,7 @@ def test_it_gives_what_preprocessing_gives(preprocessing, size):
 
 
 def test_features_are_those_of_embed():
-    encoder, images = from_pretrained("massl_resnet18n.cifar10"), noise(90, 70, 6)
+    encoder, images = from_pretrained("massl_resnet14.cifar10"), noise(90, 70, 6)
     features = keras.ops.convert_to_numpy(encoder(encoder.preprocessing_layer()(images)))
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
     assert (vectors * encoder.embed(images)).sum(1).min() > 0.9995

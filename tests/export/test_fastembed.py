@@ -10,7 +10,7 @@ from memssl_keras.weights.config import read_config
 from memssl_keras.zoo.registry import resolve
 
 NAME, FILE = (
-    "massl_resnet18n.cifar10",
+    "massl_resnet14.cifar10",
     "onnx/model_quantized.onnx",
 )  # of several outputs it takes the first alone
 

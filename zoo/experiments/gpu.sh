@@ -31,7 +31,7 @@ judged="--labelled $data/cifar10 --every 10"
     run icons_emoji resnet14_icons "$data/icons/train.parquet" --group group --pairs 0.8 --emoji 8 --view-size 64 \
         --init "$out/icons" ${settings:---set epochs=14 learning_rate=4e-4}
     run icons_small resnet8_icons "$data/icons/train.parquet" $paired $settings
-    run cifar10 resnet14_cifar10 "$out/pictures" $judged $settings
+    run cifar10 resnet14_cifar10 "$out/pictures" $judged ${settings:---set epochs=590}
     run vit vitn4_cifar10_long "$out/pictures" $judged $settings
     run resnet18 resnet18_cifar10 "$out/pictures" $judged $settings
 }

@@ -3,8 +3,8 @@
     python zoo/experiments/gpu_ship.py RUN DATA OUT [--rank 256 --power 0.25 --shrinkage 1.0]
 
 fits the last linear layer on 10,000 of the pictures in DATA, without labels. RUN may be a model that has such a layer;
-it gets another. `--pooling-grid` adds maps of earlier stages to the features, `--image-size` lets it see larger
-pictures than in training.
+it gets another. `--pooling-grid` averages the last map over other parts, or adds maps of earlier stages to the
+features; `--image-size` lets it see larger pictures than in training.
 """
 
 import argparse
@@ -25,6 +25,14 @@ from memssl_keras.training.whiten import raw_features, whitening_of
 PICTURES = 10_000
 
 
+def pooled(encoder, grid):
+    """The encoder with other pooling, which has no weights."""
+    changes = {"pooling_grid": grid[0] if len(grid) == 1 else grid}
+    copy = type(encoder).from_config(encoder.get_config() | changes)
+    copy.set_weights(encoder.get_weights())
+    return copy
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -35,7 +43,12 @@ def main():
     parser.add_argument("--rank", type=int, help="Axes that are kept; all features by default.")
     parser.add_argument("--power", type=float, default=0.25, help="Of whitening along them, 0 for none.")
     parser.add_argument("--shrinkage", type=float, default=1.0)
-    parser.add_argument("--pooling-grid", type=int, nargs="+", help="Cells a side of each stage, 0 for none.")
+    parser.add_argument(
+        "--pooling-grid",
+        type=int,
+        nargs="+",
+        help="Cells a side of the last map, or of each stage's, 0 for none.",
+    )
     parser.add_argument("--image-size", type=int, help="Pixels; those of the training by default.")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -43,7 +56,7 @@ def main():
     if whitening_of(encoder) is not None:
         encoder = without_whitening(encoder)
     if args.pooling_grid:
-        encoder = encoder.extended(pooling_grid=args.pooling_grid)
+        encoder = pooled(encoder, args.pooling_grid)
     if args.rank:
         images = open_data(args.data)
         rows = np.random.default_rng(0).permutation(len(images))[:PICTURES]

@@ -1,8 +1,8 @@
 """A training step of `MaSSL` that one CUDA device takes without waiting for the processor: one CUDA graph.
 
-A ResNet of 3.6 million parameters in batches of 512 keeps an H100 busy for a third of what Python takes to launch its
-layers, its optimiser and its averages one by one. Here all of a step is captured once, from the normalised views to
-the teacher's weights, and launched at once; what changes from step to step lies in a table on the device.
+A ResNet of 3.6 million parameters on 512 pictures of 24 px takes an H100 30 ms a step where Python launches its
+optimiser and its averages one by one, and 16 ms where all of a step is captured once, from the views to the teacher's
+weights, and launched at once. What changes from step to step lies in a table on the device.
 """
 
 import math
@@ -30,22 +30,20 @@ class DeviceStep:
     EAGER = 3  # steps before the graph is captured, in which libraries set themselves up
 
     def __init__(self, model, views, steps, variants=16):
-        self.model, self.views, self.variants = model, views, variants
-        self.parameters = [variable.value for variable in model.student.trainable_variables]
-        self.teacher, self.student = zip(*((t.value, s.value) for t, s in model._followed), strict=True)
-        self.optimizer = model.optimizer
-        places = [self.optimizer._get_variable_index(v) for v in model.student.trainable_variables]
-        self.first = [self.optimizer._momentums[place].value for place in places]
-        self.second = [self.optimizer._velocities[place].value for place in places]
+        self.model, self.views, self.variants, self.optimizer = model, views, variants, model.optimizer
         variables, self.own = (
             model.student.trainable_variables,
             len(model.student.encoder.trainable_variables),
         )
-        decayed = [v for v in variables if self.optimizer._use_weight_decay(v)]
-        inside = {id(v) for v in variables[: self.own]}
-        self.decayed = tuple(
-            [v.value for v in decayed if (id(v) in inside) == part] for part in (True, False)
-        )
+        self.parameters = [variable.value for variable in variables]
+        self.teacher, self.student = zip(*((t.value, s.value) for t, s in model._followed), strict=True)
+        places = [self.optimizer._get_variable_index(variable) for variable in variables]
+        self.first = [self.optimizer._momentums[place].value for place in places]
+        self.second = [self.optimizer._velocities[place].value for place in places]
+        self.decayed = [
+            [variable.value for variable in part if self.optimizer._use_weight_decay(variable)]
+            for part in (variables[: self.own], variables[self.own :])
+        ]
         device = self.device = self.parameters[0].device
         self.count, self.place = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.table = torch.zeros(steps, len(self.COLUMNS), device=device)

@@ -163,7 +163,7 @@ def rows_of(data, emoji):
     return torch.cat([rows, rows[more].repeat(emoji - 1)])
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -188,7 +188,11 @@ def main():
         "--emoji", type=int, default=1, metavar="TIMES", help="Show drawings of emoji sets more often."
     )
     parser.add_argument("--init", help="Model whose weights, but for a whitening layer, are started from.")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
     recipe = changed(get_recipe(args.recipe), args.set)
