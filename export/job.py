@@ -46,8 +46,9 @@ class Job:
         self.float32: Any = None
 
     def calibration(self, batch: int = 8) -> Iterator[np.ndarray]:
-        """Batches `(n, 3, S, S)` of the first images, of full ones: their ranges are collected side by side."""
-        images = self.images[:MOST_CALIBRATION_IMAGES] if self.images else dead_leaves(DEAD_LEAVES)
+        """Batches `(n, 3, S, S)` of images from all parts of those given, of full ones: their ranges are collected side
+        by side."""
+        images = _spread(self.images) if self.images else dead_leaves(DEAD_LEAVES)
         stop = len(images) - len(images) % batch if len(images) > batch else len(images)
         for start in range(0, stop, batch):
             yield self._pixels(images[start : start + batch])
@@ -109,6 +110,13 @@ class Job:
 
     def _pixels(self, images):
         return np.ascontiguousarray(self.preprocess.batch(images).transpose(0, 3, 1, 2))
+
+
+def _spread(images):
+    """At most `MOST_CALIBRATION_IMAGES` images at equal distances: folders come class by class."""
+    if len(images) <= MOST_CALIBRATION_IMAGES:
+        return images
+    return [images[int(row)] for row in np.linspace(0, len(images) - 1, MOST_CALIBRATION_IMAGES)]
 
 
 def _optimise(source, path):

@@ -54,8 +54,8 @@ def export_onnx(
         raw_pixels: Write `raw_pixels.onnx` of each variant as well: `image` `(N, H, W, 3)` uint8 of any size → unit
             vectors `embedding` `(N, D)`, with the preprocessing in the graph.
         ort: Write each file in ONNX Runtime's own format as well, optimised, for its builds for mobile devices.
-        images: Typical images, as `read_image` takes them: int8 is calibrated with the first of them, and every
-            variant is verified on all.
+        images: Typical images, as `read_image` takes them: int8 is calibrated with at most 256 from all parts of
+            them, and every variant is verified on all.
         labels: Their classes, integers `(N,)`: k-NN accuracy is then verified as well.
         preprocessing: A `Preprocessing` in place of the encoder's own.
         tolerance: Largest accepted difference between float32 ONNX and the Keras encoder; 1e-4 by default.

@@ -14,6 +14,7 @@ from small_models import pictures, small_cnn, small_vit, varied
 from memssl_keras import OnnxEncoder, ResNet, export_onnx
 from memssl_keras.export import onnx as module
 from memssl_keras.export.bounds import Verification, check
+from memssl_keras.export.job import Job
 from memssl_keras.export.quantize import to_float16, to_int8
 from memssl_keras.export.raw_pixels import preprocessing_graph
 from memssl_keras.export.trace import trace
@@ -269,6 +270,18 @@ def test_unreadable_pictures_are_skipped_with_their_labels(tmp_path):
     with pytest.warns(UserWarning, match="1 of 7 images are unreadable and skipped: image of 8 bytes"):
         written = export_onnx(small_vit(), tmp_path, images=images, labels=labels)
     assert written["model.onnx"].images["images"] == 6 and "knn" in written["model.onnx"].images
+
+
+def test_int8_is_calibrated_with_images_from_all_parts(tmp_path):
+    grey = [np.full((32, 32, 3), 8 + value % 8, "uint8") for value in range(400)]
+    bright = [np.full((32, 32, 3), 255, "uint8") for _ in range(100)]  # the last class of a folder
+    job = Job(small_cnn(), tmp_path, Preprocessing(32, 32), [*grey, *bright], None, None, None)
+    batches = list(job.calibration())
+    assert {batch.shape for batch in batches} == {(8, 3, 32, 32)} and len(batches) == 32
+    brightest = np.concatenate(batches).max((1, 2, 3))
+    assert 45 <= (brightest == brightest.max()).sum() <= 55
+    job.images = grey[:20]
+    assert [len(batch) for batch in job.calibration()] == [8, 8]
 
 
 def test_int8_of_convolutions_is_static_and_measured(tmp_path):
