@@ -12,7 +12,7 @@ from memssl_keras.weights.config import VARIANTS, default_variant, split_variant
 from memssl_keras.zoo.hub import find_folder
 from memssl_keras.zoo.registry import bundled_models, resolve
 
-# int8 names as many icons of the benchmark as float32 does, at less than half of the time.
+# int8 names as many icons of the benchmark as float32 does, to half a point, in less than half of the time.
 DEFAULT, PHOTOGRAPHS = "massl_resnet14.icons@int8", "massl_resnet14.cifar10"
 # Of one search: the searches of several visitors side by side use the other half of the cores.
 THREADS = max(1, (os.cpu_count() or 2) // 2)

@@ -46,8 +46,7 @@ class Job:
         self.float32: Any = None
 
     def calibration(self, batch: int = 8) -> Iterator[np.ndarray]:
-        """Batches `(n, 3, S, S)` of images from all parts of those given, of full ones: their ranges are collected side
-        by side."""
+        """Full batches `(n, 3, S, S)` of images from all parts of those given: ranges are collected side by side."""
         images = _spread(self.images) if self.images else dead_leaves(DEAD_LEAVES)
         stop = len(images) - len(images) % batch if len(images) > batch else len(images)
         for start in range(0, stop, batch):
@@ -114,9 +113,8 @@ class Job:
 
 def _spread(images):
     """At most `MOST_CALIBRATION_IMAGES` images at equal distances: folders come class by class."""
-    if len(images) <= MOST_CALIBRATION_IMAGES:
-        return images
-    return [images[int(row)] for row in np.linspace(0, len(images) - 1, MOST_CALIBRATION_IMAGES)]
+    count = min(MOST_CALIBRATION_IMAGES, len(images))
+    return [images[int(row)] for row in np.linspace(0, len(images) - 1, count)]
 
 
 def _optimise(source, path):

@@ -120,7 +120,7 @@ RECIPES = {
         ),
         Recipe(
             "resnet14_cifar10",
-            # Trained at 24 px, half the work; 32 px and more then find more.
+            # Trained at 24 px, half the work; crops are enlarged, so that things are as large in whole images of 32 px.
             {
                 "blocks": (2, 2, 2),
                 "width": 64,

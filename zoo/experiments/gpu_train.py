@@ -232,7 +232,7 @@ def main():
 
     epochs = fit(step, recipe, rows, args.seed, at_end, args.seconds)
     shown = {"images": len(rows), "pairs": args.pairs if args.group else 0, "epochs": epochs}
-    ways = {name: getattr(args, name) for name in ("seed", "emoji", "init")}
+    ways = {name: getattr(args, name) for name in ("seed", "emoji", "init", "seconds")}
     write_json(args.out / "run.json", {**dataclasses.asdict(recipe), **shown, **ways})
 
 
