@@ -8,6 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array, to_array
 from PIL import Image
 from small_models import pictures, small_cnn, small_vit, varied
 
@@ -15,7 +17,7 @@ from memssl_keras import OnnxEncoder, ResNet, export_onnx
 from memssl_keras.export import onnx as module
 from memssl_keras.export.bounds import Verification, check
 from memssl_keras.export.job import Job
-from memssl_keras.export.quantize import to_float16, to_int8
+from memssl_keras.export.quantize import to_float16, to_int8, to_static_int8
 from memssl_keras.export.raw_pixels import preprocessing_graph
 from memssl_keras.export.trace import trace
 from memssl_keras.export.verify import on_images
@@ -282,6 +284,33 @@ def test_int8_is_calibrated_with_images_from_all_parts(tmp_path):
     assert 45 <= (brightest == brightest.max()).sum() <= 55
     job.images = grey[:20]
     assert [len(batch) for batch in job.calibration()] == [8, 8]
+
+
+def test_one_glaring_pixel_does_not_coarsen_the_steps_of_int8():
+    names = ["pixel_values", "between", "features"]
+    weights = [from_array(np.ones((1, 3 - 2 * i, 1, 1), "float32"), f"weight_{i}") for i in range(2)]
+    nodes = [make_node("Conv", [names[i], f"weight_{i}"], [names[i + 1]], f"conv_{i}") for i in range(2)]
+    ends = [make_tensor_value_info(names[2 * i], 1, ["n", 3 - 2 * i, 96, 96]) for i in range(2)]
+    graph = make_graph(nodes, "two convolutions", ends[:1], ends[1:], weights)
+    model = make_model(graph, opset_imports=[make_opsetid("", 18)], ir_version=10)
+
+    def first_step(brightest):
+        images = np.random.default_rng(0).normal(size=(320, 3, 96, 96)).astype("float32")
+        images[100, :, 20, 20] = brightest
+        int8 = to_static_int8(model, np.split(images, 40))
+        values = {weight.name: to_array(weight) for weight in int8.graph.initializer}
+        (first,) = (n for n in int8.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "between")
+        return float(values[first.input[1]])
+
+    assert first_step(100.0) < 1.5 * first_step(3.0)
+
+
+def test_relu_is_part_of_the_int8_convolution_before_it():
+    """Else half of the convolution's 256 steps would lie below zero, where ReLU cuts them off."""
+    int8 = to_int8(trace(ResNet((1, 1), 8, "cifar")), lambda: [np.ones((8, 3, 32, 32), "float32")])
+    makers = {name: node.op_type for node in int8.graph.node for name in node.output}
+    cut = [makers[node.input[0]] for node in int8.graph.node if node.op_type == "Relu"]
+    assert cut and "DequantizeLinear" not in cut
 
 
 def test_int8_of_convolutions_is_static_and_measured(tmp_path):

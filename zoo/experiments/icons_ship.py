@@ -2,10 +2,9 @@
 
     python zoo/experiments/icons_ship.py RUN .data/icons/train.parquet OUT
 
-takes the teacher's encoder, adds the maps of its earlier stages to its features, and fits a last linear layer that
-keeps 256 directions (`Whitening.fit_pairs`). It is fitted to pictures that were trained on, icons and all emoji, each
-once as it is and once as on a screen, in other colours, small, through JPEG. No set or codepoint that is held out is
-read.
+takes the teacher's encoder, pools the maps of all its stages, and fits a last linear layer that keeps 384 directions
+(`Whitening.fit_pairs`). It is fitted to pictures that were trained on, icons and all emoji, each once as it is and once
+as on a screen, in other colours, small, through JPEG. No set or codepoint that is held out is read.
 """
 
 import argparse
@@ -18,6 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from gpu_ship import pooled
 from icon_sets import is_emoji
 from PIL import Image
 
@@ -61,14 +61,14 @@ def main():
     parser.add_argument("train", type=pathlib.Path, help="The Parquet file that it was trained on.")
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--pictures", type=int, default=12_000, help="At most, besides emoji.")
-    parser.add_argument("--rank", type=int, default=256)
+    parser.add_argument("--rank", type=int, default=384)
     parser.add_argument("--shrinkage", type=float, default=0.1)
-    parser.add_argument("--power", type=float, default=0.5)
+    parser.add_argument("--power", type=float, default=0.75)
     parser.add_argument(
         "--pooling-grid",
         type=int,
         nargs="+",
-        default=(3, 3, 3),
+        default=(2, 3, 2),
         help="Cells a side of each stage, 0 for none.",
     )
     args = parser.parse_args()
@@ -82,7 +82,7 @@ def main():
     raw = from_pretrained(args.run)
     if whitening_of(raw) is not None:
         raw = without_whitening(raw)
-    raw = raw.extended(pooling_grid=args.pooling_grid)
+    raw = pooled(raw, args.pooling_grid)
     encoder = raw.extended(whitening={"rank": args.rank, "reduce": True})
     layer = encoder.get_layer("whitening")
     shown_pictures = (shown(png, rng) for png in pictures)
