@@ -111,7 +111,7 @@ def without_whitening(encoder: Any) -> Any:
 
 
 def refitted(
-    encoder: Encoder, images: Iterable, like: Whitening, shrinkage: float = 0.1, power: float = 0.25
+    encoder: Encoder, images: Iterable, like: Whitening, shrinkage: float = 0.1, power: float = 0.5
 ) -> Encoder:
     """A copy of an encoder with a whitening layer that is fitted to its features of `images`.
 
