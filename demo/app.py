@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from memssl_keras.demo import api, inside, retrieve_tab, teach
 from memssl_keras.demo.asking import PLAIN
+from memssl_keras.demo.examples import EXAMPLES_FOLDER
 from memssl_keras.demo.lessons import Lessons
 from memssl_keras.demo.models import beside, open_model, shown_name
 from memssl_keras.demo.pictures import Pictures
@@ -142,6 +143,7 @@ def launch(
             footer_links=["api", "gradio", "settings"],
             run_history=False,
             ssr_mode=False,
+            allowed_paths=[str(EXAMPLES_FOLDER), *options.pop("allowed_paths", ())],
             max_file_size=MOST_UPLOAD,
             state_session_capacity=_SESSIONS,
             enable_monitoring=False,

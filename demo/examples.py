@@ -13,7 +13,7 @@ from memssl_keras.demo.pictures import data_uri
 from memssl_keras.demo.vectors import pixel_digest
 from memssl_keras.images.read import read_image
 
-_FOLDER = Path(__file__).parent / "examples"
+EXAMPLES_FOLDER = Path(__file__).parent / "examples"
 
 
 class Example(NamedTuple):
@@ -25,7 +25,7 @@ class Example(NamedTuple):
 
     @property
     def file(self) -> Path:
-        return _FOLDER / f"{self.name}.webp"
+        return EXAMPLES_FOLDER / f"{self.name}.webp"
 
 
 # The boxes are those that zoo/experiments/icons_examples.py prints.
