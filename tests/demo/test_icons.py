@@ -216,7 +216,7 @@ def test_a_person_boxes_icons_on_screenshots_and_reads_their_names(
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_the_first_page_does_the_job_at_one_click(tmp_path, monkeypatch, icons, visit, width, scheme):
-    monkeypatch.chdir(tmp_path)  # Gradio reads whatever lies in the working folder, as the examples do in a clone
+    monkeypatch.chdir(tmp_path)  # in a clone Gradio would read the examples as files of the working folder
     page = visit(DEFAULT, BUNDLED, viewport={"width": width, "height": 900}, color_scheme=scheme)
     assert page.inner_text("#intro h1") == "Which icon is this?" and "--gallery photos/" in page.inner_text(
         "#intro"
