@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -109,7 +110,8 @@ def to_static_int8(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> onn
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    method, options = CalibrationMethod.MinMax, {"MatMulConstBOnly": True}
+    method = CalibrationMethod.MinMax
+    options: dict[str, Any] = {"MatMulConstBOnly": True}
     if is_convolutional(model):
         method = CalibrationMethod.Percentile
         # One batch after another: all maps of all images would not fit into memory.
