@@ -143,7 +143,7 @@ def launch(
             footer_links=["api", "gradio", "settings"],
             run_history=False,
             ssr_mode=False,
-            allowed_paths=[str(EXAMPLES_FOLDER), *options.pop("allowed_paths", ())],
+            allowed_paths=[str(EXAMPLES_FOLDER)],
             max_file_size=MOST_UPLOAD,
             state_session_capacity=_SESSIONS,
             enable_monitoring=False,
