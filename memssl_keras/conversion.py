@@ -26,6 +26,7 @@ def convert(
     network: str = "teacher",
     num_heads: int | None = None,
     trained_size: int | None = None,
+    image_size: int | None = None,
     exports: Sequence[str] = (),
     half: bool = False,
     **hub,
@@ -42,6 +43,7 @@ def convert(
         num_heads: Attention heads, where nothing tells them.
         trained_size: Side in pixels of the square images that a checkpoint was trained on, where nothing tells the
             shape of its patch grid.
+        image_size: As `from_pretrained` takes it; the folder's preprocessing and positions are at this size.
         exports: As `save_pretrained` takes them.
         half: Likewise.
         **hub: `revision`, `cache_dir`, `local_files_only`, `token` and `force_download`.
@@ -55,14 +57,15 @@ def convert(
     """
     training, path = None, pathlib.Path(source)
     if path.is_file():
-        encoder, converted = open_checkpoint(source, network, num_heads, trained_size)
+        encoder, converted = open_checkpoint(source, network, num_heads, trained_size, image_size)
         origin = f"{converted.family} {path.name}"
         if converted.training and network == "teacher":
             training = of_checkpoint(converted.training)
     elif not path.exists() and path.suffix in SUFFIXES:
         raise FileNotFoundError(f"{path}: no such file")
     else:
-        encoder = from_pretrained(source, num_heads=num_heads, trained_size=trained_size, **hub)
+        sizes = {"trained_size": trained_size, "image_size": image_size}
+        encoder = from_pretrained(source, num_heads=num_heads, **sizes, **hub)
         origin = path.name if path.is_dir() else str(source)
     _write(encoder, folder, path, training, exports=exports, half=half, origin=origin)
     return encoder

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import Exports, Half, Revision, Token, app, errors_in_words, example, listed
+from memssl_keras.cli.common import (
+    Exports,
+    Half,
+    ImageSize,
+    Revision,
+    Token,
+    app,
+    errors_in_words,
+    example,
+    listed,
+)
 from memssl_keras.cli.output import say
 
 
@@ -30,6 +40,7 @@ def convert(
             "patch grid.",
         ),
     ] = None,
+    image_size: ImageSize = None,
     exports: Exports = "",
     half: Half = False,
     revision: Revision = None,
@@ -50,6 +61,7 @@ def convert(
             network=network,
             num_heads=num_heads,
             trained_size=trained_size,
+            image_size=image_size,
             exports=listed(exports),
             half=half,
             revision=revision,

@@ -96,6 +96,14 @@ Init = Annotated[
         "With --recipe it must have the recipe's architecture."
     ),
 ]
+InitSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With --init: side in pixels of the square that the encoder sees, of a ViT a multiple of its patch; by "
+        "default its own. Views have this size, and the new encoder keeps it.",
+    ),
+]
 Teacher = Annotated[
     str | None,
     typer.Option(
@@ -146,6 +154,7 @@ def pretrain(
     group: Group = None,
     pairs: Pairs = 0.5,
     init: Init = None,
+    image_size: InitSize = None,
     teacher: Teacher = None,
     max_unreadable: MaxUnreadable = 0.05,
     tensorboard: Tensorboard = False,
@@ -176,7 +185,7 @@ def pretrain(
         given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
         given |= {"precision": precision, "memory_storage": "float16" if half_memory else None}
         changes = {name: value for name, value in given.items() if value is not None}
-        _check(recipe, init, teacher, group, streaming, out)
+        _check(recipe, init, image_size, teacher, group, streaming, out)
         if recipe and recipe != "adapt":
             get_recipe(recipe)  # an unknown one is said before anything is read
         opened = open_run(
@@ -193,7 +202,7 @@ def pretrain(
             group=group,
             pairs=pairs,
         )
-        start = _opened(init)
+        start = _opened(init, image_size)
         settings, words = choose_recipe(opened.images, recipe, start, **changes)
         if threads:
             import torch
@@ -210,6 +219,7 @@ def pretrain(
                 out,
                 init=start,
                 init_name=init or "start",
+                compared=_opened(init) if image_size else None,
                 teacher=_teacher(teacher, threads),
                 track=lambda starts: _tracked(starts, teacher),
                 knn_k=knn_k,
@@ -226,7 +236,7 @@ def pretrain(
     say(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 
-def _check(recipe, init, teacher, group, streaming, out):
+def _check(recipe, init, image_size, teacher, group, streaming, out):
     """Refuse what makes no sense together, before anything is read."""
     from memssl_keras.weights.config import split_variant
 
@@ -242,14 +252,17 @@ def _check(recipe, init, teacher, group, streaming, out):
             raise ValueError(
                 f"--out={out}: is the folder of {option}, which would be overwritten; expected another one"
             )
+    if image_size and (not init or recipe not in (None, "adapt")):
+        expected = "--init MODEL with it" if not init else "no --recipe, which sets the size itself"
+        raise ValueError(f"--image-size={image_size}: is of the encoder to adapt; expected {expected}")
     if recipe == "adapt" and not init:
         raise ValueError("--recipe=adapt: starts from a trained encoder; expected --init MODEL")
 
 
-def _opened(name):
+def _opened(name, image_size=None):
     from memssl_keras.pretrained import from_pretrained
 
-    return from_pretrained(name) if name else None
+    return from_pretrained(name, image_size=image_size) if name else None
 
 
 def _teacher(name, threads):

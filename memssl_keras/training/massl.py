@@ -153,6 +153,7 @@ class MaSSL(SelfDistillation):
         local_files_only: bool = False,
         token: str | bool | None = None,
         force_download: bool = False,
+        image_size: int | None = None,
         **settings,
     ) -> MaSSL:
         """Student, teacher and memory as `save_pretrained` or `memssl convert` wrote them, to continue pretraining.
@@ -160,16 +161,17 @@ class MaSSL(SelfDistillation):
         The optimiser starts anew: call `compile`, as for a new model.
 
         Args:
-            name_or_repo_or_folder: As `memssl_keras.from_pretrained` takes it, with the arguments for the Hub.
+            name_or_repo_or_folder: As `memssl_keras.from_pretrained` takes it, with the arguments for the Hub and
+                `image_size`.
             **settings: Arguments of `MaSSL` that leave its shape as it was, such as temperatures, or `block_size`.
 
         Raises:
             FileNotFoundError: where a folder has no training state.
             HubError: where a repository has none, or cannot be fetched.
-            ValueError: where weights do not fit or are damaged.
+            ValueError: where weights do not fit or are damaged, or the encoder does not take that image size.
         """
         from memssl_keras.weights.training_state import load_training
 
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         hub |= {"token": token, "force_download": force_download}
-        return load_training(cls, name_or_repo_or_folder, settings, hub)
+        return load_training(cls, name_or_repo_or_folder, settings, hub, image_size)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.files import write_bytes
-from memssl_keras.weights.folder import names_of, native_size, read_encoder, write_encoder
+from memssl_keras.weights.folder import at_image_size, names_of, native_size, read_encoder, write_encoder
 from memssl_keras.weights.positions import resize
 from memssl_keras.weights.torch_names import head_names, load_state, to_state
 from memssl_keras.zoo.hub import find_folder
@@ -91,12 +91,13 @@ def save_training(model: Any, folder: PathLike) -> None:
     memory |= {name: int(getattr(model.memory, name).numpy()) for name in ("pointer", "written")}
     student, teacher = (to_state(branch_names(branch)) for branch in (model.student, model.teacher))
     if "backbone.pos_embed" in student:  # as the teacher's are written
-        side = native_size(model.encoder, model.encoder.preprocess) // model.encoder.patch_size
-        student["backbone.pos_embed"] = resize(student["backbone.pos_embed"], side)
+        student["backbone.pos_embed"] = resize(student["backbone.pos_embed"], _side(model.encoder))
     write_training(folder, student, teacher, memory, {name: settings[name] for name in names})
 
 
-def load_training(cls, model: PathLike, settings: dict[str, Any], hub: dict[str, Any]) -> Any:
+def load_training(
+    cls, model: PathLike, settings: dict[str, Any], hub: dict[str, Any], image_size: int | None = None
+) -> Any:
     """A `MaSSL` with the weights and memory that `write_training` wrote; see `MaSSL.from_pretrained`."""
 
     needed = [("model.safetensors",), *((f"{FOLDER}/{name}",) for name in FILES)]
@@ -112,8 +113,10 @@ def load_training(cls, model: PathLike, settings: dict[str, Any], hub: dict[str,
     except SafetensorError as error:
         raise ValueError(f"{state}: a file is damaged ({error})") from None
     config = json.loads((state / "config.json").read_text(encoding="utf-8"))
-    teacher, encoder = read_encoder(folder), read_encoder(folder)
+    teacher, encoder = (_at(read_encoder(folder), image_size) for _ in range(2))
     massl = cls(encoder, **(config | settings))
+    if "backbone.pos_embed" in student:
+        student["backbone.pos_embed"] = resize(student["backbone.pos_embed"], _side(encoder))
     load_state(branch_names(massl.student), student, source=str(state / FILES[1]))
     load_state(
         branch_names(massl.teacher),
@@ -131,3 +134,12 @@ def load_training(cls, model: PathLike, settings: dict[str, Any], hub: dict[str,
     for name in ("pointer", "written"):
         getattr(massl.memory, name).assign(int(memory[name][0]))
     return massl
+
+
+def _at(encoder, image_size):
+    return encoder if image_size is None else at_image_size(encoder, image_size)
+
+
+def _side(encoder):
+    """Patches along a side of the pictures that a ViT's folder has positions for."""
+    return native_size(encoder, encoder.preprocess) // encoder.patch_size

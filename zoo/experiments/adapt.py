@@ -110,6 +110,7 @@ def main():
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--test-share", type=float, default=0.2, help="Where the data has no test pictures.")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--image-size", type=int, help="Of the encoder, in pixels; by default its own.")
     parser.add_argument("--set", nargs="*", default=[], help="Settings of the recipe, NAME=JSON.")
     parser.add_argument("--name", default="", help="Of the row.")
     args = parser.parse_args()
@@ -118,7 +119,7 @@ def main():
     of = open_classes(args.data, test_share=args.test_share)
     train, labels = chosen(of.train, of.train_labels, args.classes, args.pictures, 0)
     test, answers = chosen(of.test, of.test_labels, args.classes, args.tests, 1)
-    start, began = from_pretrained(args.model), time.process_time()
+    start, began = from_pretrained(args.model, image_size=args.image_size), time.process_time()
     if args.way == "pixels":
         found = scores(lambda images: pixels(images, 32, centred=True), train, labels, test, answers)
     else:
