@@ -64,8 +64,9 @@ def convert(
     elif not path.exists() and path.suffix in SUFFIXES:
         raise FileNotFoundError(f"{path}: no such file")
     else:
-        sizes = {"trained_size": trained_size, "image_size": image_size}
-        encoder = from_pretrained(source, num_heads=num_heads, **sizes, **hub)
+        encoder = from_pretrained(
+            source, num_heads=num_heads, trained_size=trained_size, image_size=image_size, **hub
+        )
         origin = path.name if path.is_dir() else str(source)
     _write(encoder, folder, path, training, exports=exports, half=half, origin=origin)
     return encoder
