@@ -82,7 +82,13 @@ class Whitening(layers.Layer):
         self.set_weights(weights)
 
     def fit_pairs(
-        self, features: np.ndarray, others: np.ndarray, shrinkage: float = 0.1, power: float = 0.5
+        self,
+        features: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        shrinkage: float = 0.1,
+        within: float = 0.75,
+        power: float = 0.1,
     ) -> None:
         """Set the layer's weights so that what changes from one view of a picture to another counts less.
 
@@ -90,15 +96,17 @@ class Whitening(layers.Layer):
         ones; then, along principal axes, the variance that all features have left. Needs `reduce=True`.
 
         Args:
-            features: Features of an encoder, `(N, D)`.
-            others: Features of another view of each picture, `(N, D)`.
+            features: Features of pictures, `(N, D)`, of which the second step and the mean are.
+            first: Features of a view of each of some pictures, `(M, D)`.
+            second: Features of another view of each of them, `(M, D)`.
             shrinkage: As `fit` takes it, for either step.
-            power: Strength in 0 … 1 of either step, as `fit` takes it. 1 undoes the first step: all that is left then
-                has one variance, as after `fit`.
+            within: Strength in 0 … 1 of the first step, as `power` of `fit`.
+            power: Strength in 0 … 1 of the second. 1 undoes the first step: all that is left then has one variance,
+                as after `fit`.
 
         Raises:
-            ValueError: without `reduce=True`, for a shrinkage or a power that `fit` refuses, for features of two
-                shapes, or for views that are all alike.
+            ValueError: without `reduce=True`, for a shrinkage or a power that `fit` refuses, for views of two
+                shapes or another width, or for views that are all alike.
 
         References:
             Hatch and Stolcke, Generalized linear kernels for one-versus-all classification: application to speaker
@@ -106,22 +114,24 @@ class Whitening(layers.Layer):
         """
         if not self.reduce:
             raise ValueError("reduce=False: expected a layer with reduce=True, which keeps no other axes")
+        _check_strength(shrinkage, within, "within")
         _check_strength(shrinkage, power)
-        features, others = (np.asarray(array, np.float64) for array in (features, others))
-        if features.shape != others.shape:
-            raise ValueError(f"others: got shape {others.shape}; expected {features.shape}, that of features")
-        apart = features - others
+        features, first, second = (np.asarray(array, np.float64) for array in (features, first, second))
+        for name, array, width in (("first", first, features.shape[1:]), ("second", second, first.shape[1:])):
+            if array.shape[1:] != width or len(array) != len(first):
+                expected = (len(first), *width)
+                raise ValueError(f"{name}: got shape {array.shape}; expected {expected}")
+        apart = first - second
         variances, axes = np.linalg.eigh(apart.T @ apart / max(2 * len(apart), 1))
         variances = np.maximum(variances, 0)
         if not variances.any():
-            raise ValueError("others: equal to features; expected another view of each picture")
-        within = (axes * (variances + shrinkage * variances.mean()) ** (-power / 2)) @ axes.T
-        both = np.concatenate([features, others])
-        self.fit(both @ within, shrinkage, power)
+            raise ValueError("second: equal to first; expected another view of each picture")
+        even = (axes * (variances + shrinkage * variances.mean()) ** (-within / 2)) @ axes.T
+        self.fit(features @ even, shrinkage, power)
         _, turned, scales = self.get_weights()
-        kernel = within @ (turned * scales)
+        kernel = even @ (turned * scales)
         lengths = np.linalg.norm(kernel, axis=0)
-        self.set_weights([both.mean(0), kernel / lengths, lengths])
+        self.set_weights([features.mean(0), kernel / lengths, lengths])
 
     def undone(self, kernel: np.ndarray) -> np.ndarray:
         """The kernel that has the same effect on whitened features as `kernel` `(D, …)` on unwhitened ones; float64.
@@ -138,8 +148,8 @@ class Whitening(layers.Layer):
         return {**super().get_config(), "rank": self.rank, "reduce": self.reduce}
 
 
-def _check_strength(shrinkage, power):
+def _check_strength(shrinkage, power, name="power"):
     if not shrinkage > 0:
         raise ValueError(f"shrinkage={shrinkage}: expected a number above 0, such as 0.1")
     if not 0 <= power <= 1:
-        raise ValueError(f"power={power}: expected a number in 0 … 1")
+        raise ValueError(f"{name}={power}: expected a number in 0 … 1")

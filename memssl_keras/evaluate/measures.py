@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from memssl_keras.data.classes import Labelled
-from memssl_keras.data.order import image_generator
+from memssl_keras.data.view_pairs import view_pairs
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.knn import knn_predict
-from memssl_keras.images import ImageError, read_image
 
 PICTURES = 300
 _PIXELS = {"knn": 16, "view_retrieval": 32}  # sides at which pixels are compared
@@ -75,21 +73,13 @@ class ViewRetrieval:
     name = "view_retrieval"
 
     def __init__(self, images: Any, views: MultiCrop, described: str = "pictures", seed: int = 0):
-        views, pairs, self.skipped = dataclasses.replace(views, local_views=0), [], 0
-        for row in np.unique(np.linspace(0, len(images) - 1, min(PICTURES, len(images))).astype(int)):
-            try:
-                picture = read_image(images[int(row)])
-            except ImageError:
-                self.skipped += 1
-                continue
-            # The run's own draws are those of epochs from 0 on.
-            pairs.append(views(picture, image_generator(seed, 1 << 22, int(row))))
-        if len(pairs) < 2:
+        first, second, self.skipped = view_pairs(images, views, PICTURES, seed)
+        if len(first) < 2:
             raise ValueError(
-                f"images: {len(pairs)} of {len(images)} can be read; expected 2 or more to tell apart"
+                f"images: {len(first)} of {len(images)} can be read; expected 2 or more to tell apart"
             )
-        self.queries, self.gallery = (np.stack(part) for part in zip(*pairs, strict=True))
-        self.words = f"retrieval of {len(pairs)} {described} by another view of themselves (recall@1)"
+        self.queries, self.gallery = np.stack(first), np.stack(second)
+        self.words = f"retrieval of {len(first)} {described} by another view of themselves (recall@1)"
         self.pixels = min(_PIXELS[self.name], views.global_size)
 
     def hits(self, features: Callable) -> np.ndarray:

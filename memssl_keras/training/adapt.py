@@ -1,24 +1,19 @@
-"""Adapting a trained encoder to other pictures: the recipe, and refitting its whitening."""
+"""Adapting a trained encoder to other pictures: the recipe, and the encoder without its whitening."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.encoders import Encoder
-from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.training.recipe import Recipe
-from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES_SEEN = 100_000  # by a run over few pictures
 PURPOSE = "a trained encoder (--init), 16 pictures or more; adapts it to them"
 STATISTICS = 32  # pictures of a batch from which on batch norm learns its statistics anew
-REFIT = 5000  # pictures that a whitening is fitted to, at most
 
 
 def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
@@ -108,53 +103,3 @@ def without_whitening(encoder: Any) -> Any:
     for layer in copy.layers:
         layer.set_weights(encoder.get_layer(layer.name).get_weights())
     return copy
-
-
-def refitted(
-    encoder: Encoder, images: Iterable, like: Whitening, shrinkage: float = 0.1, power: float = 0.5
-) -> Encoder:
-    """A copy of an encoder with a whitening layer that is fitted to its features of `images`.
-
-    With fewer images than axes, the weights of `like` are kept.
-
-    Args:
-        encoder: An encoder without whitening, such as `without_whitening` returns.
-        images: What `read_image` takes; unreadable ones are skipped.
-        like: The encoder's former whitening layer; the new one has the same `rank` and `reduce`.
-        shrinkage: See `Whitening.fit`.
-        power: See `Whitening.fit`.
-    """
-    copy: Any = encoder.extended(whitening={"rank": like.rank, "reduce": like.reduce})
-    layer: Any = whitening_of(copy)
-    features = raw_features(encoder, images)
-    if len(features) < like.rank:
-        layer.set_weights(like.get_weights())
-    else:
-        layer.fit(features, shrinkage, power)
-    return copy
-
-
-class RefitWhitening(keras.callbacks.Callback):
-    """Fits a whitening layer to the teacher's features after every epoch; `model.encoder` is the encoder with it.
-
-    Args:
-        images: The training images; at most 5,000 of them are used, evenly spaced.
-        like: The whitening layer of the encoder that the run started from; the new one has the same `rank` and
-            `reduce`.
-    """
-
-    def __init__(self, images: Any, like: Whitening):
-        super().__init__()
-        rows = np.unique(np.linspace(0, len(images) - 1, min(REFIT, len(images))).astype(int))
-        self.images, self.rows, self.like = images, rows.tolist(), like
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        if self.model.step:  # resumed
-            self._refit()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._refit()
-
-    def _refit(self):
-        images = (self.images[row] for row in self.rows)
-        self.model.keep(refitted(self.model.teacher.encoder, images, self.like))

@@ -17,10 +17,11 @@ from memssl_keras.data.pairs import Paired
 from memssl_keras.data.targets import WithTargets
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
-from memssl_keras.training.adapt import RefitWhitening, without_whitening
+from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
 from memssl_keras.training.distilled import TEACHER, DistilledMaSSL, with_targets
+from memssl_keras.training.refit import RefitWhitening
 from memssl_keras.training.start import fingerprint, start_from
 from memssl_keras.training.whiten import whitening_of
 
@@ -200,7 +201,7 @@ def _encoder_of(recipe, init, resumed):
 def _refit(recipe, init, images):
     """The callback that fits a whitening anew, where the encoder that a run goes on from has one."""
     whitening = whitening_of(init) if init and recipe.family == "init" else None
-    return [RefitWhitening(images, whitening)] if whitening else []
+    return [RefitWhitening(images, whitening, recipe.views)] if whitening else []
 
 
 def _pretrain(

@@ -11,7 +11,7 @@ import numpy as np
 
 from memssl_keras.encoders import Encoder
 from memssl_keras.encoders.whitening import Whitening
-from memssl_keras.images import ImageError
+from memssl_keras.images import ImageError, Preprocessing
 from memssl_keras.training.massl import MaSSL
 
 
@@ -97,9 +97,18 @@ def whitening_of(encoder: Encoder) -> Whitening | None:
     return next((layer for layer in layers if isinstance(layer, Whitening)), None)
 
 
-def raw_features(encoder: Encoder, images: Iterable, batch_size: int = 256) -> np.ndarray:
-    """Features `(N, D)` of images, of the length that the encoder gives them; unreadable images are left out."""
-    preprocess, remaining = encoder.preprocess, iter(images)
+def raw_features(
+    encoder: Encoder, images: Iterable, batch_size: int = 256, preprocess: Preprocessing | None = None
+) -> np.ndarray:
+    """Features `(N, D)` of images, of the length that the encoder gives them; unreadable images are left out.
+
+    Args:
+        encoder: The encoder.
+        images: What `read_image` takes.
+        batch_size: Images per forward pass.
+        preprocess: In place of the encoder's own.
+    """
+    preprocess, remaining = preprocess or encoder.preprocess, iter(images)
     parts = [np.zeros((0, encoder.embed_dim), "float32")]
     while batch := list(itertools.islice(remaining, batch_size)):
         pixels = []

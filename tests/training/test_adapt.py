@@ -9,11 +9,14 @@ import torch
 from small_models import pictures, same_weights, small_crops, small_vit, varied
 
 from memssl_keras import AdamW, ResNet, from_pretrained
+from memssl_keras.data.view_pairs import view_pairs
+from memssl_keras.data.views import MultiCrop
 from memssl_keras.encoders.whitening import Whitening
-from memssl_keras.training.adapt import adapt_recipe, refitted, sizes_for, without_whitening
+from memssl_keras.training.adapt import adapt_recipe, sizes_for, without_whitening
 from memssl_keras.training.choose import choose_recipe
 from memssl_keras.training.pretrain import pretrain
-from memssl_keras.training.whiten import whitening_of
+from memssl_keras.training.refit import refitted
+from memssl_keras.training.whiten import raw_features, whitening_of
 
 RESNET = {"blocks": (1, 1), "width": 4, "stem": "half"}
 
@@ -153,8 +156,12 @@ def test_a_whitening_is_fitted_anew_to_the_new_pictures(tmp_path):
     assert model.student.encoder.embed_dim == 8  # the head sees the features themselves
     expected = Whitening(6, True)
     expected.build((None, 8))
-    raw = model.teacher.encoder.predict(model.encoder.preprocess.batch(pictures(64, seed=9)), verbose=0)
-    expected.fit(np.asarray(raw), 0.1, 0.5)
+    images, views = pictures(64, seed=9), recipe(encoder).views
+    first, second, _ = view_pairs(images, views, 64)
+    plain = dataclasses.replace(encoder.preprocess, resize_size=encoder.preprocess.image_size)
+    parts = [encoder.preprocess.batch(images), plain.batch(first), plain.batch(second)]
+    raw = [np.asarray(model.teacher.encoder.predict(part, verbose=0)) for part in parts]
+    expected.fit_pairs(*raw, shrinkage=0.1, within=0.75, power=0.1)
     for ours, theirs in zip(whitening_of(kept).get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-3, atol=1e-3)
 
@@ -163,12 +170,40 @@ def test_fewer_pictures_than_axes_tell_no_whitening():
     encoder = whitened_resnet()
     before = whitening_of(encoder)
     for count, kept in ((before.rank - 1, True), (before.rank, False)):
-        after = refitted(without_whitening(encoder), pictures(count, seed=9), before)
+        images, views = pictures(count, seed=9), recipe(encoder).views
+        after = refitted(without_whitening(encoder), images, before, views)
         equal = [
             np.array_equal(a, b)
             for a, b in zip(whitening_of(after).get_weights(), before.get_weights(), strict=True)
         ]
         assert all(equal) if kept else not any(equal)
+
+
+def test_a_whitening_that_keeps_all_features_is_fitted_anew_without_views():
+    encoder = ResNet(**RESNET, whitening={"rank": 6})
+    raw, images, like = without_whitening(encoder), pictures(32, seed=9), whitening_of(encoder)
+    expected = Whitening(6)
+    expected.build((None, 8))
+    expected.fit(raw_features(raw, images), 0.1, 0.5)
+    after = whitening_of(refitted(raw, images, like, recipe(encoder).views))
+    for ours, theirs in zip(after.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_views_are_shown_as_they_were_cut():
+    """Neither trimmed nor resized and cropped once more, as whole pictures are."""
+    from memssl_keras.training.refit import _of_views
+
+    encoder = whitened_resnet()
+    raw, images = without_whitening(encoder), pictures(4, seed=9)
+    size = raw.preprocess.image_size
+    raw.preprocessing = {**raw.preprocess.to_dict(), "resize_size": 300, "trim": 0.1}
+    views = MultiCrop(size, 16, 0)
+    first, second, _ = view_pairs(images, views, 4)
+    mean, std = (np.array(getattr(raw.preprocess, name), "float32") for name in ("mean", "std"))
+    for found, part in zip(_of_views(raw, images, views), (first, second), strict=True):
+        expected = np.asarray(raw.predict((np.stack(part) / 255 - mean).astype("float32") / std, verbose=0))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_left_without_whitening_is_what_it_is_given():

@@ -114,11 +114,12 @@ def test_what_changes_between_views_counts_less():
         return (sources @ mixing + 2).astype("float32")
 
     one, other = view(), view()
+    both = np.concatenate([one, other])
     layer = Whitening(6, reduce=True)
     layer.build((None, 6))
 
     def share_of_what_is_shared(power):
-        layer.fit_pairs(one, other, 1e-6, power)
+        layer.fit_pairs(both, one, other, 1e-6, within=power, power=power)
         first, second = layer(one).numpy(), layer(other).numpy()
         np.testing.assert_allclose(np.concatenate([first, second]).mean(0), 0, atol=1e-3)
         across = np.cov(first, second, rowvar=False)
@@ -126,13 +127,18 @@ def test_what_changes_between_views_counts_less():
 
     assert share_of_what_is_shared(0.0) < 0.05
     assert share_of_what_is_shared(0.5) > 0.4
-    for wrong, words in ((other[1:], "others: got shape"), (one, "others: equal")):
+    for wrong, words in (
+        ((one, other[1:]), r"second: got shape \(499, 6\); expected \(500, 6\)"),
+        ((one[:, 1:], other[:, 1:]), r"first: got shape \(500, 5\); expected \(500, 6\)"),
+        ((one, one), "second: equal to first"),
+    ):
         with pytest.raises(ValueError, match=words):
-            layer.fit_pairs(one, wrong)
-    with pytest.raises(ValueError, match="shrinkage=0"):
-        layer.fit_pairs(one, other, 0)
+            layer.fit_pairs(both, *wrong)
+    for settings, words in (({"shrinkage": 0}, "shrinkage=0"), ({"within": 2}, "within=2: expected")):
+        with pytest.raises(ValueError, match=words):
+            layer.fit_pairs(both, one, other, **settings)
     with pytest.raises(ValueError, match="reduce=False"):
-        fitted(one, 6, 0.1).fit_pairs(one, other)
+        fitted(one, 6, 0.1).fit_pairs(both, one, other)
 
 
 @pytest.mark.numeric

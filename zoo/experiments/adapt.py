@@ -35,7 +35,8 @@ from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.knn import knn_predict
 from memssl_keras.evaluate.protocols.lowshot import classify, draw_rows
-from memssl_keras.training.adapt import RefitWhitening, adapt_recipe, fresh_copy, refitted, without_whitening
+from memssl_keras.training.adapt import adapt_recipe, fresh_copy, without_whitening
+from memssl_keras.training.refit import RefitWhitening, refitted
 from memssl_keras.training.whiten import whitening_of
 
 TRAINED = ("refit", "adapt", "naive", "published", "scratch")
@@ -79,12 +80,12 @@ def trained(start, images, args):
     recipe = dataclasses.replace(recipe, **args.set)
     whitening = whitening_of(start)
     if args.way == "refit":
-        return refitted(without_whitening(start), images, whitening)
+        return refitted(without_whitening(start), images, whitening, recipe.views)
     keras.utils.set_random_seed(args.seed)
     encoder = fresh_copy(start) if args.way == "scratch" else without_whitening(start)
     model, callbacks = recipe.build(encoder, seed=args.seed), [recipe.schedules()]
     if whitening is not None and args.way in ("adapt", "scratch"):
-        callbacks.append(RefitWhitening(images, whitening))
+        callbacks.append(RefitWhitening(images, whitening, recipe.views))
     model.fit(
         images,
         views=recipe.views,

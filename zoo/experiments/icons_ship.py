@@ -86,8 +86,9 @@ def main():
     encoder = raw.extended(whitening={"rank": args.rank, "reduce": True})
     layer = encoder.get_layer("whitening")
     shown_pictures = (shown(png, rng) for png in pictures)
+    first, second = raw_features(raw, pictures), raw_features(raw, shown_pictures)
     layer.fit_pairs(
-        raw_features(raw, pictures), raw_features(raw, shown_pictures), args.shrinkage, args.power
+        np.concatenate([first, second]), first, second, args.shrinkage, within=args.power, power=args.power
     )
     encoder.set_weights([*raw.get_weights(), *layer.get_weights()])
     save_pretrained(encoder, args.out, half=True)
