@@ -103,6 +103,9 @@ def path_of(name: str) -> Path:
     return Path(os.fsdecode(raw))
 
 
+_WRITTEN_WITHIN = 5.0  # seconds from making a lock file to having written its owner
+
+
 class Locked(ValueError):
     """Another process writes what this one was to write."""
 
@@ -119,6 +122,7 @@ def lock(path: PathLike) -> Iterator[None]:
         "process": os.getpid(),
         "machine": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "started": _started(os.getpid()),
     }
     while True:
         try:
@@ -127,6 +131,9 @@ def lock(path: PathLike) -> Iterator[None]:
             break
         except FileExistsError:
             held = _owner(path)
+            if held is None and _is_young(path):  # its owner is still writing it
+                time.sleep(0.05)
+                continue
             if held and _is_alive(held):
                 raise Locked(
                     f"{path}: process {held['process']} on {held['machine']} has been writing there since "
@@ -147,11 +154,20 @@ def _owner(path):
     return held if isinstance(held, dict) and held.keys() >= {"process", "machine", "since"} else None
 
 
+def _is_young(path):
+    try:
+        return time.time() - path.stat().st_mtime < _WRITTEN_WITHIN
+    except OSError:  # gone since
+        return False
+
+
 def _is_alive(held):
     if held["machine"] != socket.gethostname():
         return True
     if held.get("started") and _started(held["process"]) not in (None, held["started"]):
         return False  # its number went to another process since
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return True
     try:
         os.kill(held["process"], 0)
     except ProcessLookupError:
