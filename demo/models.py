@@ -77,12 +77,16 @@ def shown_name(spec: str) -> str:
 def beside(spec: str) -> list[str]:
     """What a model can be compared with at once: its folder's other variants, and the other bundled models.
 
+    A file alone has no other variants.
+
     Example:
         >>> from memssl_keras.demo.models import beside
         >>> "massl_vitn4.cifar10" in beside("massl_vitn4.cifar10")
         False
     """
     name, variant = split_variant(spec)
+    if Path(name).is_file():
+        return list(bundled_models())
     folder = find_folder(name, lambda config: [])
     there = [v for v, file in VARIANTS.items() if (folder / "onnx" / file).is_file()]
     own = [f"{name}@{v}" for v in there if v != (variant or default_variant(folder))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +99,7 @@ def open_recall(model: Model) -> Recall | None:
     Raises:
         ValueError, OSError: it is damaged, or cannot be fetched.
     """
-    if not at_own_size(model.encoder):
+    if not at_own_size(model.encoder) or Path(model.source).is_file():
         return None
     memory = read_memory(find_folder(model.source, lambda config: [(part, "") for part in PARTS]))
     return Recall(model, memory) if memory else None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import memssl_keras
 from memssl_keras.demo.models import open_model
+from memssl_keras.export.foreign import weight_files
+from memssl_keras.weights.config import split_variant
 from memssl_keras.zoo.memory import LICENCES, PARTS
+
+_PICTURES = ("pictures", "pictures.parquet")  # what the gallery is called there: a folder, or a file
 
 _APP = '''"""The demo, as the Space runs it."""
 
@@ -61,7 +67,7 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes", image_siz
         >>> import tempfile
         >>> from memssl_keras.demo.space import write_space
         >>> sorted(path.name for path in write_space(tempfile.mkdtemp()).iterdir())
-        ['README.md', 'app.py', 'memssl_keras', 'model', 'requirements.txt']
+        ['README.md', 'app.py', 'massl_resnet14.icons', 'memssl_keras', 'requirements.txt']
     """
     from memssl_keras.demo.recall import open_recall
     from memssl_keras.demo.search import chosen
@@ -72,27 +78,26 @@ def write_space(folder, model=None, gallery=None, title="Look-alikes", image_siz
         raise ValueError(f"space: {folder} holds something; expected a new or empty folder")
     if gallery and not str(gallery).startswith("hub:") and not Path(gallery).exists():
         raise ValueError(f"gallery: {gallery}: no such file or folder")
-    opened = open_model(str(model or chosen(opened_gallery(gallery)).model), image_size)
+    spec = str(model or chosen(opened_gallery(gallery)).model)
+    opened = open_model(spec, image_size)
     recall = open_recall(opened)  # which says what is wrong with it before anything is written
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model" / "onnx").mkdir(parents=True)
-    shutil.copy(opened.file.parent.parent / "config.json", folder / "model")
-    shutil.copy(opened.file, folder / "model" / "onnx" / "model.onnx")
-    credits = recall and _copy_memory(recall.memory, folder / "model")
-    there = str(gallery) if gallery else None
-    if gallery and Path(gallery).exists():
-        there = "pictures" if Path(gallery).is_dir() else "pictures.parquet"
-        copy = shutil.copytree if Path(gallery).is_dir() else shutil.copy
-        copy(gallery, folder / there)
-    _copy_package(folder / "memssl_keras")
-    gradio = importlib.metadata.version("gradio")
-    about = {"title": title, "gradio": gradio, "name": opened.name, "dim": opened.encoder.embed_dim}
-    about["credits"] = f"\nPictures of the training memory: {credits}\n" if credits else ""
-    more = f", image_size={image_size}" if image_size else ""
-    page = _APP.format(model="model", gallery=there, more=more)
-    (folder / "app.py").write_text(page, encoding="utf-8")
-    (folder / "README.md").write_text(_CARD.format(**about), encoding="utf-8")
-    (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        part = Path(scratch) / "space"
+        model, there = _copy_model(opened.file, spec, part), _copy_gallery(gallery, part)
+        credits = recall and _copy_memory(recall.memory, part / model.partition("@")[0])
+        _copy_package(part / "memssl_keras")
+        gradio = importlib.metadata.version("gradio")
+        about = {"title": title, "gradio": gradio, "name": opened.name, "dim": opened.encoder.embed_dim}
+        about["credits"] = f"\nPictures of the training memory: {credits}\n" if credits else ""
+        more = f", image_size={image_size}" if image_size else ""
+        page = _APP.format(model=model, gallery=there, more=more)
+        (part / "app.py").write_text(page, encoding="utf-8")
+        (part / "README.md").write_text(_CARD.format(**about), encoding="utf-8")
+        (part / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        os.replace(part, folder)
     return folder
 
 
@@ -108,6 +113,35 @@ def requirements() -> list[str]:
     return sorted(set(wanted))
 
 
+def _copy_model(file, spec, target):
+    """The files that run the model, in a folder of its own name, which thresholds go by; returns its spelling there."""
+    name, variant = split_variant(spec)
+    alone = Path(name).suffix == ".onnx"
+    folder = file.parent.parent if file.parent.name == "onnx" else file.parent
+    called = (folder if alone else Path(name)).resolve().name
+    called = "model" if called in ("", "memssl_keras", *_PICTURES) or "@" in called else called
+    for source in (file, *weight_files(file), folder / "config.json", folder / "preprocessor_config.json"):
+        if source.is_file():
+            copy = target / called / source.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, copy)
+    if alone:
+        return f"{called}/{file.relative_to(folder).as_posix()}"
+    return f"{called}@{variant}" if variant else called
+
+
+def _copy_gallery(gallery, target):
+    """Copies pictures that lie here; returns their spelling there."""
+    if not gallery or not Path(gallery).exists():
+        return str(gallery) if gallery else None
+    folder, file = _PICTURES
+    if Path(gallery).is_dir():
+        shutil.copytree(gallery, target / folder)
+        return folder
+    shutil.copy(gallery, target / file)
+    return file
+
+
 def _copy_memory(memory, target):
     """The memory that the model ships, with the licences of its pictures; returns whose they are."""
     source = memory.head.parent.parent
@@ -119,10 +153,11 @@ def _copy_memory(memory, target):
 
 
 def _copy_package(target):
-    """The package without what a page never loads: bundled weights and what is compiled."""
+    """The package without what a page never loads: the zoo's weights and results, and what is compiled."""
     from memssl_keras import demo, export, zoo
 
-    unwanted = shutil.ignore_patterns("__pycache__", "weights", "experiments", "results", "*.png")
-    shutil.copytree(Path(memssl_keras.__file__).parent, target, ignore=unwanted, dirs_exist_ok=True)
-    for name, module in (("demo", demo), ("export", export), ("zoo", zoo)):
-        shutil.copytree(Path(module.__file__).parent, target / name, ignore=unwanted, dirs_exist_ok=True)
+    compiled = ("__pycache__", "*.png")
+    parts = ((memssl_keras, "", compiled), (demo, "demo", compiled), (export, "export", compiled))
+    for module, name, unwanted in (*parts, (zoo, "zoo", (*compiled, "weights", "experiments", "results"))):
+        ignored = shutil.ignore_patterns(*unwanted)
+        shutil.copytree(Path(module.__file__).parent, target / name, ignore=ignored, dirs_exist_ok=True)

@@ -143,7 +143,7 @@ def test_the_endpoint_says_that_there_is_none(serve, model, colours, tmp_path):
 
 def test_a_space_takes_the_memory_with_it(folder, colours, tmp_path):
     space = write_space(tmp_path / "space", folder, colours)
-    assert len(open_recall(open_model(str(space / "model"))).memory) == 64
+    assert len(open_recall(open_model(str(space / folder.name))).memory) == 64
     assert "Pictures of the training memory: Noto Emoji (Apache-2.0)" in (space / "README.md").read_text()
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,8 +21,13 @@ from demo_page import get, png, save, write_gallery
 from demo_speed import search
 from PIL import Image
 
+import memssl_keras
+from memssl_keras import demo, export
 from memssl_keras.demo.gallery import open_gallery
+from memssl_keras.demo.models import DEFAULT, open_model
+from memssl_keras.demo.naming import THRESHOLDS, Namer
 from memssl_keras.demo.pictures import read_upload
+from memssl_keras.demo.search import load
 from memssl_keras.demo.space import requirements, write_space
 from memssl_keras.demo.upkeep import DiskLimit, prune
 from memssl_keras.images.read import ImageError
@@ -257,11 +263,17 @@ def test_a_space_runs_from_its_folder(tmp_path, model, colours):
         "pyarrow",
     }
     assert not any(line.startswith(("torch", "keras")) for line in wanted)
+    for name, module in (("", memssl_keras), ("demo", demo), ("export", export)):
+        here = pathlib.Path(module.__file__).parent
+        code = {path.relative_to(here) for path in here.rglob("*.py")}
+        assert all((space / "memssl_keras" / name / path).is_file() for path in code), name
     code = (
+        # What an installation for development would find elsewhere.
+        "import sys\nsys.meta_path = [one for one in sys.meta_path if 'editable' not in repr(one)]\n"
         "import memssl_keras, os, pathlib\nfrom memssl_keras.demo import app\n"
         "assert pathlib.Path(memssl_keras.__file__).is_relative_to(os.getcwd()), memssl_keras.__file__\n"
         "assert pathlib.Path(app.__file__).is_relative_to(os.getcwd()), app.__file__\n"
-        "app.launch = lambda *a, **o: print(len(app.load(*a).gallery), o)\n"
+        "app.launch = lambda *a, **o: print(type(app.build_app(*a)).__name__, len(app.load(*a).gallery), o)\n"
         "exec(open('app.py').read())\n"
     )
     output = subprocess.run(
@@ -272,9 +284,46 @@ def test_a_space_runs_from_its_folder(tmp_path, model, colours):
         env={**os.environ, "PYTHONPATH": "."},
     )
     assert output.returncode == 0, output.stderr
-    assert output.stdout.strip().endswith("3 {'host': '0.0.0.0', 'open_browser': False}")
+    assert output.stdout.strip().endswith("Blocks 3 {'host': '0.0.0.0', 'open_browser': False}")
     with pytest.raises(ValueError, match="expected a new or empty folder"):
         write_space(space, model)
+
+
+@pytest.mark.slow
+def test_a_space_of_the_bundled_model_still_says_when_it_is_unsure(tmp_path, monkeypatch):
+    space = write_space(tmp_path / "space")
+    monkeypatch.chdir(space)
+    spec = re.search(r"launch\('(.+?)', None", (space / "app.py").read_text()).group(1)
+    open_model.cache_clear()
+    retrieval = load(spec)
+    open_model.cache_clear()
+    assert not retrieval.model.file.is_absolute() and retrieval.model.file.is_file()
+    assert Namer(retrieval).threshold == THRESHOLDS[DEFAULT] and retrieval.fresh == 0
+
+
+def test_a_space_of_another_library_s_model(tmp_path, model, colours):
+    """Its preprocessing and its file lie where they did."""
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(model / "onnx" / "model.onnx", other / "model.onnx")
+    (other / "config.json").write_text('{"model_type": "vit"}')
+    settings = json.loads((model / "config.json").read_text())["preprocessing"]
+    size = {"height": settings["image_size"], "width": settings["image_size"]}
+    wanted = {"do_resize": True, "size": size, "do_center_crop": False, "do_normalize": True, "resample": 3}
+    wanted |= {"image_mean": settings["mean"], "image_std": settings["std"], "rescale_factor": 1 / 255}
+    (other / "preprocessor_config.json").write_text(json.dumps(wanted))
+    for spec, inside in ((other, "other"), (other / "model.onnx", "other/model.onnx")):
+        space = write_space(tmp_path / f"space {inside.count('/')}", spec, colours)
+        assert f"launch('{inside}', 'pictures.parquet'" in (space / "app.py").read_text()
+        before, after = (open_model(str(place)).encoder for place in (spec, space / inside))
+        assert before.revision() == after.revision()
+
+
+def test_a_space_that_cannot_be_written_leaves_nothing(tmp_path, model, colours, monkeypatch):
+    monkeypatch.setattr("memssl_keras.demo.space._copy_package", lambda target: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_space(tmp_path / "space", model, colours)
+    assert [path for path in tmp_path.iterdir() if "space" in path.name] == []
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
