@@ -11,7 +11,10 @@ import numpy as np
 from memssl_keras.encoders import Encoder
 from memssl_keras.files import write_bytes
 from memssl_keras.pretrained import from_pretrained, save_pretrained
+from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
 from memssl_keras.weights.opening import SUFFIXES, open_checkpoint
+from memssl_keras.weights.training_state import FILES as STATE_FILES
+from memssl_keras.weights.training_state import FOLDER as STATE
 from memssl_keras.weights.training_state import of_checkpoint, write_training
 from memssl_keras.zoo.card import write_card
 from memssl_keras.zoo.memory import remove_memory
@@ -54,8 +57,11 @@ def convert(
     Raises:
         CheckpointError: where the checkpoint is of no known family, is damaged, holds something that could be
             executed, or does not fit; nothing is written.
+        ValueError: where `folder` is the source itself, or for an image size that the encoder does not take.
     """
     training, path = None, pathlib.Path(source)
+    if path.is_dir() and path.resolve() == pathlib.Path(folder).resolve():
+        raise ValueError(f"folder={folder}: is what is converted; expected another one")
     if path.is_file():
         encoder, converted = open_checkpoint(source, network, num_heads, trained_size, image_size)
         origin = f"{converted.family} {path.name}"
@@ -133,7 +139,8 @@ def whiten_run(
 
 
 def _write(encoder, folder, source, training=None, *, exports, half, origin="", whitening=""):
-    """The folder of an encoder, with what is known of its training, and nothing of the weights that were there."""
+    """The folder of an encoder, with what is known of its training."""
+    _remove_derived(pathlib.Path(folder))
     save_pretrained(encoder, folder, exports=exports, half=half)
     folder, run = pathlib.Path(folder), source / "run.json"
     if training:
@@ -143,5 +150,16 @@ def _write(encoder, folder, source, training=None, *, exports, half, origin="", 
         write_bytes(folder / run.name, run.read_bytes())
     else:
         facts["origin"] = origin
-    remove_memory(folder)
     write_card(folder, folder.resolve().name, **facts)
+
+
+def _remove_derived(folder):
+    """Takes out what was made of the weights that are replaced, such as graphs and scores."""
+    if not (folder / "config.json").is_file():
+        return
+    names = [TRANSFORMERS_WEIGHTS, KERAS_MODEL, "results.json", "run.json", "card.json"]
+    names += [f"{STATE}/{name}" for name in STATE_FILES]
+    graphs = [*folder.glob("onnx/model*.onnx*"), *folder.glob("onnx/*.verify.json")]
+    for path in (*(folder / name for name in names), *graphs):
+        path.unlink(missing_ok=True)
+    remove_memory(folder)

@@ -170,6 +170,7 @@ def _keras_calls(folder, threads, trained, image_size):
     def load():
         import keras
 
+        from memssl_keras.encoders.copies import fresh_copy
         from memssl_keras.pretrained import from_pretrained
 
         if threads is not None and keras.backend.backend() == "torch":
@@ -180,7 +181,7 @@ def _keras_calls(folder, threads, trained, image_size):
         if trained:
             return encoder
         keras.utils.set_random_seed(0)
-        return type(encoder).from_config(encoder.get_config())
+        return fresh_copy(encoder)  # not its whitening: that is fitted to a trained encoder
 
     def embed(images):
         return load().embed(images, batch_size=BATCH)

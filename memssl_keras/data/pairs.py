@@ -9,6 +9,19 @@ from typing import Any
 import numpy as np
 
 
+def has_group(value: Any) -> bool:
+    """Whether a value names a group; `None`, `""`, NaN and negative numbers, which stand for no label, do not.
+
+    Example:
+        >>> from memssl_keras.data.pairs import has_group
+        >>> [has_group(value) for value in ("house", 0, None, "", -1, float("nan"))]
+        [True, True, False, False, False, False]
+    """
+    if isinstance(value, (int, float)):
+        return bool(value >= 0)
+    return value is not None and value != ""
+
+
 class Paired:
     """A sequence of images in which those of one group may be views of each other.
 
@@ -19,7 +32,7 @@ class Paired:
 
     Args:
         images: A sequence, each element what `read_image` takes.
-        groups: The group of each image, `(N,)`: any values that can be compared; `None` and `""` are no group.
+        groups: The group of each image, `(N,)`; see `has_group`.
         probability: How often a partner is taken where there is one.
 
     Raises:
@@ -41,7 +54,8 @@ class Paired:
         if not 0 <= probability <= 1:
             raise ValueError(f"probability={probability}: expected a number in 0 … 1")
         self.images, self.probability, self.notes = images, probability, getattr(images, "notes", [])
-        names = np.array(["" if group is None else str(group) for group in groups])
+        groups = groups.tolist() if isinstance(groups, np.ndarray) else groups
+        names = np.array([str(group) if has_group(group) else "" for group in groups])
         _, self._group = np.unique(names, return_inverse=True)
         self._alone = names == ""
         self._order = np.argsort(self._group, kind="stable")

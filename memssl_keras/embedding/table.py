@@ -80,6 +80,14 @@ def size_of(metadata: Mapping[bytes, bytes]) -> int | None:
     return int(size) if size else None
 
 
+def files_of(path: PathLike) -> list[Path]:
+    """The file itself, or those of a folder that `memssl embed --watch` adds to, without what is being written."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.glob("*.parquet") if not file.name.startswith("."))
+
+
 def read_embeddings(path: PathLike) -> Embeddings:
     """Read a file that `memssl embed` wrote, or the folder of files that `memssl embed --watch` adds to.
 
@@ -88,7 +96,7 @@ def read_embeddings(path: PathLike) -> Embeddings:
             revisions.
     """
     path = Path(path)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = files_of(path)
     if not files or not files[0].is_file():
         raise ValueError(f"index={str(path)!r}: no such file; `memssl embed` writes one")
     try:

@@ -15,7 +15,7 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import file_state
 from memssl_keras.data.sources import ImageSource
 from memssl_keras.embedding.run import write_embeddings
-from memssl_keras.embedding.table import read_embeddings
+from memssl_keras.embedding.table import files_of, read_embeddings
 from memssl_keras.files import lock, printable, replace_file
 from memssl_keras.images import ImageError, find_images
 
@@ -69,12 +69,14 @@ def watch(
         raise ValueError(f"out={str(out)!r} is a file; with --watch it is a folder of Parquet files")
     out.mkdir(parents=True, exist_ok=True)
     with lock(out / ".lock"):
+        for left in out.glob(".*.parquet"):  # by a run that was killed while it wrote
+            left.unlink()
         _watch(encoder, folder, out, model, batch_size, interval, say, stop)
 
 
 def _watch(encoder, folder, out, model, batch_size, interval, say, stop):
     done, before = _stored(encoder, out, model), {}
-    numbers = [int(file.stem) for file in out.glob("*.parquet") if file.stem.isdigit()]
+    numbers = [int(file.stem) for file in files_of(out) if file.stem.isdigit()]
     number = max(numbers, default=0)
     while not stop():
         now = _there(folder)
@@ -99,7 +101,7 @@ def _watch(encoder, folder, out, model, batch_size, interval, say, stop):
 
 def _stored(encoder, out, model):
     """Name → state of what `out` holds."""
-    if not any(out.glob("*.parquet")):
+    if not files_of(out):
         return {}
     stored = read_embeddings(out)
     if stored.model != model:
@@ -107,14 +109,14 @@ def _stored(encoder, out, model):
             f"out={str(out)!r} holds embeddings of {stored.model}, here {model}; expected another"
         )
     stored.check_revision(encoder, model)
-    tables = [pq.read_table(file, columns=["image", _STATE]) for file in sorted(out.glob("*.parquet"))]
+    tables = [pq.read_table(file, columns=["image", _STATE]) for file in files_of(out)]
     rows = pa.concat_tables(tables)
     return dict(zip(rows["image"].to_pylist(), rows[_STATE].to_pylist(), strict=True))
 
 
 def _take_out(out, names):
     """Rewrite the files that hold rows of these names without them."""
-    for file in sorted(out.glob("*.parquet")):
+    for file in files_of(out):
         table = pq.read_table(file)
         kept = table.filter(pc.invert(pc.is_in(table["image"], pa.array(sorted(names), pa.string()))))
         if len(kept) < len(table):

@@ -28,7 +28,7 @@ from memssl_keras.embedding.index import VectorIndex, create_index
 from memssl_keras.embedding.milvus import TIMEOUT, connected, in_words, parse_address
 from memssl_keras.embedding.run import BASE as BASE_KEY
 from memssl_keras.embedding.run import MODEL, REVISION
-from memssl_keras.embedding.table import Embeddings, size_of
+from memssl_keras.embedding.table import Embeddings, files_of, size_of
 
 BATCH = 1000  # rows of one request
 
@@ -64,7 +64,7 @@ class EmbeddingFile:
 
     def __init__(self, path: PathLike):
         self.path = Path(path)
-        self.files = sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+        self.files = files_of(self.path)
         if not self.files or not self.files[0].is_file():
             raise ValueError(f"embeddings={str(path)!r}: no such file; `memssl embed` writes one")
         schemas = [self._schema(file) for file in self.files]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.data.sequences import Images, all_images
+from memssl_keras.data.sequences import Images
 from memssl_keras.data.sources import open_source
 from memssl_keras.evaluate.data.groups import Asked, is_copies, open_copies, open_groups, with_distractors
 from memssl_keras.evaluate.data.landmarks import open_landmarks
@@ -32,7 +32,8 @@ def open_retrieval(
     query: str | None,
     galleries: Sequence[str],
     ground_truth: PathLike | None = None,
-    distractors: PathLike | None = None,
+    distractors: Images | None = None,
+    column: str | None = None,
 ) -> list[tuple[str, Callable, Any]]:
     """What retrieval on a data set is, where it is not by class.
 
@@ -41,29 +42,29 @@ def open_retrieval(
         group, by, query: As `open_groups` takes them.
         galleries: Its galleries, one after the other.
         ground_truth: Of landmarks, as `open_landmarks` takes it.
-        distractors: Path of more images for every gallery.
+        distractors: More images for every gallery.
+        column: The image column of Parquet, where there are several.
 
     Returns:
         List of name, task (called as those in `TASKS`, without `data`) and the images of which a map is drawn; empty
         where the data set has neither ground truth nor the form of Copydays nor the column.
     """
-    more = None if distractors is None else all_images(distractors)
     if ground_truth is not None:
         queries, gallery, truth = open_landmarks(path, ground_truth)
         words = (
             f"revisited protocol by {pathlib.Path(ground_truth).name}, {len(queries)} queries, gallery of "
         )
         nobody = np.zeros(0, int), gallery, np.zeros(len(gallery), int)
-        asked = with_distractors(Asked(queries, *nobody, f"{words}{len(gallery):,}"), more)
+        asked = with_distractors(Asked(queries, *nobody, f"{words}{len(gallery):,}"), distractors)
         return [("retrieval", functools.partial(landmarks, asked, truth), asked.gallery)]
     if is_copies(path):
-        blocks = {name: with_distractors(asked, more) for name, asked in open_copies(path).items()}
+        blocks = {name: with_distractors(asked, distractors) for name, asked in open_copies(path).items()}
         return [("retrieval", functools.partial(copies, blocks), blocks["strong"].gallery)]
-    if group is None or not has_column(path, group):
+    if group is None or not has_column(path, group, column):
         return []
     found: list[tuple[str, Callable, Any]] = []
     for searched in galleries:
-        asked = with_distractors(open_groups(path, group, by, query, searched), more)
+        asked = with_distractors(open_groups(path, group, by, query, searched, column), distractors)
         name = f"retrieval ({query} in {' and '.join(value.strip() for value in searched.split(','))})"
         found.append((name, functools.partial(instances, asked), asked.queries))
     return found
@@ -190,8 +191,7 @@ def _scaled(features, settings):
     return features.of(at_scales(features.embedder, settings.scales))
 
 
-def has_column(path: PathLike, name: str) -> bool:
-    """Whether a data set has a column of that name."""
-    # Without an image column of its own choosing this raises what the user has to know anyway.
+def has_column(path: PathLike, name: str, column: str | None = None) -> bool:
+    """Whether a data set has a column of that name; `column` is its image column, where there are several."""
     split = "test" if pathlib.Path(path).is_dir() and any(pathlib.Path(path).glob("test*.parquet")) else None
-    return name in open_source(path, split=split).columns
+    return name in open_source(path, split=split, column=column).columns

@@ -107,24 +107,34 @@ def evaluate(
         raise ValueError(
             f"group={group!r}: expected by, query and gallery as well, which tell queries from gallery"
         )
-    evaluated = []
+    evaluated, more = [], _distractors(distractors, column)
     for path in map(str, data):
         special = []
         if "retrieval" in tasks:
-            special = open_retrieval(path, group, by, query, galleries, ground_truth, distractors)
+            special = open_retrieval(path, group, by, query, galleries, ground_truth, more, column)
         others, notes = [task for task in tasks if task != "retrieval" or not special], []
         labelled = None
         made = {embedder.name: Features(embedder, cache, track) for embedder in embedders}
-        if others and special and not has_column(path, label):
+        if others and special and not has_column(path, label, column):
             notes.append(f"column {label!r} is missing: no {', '.join(others)}")
         elif others:
             labelled = open_classes(path, label, test_share, settings.seed, column)
             labelled = labelled.where(made[names[0]].readable)
-        runs = _runs(path, tasks, labelled, special, notes, distractors)
+        runs = _runs(path, tasks, labelled, special, notes, more)
         for embedder in embedders:
             _score(embedder, made[embedder.name], runs, settings, track)
         evaluated += [into for into, *_ in runs]
     return evaluated
+
+
+def _distractors(path, column):
+    """Every image of a path; of Parquet the column of that name, or else its only one."""
+    if path is None:
+        return None
+    try:
+        return all_images(path, column)
+    except ValueError:
+        return all_images(path)
 
 
 def _runs(path, tasks, labelled, special, notes, distractors):
@@ -134,7 +144,7 @@ def _runs(path, tasks, labelled, special, notes, distractors):
         if task == "retrieval" and special:
             runs += [(Evaluated(path, name, None, {}, {}, notes), run, asked) for name, run, asked in special]
         else:
-            extra = {"distractors": distractors and all_images(distractors)} if task == "retrieval" else {}
+            extra = {"distractors": distractors} if task == "retrieval" else {}
             run = functools.partial(TASKS[task], labelled, **extra)
             runs.append((Evaluated(path, task, labelled, {}, {}, labelled.notes), run, labelled.test))
     return runs

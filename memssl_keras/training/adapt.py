@@ -1,4 +1,4 @@
-"""Adapting a trained encoder to other pictures: the recipe, and the encoder without its whitening."""
+"""The recipe that adapts a trained encoder to other pictures."""
 
 from __future__ import annotations
 
@@ -78,28 +78,3 @@ def adapt_views(encoder: Encoder) -> MultiCrop:
     side = max(preprocess.image_size // patch, 1) * patch
     small = {"blur": (0.0, 0.0, 0.0), "solarize": 0.0} if side < 64 else {"blur": (0.5, 0.1, 0.3)}
     return MultiCrop(side, max(side // 2 // patch, 1) * patch, 0, global_scale=(0.3, 1.0), **small)
-
-
-def fresh_copy(encoder: Any) -> Any:
-    """An encoder of the same architecture with random weights and without whitening."""
-    config = encoder.get_config()
-    if "whitening" in config:
-        config["whitening"] = None
-    copy = type(encoder).from_config(config)
-    if not copy.built:
-        copy.build((None, None, None, 3))
-    return copy
-
-
-def without_whitening(encoder: Any) -> Any:
-    """A copy with the same weights, without the whitening layer behind its features.
-
-    A whitening layer inside another functional Keras model stays.
-    """
-    copy = fresh_copy(encoder)
-    if len(copy.weights) == len(encoder.weights):
-        copy.set_weights(encoder.get_weights())
-        return copy
-    for layer in copy.layers:
-        layer.set_weights(encoder.get_layer(layer.name).get_weights())
-    return copy

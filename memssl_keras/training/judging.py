@@ -11,8 +11,8 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.data.classes import Labelled
 from memssl_keras.data.held_out import held_out_count, hold_out
 from memssl_keras.data.huggingface import Stream
+from memssl_keras.encoders.copies import fresh_copy
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
-from memssl_keras.training.adapt import fresh_copy
 from memssl_keras.training.callbacks.judge import Judge
 
 if TYPE_CHECKING:

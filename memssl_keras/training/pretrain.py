@@ -15,9 +15,9 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.data.held_out import Rows
 from memssl_keras.data.pairs import Paired
 from memssl_keras.data.targets import WithTargets
+from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
-from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
 from memssl_keras.training.distilled import TEACHER, DistilledMaSSL, with_targets

@@ -11,8 +11,9 @@ from small_models import pictures, same_weights, small_crops, small_vit, varied
 from memssl_keras import AdamW, ResNet, from_pretrained
 from memssl_keras.data.view_pairs import view_pairs
 from memssl_keras.data.views import MultiCrop
+from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.encoders.whitening import Whitening
-from memssl_keras.training.adapt import adapt_recipe, sizes_for, without_whitening
+from memssl_keras.training.adapt import adapt_recipe, sizes_for
 from memssl_keras.training.choose import choose_recipe
 from memssl_keras.training.pretrain import pretrain
 from memssl_keras.training.refit import refitted

@@ -95,6 +95,21 @@ def test_massl_saves_and_goes_on(tmp_path):
         MaSSL.from_pretrained("massl_vitn4.cifar10")
 
 
+def test_nothing_of_the_model_that_was_there_stays(tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
+    varied(small_vit()).save_pretrained(tmp_path / "first")
+    convert(tmp_path / "first", out, exports=["fp32", "transformers", "keras"])
+    (out / "results.json").write_text('{"results": []}')
+    mine.write_text("mine")
+    varied(small_vit(), 1).save_pretrained(tmp_path / "second")
+    convert(tmp_path / "second", out)
+    assert not (out / "results.json").exists() and not any((out / "onnx").iterdir())
+    assert not [path for path in out.iterdir() if path.name in ("transformers.safetensors", "model.keras")]
+    assert mine.read_text() == "mine" and "onnx" not in (out / "README.md").read_text()
+    with pytest.raises(ValueError, match="is what is converted; expected another"):
+        convert(out, out)
+
+
 # The other families, written as their training writes them.
 
 

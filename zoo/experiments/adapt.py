@@ -31,11 +31,12 @@ from table import add_row
 
 from memssl_keras import from_pretrained
 from memssl_keras.data.classes import open_classes
+from memssl_keras.encoders.copies import fresh_copy, without_whitening
 from memssl_keras.evaluate.embedders import pixels
 from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.evaluate.protocols.knn import knn_predict
 from memssl_keras.evaluate.protocols.lowshot import classify, draw_rows
-from memssl_keras.training.adapt import adapt_recipe, fresh_copy, without_whitening
+from memssl_keras.training.adapt import adapt_recipe
 from memssl_keras.training.refit import RefitWhitening, refitted
 from memssl_keras.training.whiten import whitening_of
 

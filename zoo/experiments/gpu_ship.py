@@ -19,7 +19,7 @@ import torch
 
 from memssl_keras import from_pretrained, save_pretrained
 from memssl_keras.data.huggingface import open_data
-from memssl_keras.training.adapt import without_whitening
+from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.training.whiten import raw_features, whitening_of
 
 PICTURES = 10_000

@@ -29,10 +29,10 @@ from icon_sets import is_emoji
 from memssl_keras import from_pretrained, get_recipe
 from memssl_keras.data.classes import open_classes
 from memssl_keras.data.sources import column_of, open_source
+from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.files import write_json
 from memssl_keras.images.read import read_image
-from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.callbacks.run import MetricsTable
 
 VARIANTS = 16  # orders of colour changes

@@ -23,8 +23,8 @@ from PIL import Image
 
 from memssl_keras import from_pretrained, save_pretrained
 from memssl_keras.data import drawings
+from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.images import read_image
-from memssl_keras.training.adapt import without_whitening
 from memssl_keras.training.whiten import raw_features, whitening_of
 
 SIDES = (16, 48)

@@ -7,6 +7,7 @@ import numpy as np
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import data_key
+from memssl_keras.data.pairs import has_group
 from memssl_keras.data.sequences import Images, Joined, overlap
 from memssl_keras.data.sources import column_of, open_source
 from memssl_keras.evaluate.data.landmarks import Boxes
@@ -35,7 +36,9 @@ class Asked:
     notes: list = dataclasses.field(default_factory=list)
 
 
-def open_groups(data: PathLike, group: str, by: str | None, query: str | None, gallery: str) -> Asked:
+def open_groups(
+    data: PathLike, group: str, by: str | None, query: str | None, gallery: str, column: str | None = None
+) -> Asked:
     """Pictures of the same things from two origins.
 
     Args:
@@ -44,29 +47,29 @@ def open_groups(data: PathLike, group: str, by: str | None, query: str | None, g
         by: Column that tells queries from gallery.
         query: Its value for queries; the name of a class serves too where the file says it.
         gallery: Its value for the gallery, or several with commas.
+        column: The image column, where there are several.
 
     Returns:
-        An `Asked`. Its notes count rows without a group, which are left out, and gallery images whose very file is
-        among the queries.
+        An `Asked`. Its notes count rows without a group (null or a negative number), which are left out, and gallery
+        images whose very file is among the queries.
 
     Raises:
         ValueError: where a column or the value for queries is not given, or is not there.
     """
     if by is None or query is None:
         raise ValueError(f"by={by!r}, query={query!r}: expected a column and its value for queries")
-    source = open_source(data)
+    source = open_source(data, column=column)
     shows, kinds = source.columns.get(group), column_of(source, by)
     if shows is None:
         raise ValueError(f"column {group!r} is missing; there are {', '.join(source.columns) or 'none'}")
-    known = np.asarray(shows.is_valid())
-    names = source.names.get(by)
-    words_of = [names[kind] if names and isinstance(kind, np.integer) else str(kind) for kind in kinds]
+    known = np.array([has_group(value) for value in shows.to_pylist()])
+    words_of = [_word(kind, source.names.get(by)) for kind in kinds.tolist()]
     of_kind = np.array([kind.lower() for kind in words_of])
 
     def rows(value):
         if not (chosen := of_kind == value.strip().lower()).any():
             raise ValueError(
-                f"column {by!r} has no {value.strip()!r}; it holds {', '.join(sorted(set(words_of)))}"
+                f"column {by!r} has no {value.strip()!r}; it holds {', '.join(sorted(set(words_of) - {''}))}"
             )
         return chosen
 
@@ -88,6 +91,13 @@ def open_groups(data: PathLike, group: str, by: str | None, query: str | None, g
         f"retrieval by {group}, {len(asked):,} queries of {query}, gallery of {len(searched):,} of {where}"
     )
     return Asked(asked, numbers[asked.rows], searched, numbers[searched.rows], words, notes)
+
+
+def _word(kind, names):
+    """A value of the column that tells queries from gallery, as text; the name of a class where there are names."""
+    if names and isinstance(kind, int):
+        return names[kind] if 0 <= kind < len(names) else ""
+    return "" if kind is None else str(kind)
 
 
 def is_copies(data: PathLike) -> bool:
