@@ -23,6 +23,7 @@ from memssl_keras.export.head import export_head
 from memssl_keras.images import ImageError, read_image
 from memssl_keras.pretrained import from_pretrained
 from memssl_keras.training.checkpoints import Checkpoints
+from memssl_keras.training.distilled import DistilledMaSSL
 from memssl_keras.training.massl import MaSSL  # which also registers what a checkpoint may hold
 from memssl_keras.training.replay import images_in_memory
 from memssl_keras.training.whiten import whitening_of, with_whitening
@@ -57,10 +58,18 @@ def memory_of_run(run: str | Path, images: Any) -> RunMemory:
         images: The pictures that it was trained on, as `open_data` gives them: all, in the same order.
 
     Raises:
-        ValueError: there is no such run, it stopped within an epoch, its settings were changed on its way, or
-            the pictures are others.
+        ValueError: there is no such run, it stopped within an epoch, it was distilled or its views are of pairs of
+            pictures, its settings were changed on its way, or the pictures are others.
     """
     model, settings, state = model_of_run(run)
+    if isinstance(model, DistilledMaSSL):
+        raise ValueError(
+            f"{run}: a distilled run, whose memory holds another encoder's embeddings; expected one without --teacher"
+        )
+    if settings.get("pairs"):
+        raise ValueError(
+            f"{run}: its views are of pairs of pictures (--group), which are not replayed; expected a run without"
+        )
     if isinstance(images, Stream):
         raise ValueError("memory: a stream keeps no order that could be replayed; expected the data at rest")
     if (held := settings.get("held_out")) and held < len(images):
@@ -106,8 +115,10 @@ def model_of_run(run: str | Path) -> tuple[MaSSL, dict, dict]:
             "memssl pretrain command goes on to there"
         )
     model = _load(newest / "model.keras")
-    if not _same_encoder(model.encoder, run):
-        raise ValueError(f"{run / WEIGHTS}: not the encoder of {newest.name}, the last checkpoint")
+    try:
+        _model_in(run, model)  # which has a refitted whitening where the run adapted an encoder that has one
+    except ValueError:
+        raise ValueError(f"{run / WEIGHTS}: not the encoder of {newest.name}, the last checkpoint") from None
     return model, settings, state
 
 
@@ -134,6 +145,7 @@ def _check_pictures(model, images, settings, epoch):
     loader.set_epoch(epoch, len(loader) - 1)
     ((views,),) = loader
     given, memory, weights = [], model.memory, model.teacher.get_weights()
+    model.teacher.fixed_statistics = settings.get("fixed_statistics", False)
     with torch.no_grad():  # batch norm by the batch, as in the step, which changes its running means
         for part in zip(
             *(view.tensor_split(settings.get("accumulate", 1)) for view in views[:2]), strict=True
@@ -213,8 +225,9 @@ def _model_in(folder, model):
         encoder = from_pretrained(folder)
         grid, layer = getattr(encoder, "pooling_grid", None), whitening_of(encoder)
         if layer is not None and isinstance(encoder, type(model.encoder)):
+            wider = np.ndim(grid) and grid != model.encoder.pooling_grid
             with contextlib.suppress(ValueError):  # of another architecture
-                white = with_whitening(model, layer, grid if np.ndim(grid) else None)
+                white = with_whitening(model, layer, grid if wider else None)
                 if _same_encoder(white.encoder, folder):
                     return white
     raise ValueError(f"{folder}: expected a folder with the run's encoder, as it is or with PCA whitening")

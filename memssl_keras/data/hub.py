@@ -22,7 +22,33 @@ def download(spec: str, split: str | None = None) -> Path:
     Raises:
         ValueError: the name is none, or the Hub has no such data set, configuration, or Parquet of it.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
+
+    name, folders = _folders(spec)
+    if split not in (None, *folders):
+        raise ValueError(f"data: {spec}: split={split!r}; expected {', '.join(folders)}")
+    chosen = folders[split] if split else folders.get("train", next(iter(folders.values())))
+    there = snapshot_download(
+        name, repo_type="dataset", revision=_CONVERTED, allow_patterns=f"{chosen}/*.parquet"
+    )
+    return Path(there) / chosen
+
+
+def splits_of(spec: str) -> list[str]:
+    """Names of a data set's splits.
+
+    Args:
+        spec: as `download` takes it.
+
+    Raises:
+        ValueError: as `download` does.
+    """
+    return list(_folders(spec)[1])
+
+
+def _folders(spec):
+    """The data set's name on the Hub, and {split: folder of its Parquet files}."""
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     match = _NAME.fullmatch(spec)
@@ -38,12 +64,5 @@ def download(spec: str, split: str | None = None) -> Path:
     configs = sorted({folder.split("/")[0] for folder in folders if folder.count("/") == 1})
     if not configs or config not in (None, *configs):
         raise ValueError(f"data: {spec}: expected a configuration of {', '.join(configs) or 'none there is'}")
-    splits = [folder for folder in folders if folder.startswith(f"{config or configs[0]}/")]
-    names = [folder.rpartition("/")[2] for folder in splits]
-    if split not in (None, *names):
-        raise ValueError(f"data: {spec}: split={split!r}; expected {', '.join(names)}")
-    chosen = next((folder for folder in splits if folder.endswith(f"/{split or 'train'}")), splits[0])
-    there = snapshot_download(
-        name, repo_type="dataset", revision=_CONVERTED, allow_patterns=f"{chosen}/*.parquet"
-    )
-    return Path(there) / chosen
+    own = [folder for folder in folders if folder.startswith(f"{config or configs[0]}/")]
+    return name, {folder.rpartition("/")[2]: folder for folder in own}

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.data.hub import splits_of
 from memssl_keras.data.sources import open_source
 from memssl_keras.data.splits import files_of, split_folder
 
@@ -79,8 +80,8 @@ def labelled_parts(
     """
     path = pathlib.Path(data)
     if str(data).startswith("hub:"):
-        splits = _of_hub(data, column)
-        return [Part(source, *read_labels(source, label)) for source in splits], []
+        splits, notes = _of_hub(data, column)
+        return [Part(source, *read_labels(source, label)) for source in splits], notes
     if path.is_dir() and not _holds_tables(path):
         folders, notes = _split_folders(path)
         return [_of_folder(folder, label) for folder in folders], notes
@@ -92,13 +93,11 @@ def labelled_parts(
 
 
 def _of_hub(data, column):
-    train = open_source(data, split="train", column=column)
-    for name in ("test", "validation"):
-        try:
-            return [train, open_source(data, split=name, column=column)]
-        except ValueError:
-            continue
-    return [train]
+    there = splits_of(data)
+    test, *unused = [name for name in ("test", "validation") if name in there] or [None]
+    names = ["train", test] if test else ["train"]
+    notes = [f"{name} is not used" for name in unused]
+    return [open_source(data, split=name, column=column) for name in names], notes
 
 
 def _holds_tables(path):

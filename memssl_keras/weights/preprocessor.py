@@ -7,6 +7,7 @@ from typing import Any
 from memssl_keras.images.preprocess import Preprocessing
 
 FILE = "preprocessor_config.json"
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, which transformers writes
 _CROPS = ("Bit", "CLIP")  # processors that crop and take bicubic where nothing is said
 
@@ -46,25 +47,26 @@ def of_transformers(settings: dict[str, Any], image_size: int | None = None) -> 
 
 
 def of_timm(settings: dict[str, Any]) -> Preprocessing:
-    """What timm's transform for evaluation does, from a `pretrained_cfg`.
+    """What timm's transform for evaluation does, from a `pretrained_cfg`; what is missing has timm's default.
 
     Raises:
-        ValueError: where a setting is missing or is not square.
+        ValueError: where a setting is one that `Preprocessing` has not.
     """
-    if missing := [name for name in ("input_size", "mean", "std") if name not in settings]:
-        raise ValueError(f"pretrained_cfg: {', '.join(missing)} missing")
-    _, height, width = settings["input_size"]
-    if height != width:
-        raise ValueError(f"pretrained_cfg: input_size={settings['input_size']}; expected a square")
-    share, mode = settings.get("crop_pct") or 1.0, settings.get("crop_mode") or "center"
+    size = settings.get("input_size") or (3, 224, 224)
+    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise ValueError(f"pretrained_cfg: input_size={size!r}; expected [3, side, side]")
+    side, share, mode = size[1], settings.get("crop_pct") or 0.875, settings.get("crop_mode") or "center"
     interpolation = settings.get("interpolation") or "bicubic"
     if interpolation not in _RESAMPLE.values():
         raise ValueError(f"pretrained_cfg: interpolation={interpolation!r}; expected bilinear or bicubic")
+    constants = settings.get("mean") or _IMAGENET[0], settings.get("std") or _IMAGENET[1]
     if mode == "squash" and share == 1:
-        return Preprocessing(height, height, interpolation, settings["mean"], settings["std"], squash=True)
+        return Preprocessing(side, side, interpolation, *constants, squash=True)
     if mode != "center":
-        raise ValueError(f"pretrained_cfg: crop_mode={mode!r}; expected 'center', or 'squash' of the whole")
-    return Preprocessing(height, int(height / share), interpolation, settings["mean"], settings["std"])
+        raise ValueError(
+            f"pretrained_cfg: crop_mode={mode!r}, crop_pct={share}; expected 'center', or 'squash' of the whole"
+        )
+    return Preprocessing(side, int(side / share), interpolation, *constants)
 
 
 def _by_share(side, share, interpolation, mean, std):

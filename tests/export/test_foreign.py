@@ -278,9 +278,31 @@ def test_steps_that_are_not_ours_are_refused(settings, words):
         of_transformers(settings)
 
 
-def test_timm_says_what_is_missing():
-    with pytest.raises(ValueError, match="mean, std missing"):
-        of_timm({"input_size": [3, 8, 8]})
+def test_what_timm_does_not_say_has_its_default():
+    plain = of_timm({"input_size": [3, 224, 224]})
+    assert (plain.resize_size, plain.interpolation, plain.squash) == (256, "bicubic", False)
+    assert plain.mean == (0.485, 0.456, 0.406) and plain.std == (0.229, 0.224, 0.225)
+    with pytest.raises(ValueError, match=r"input_size=\[3, 8, 9\]; expected \[3, side, side\]"):
+        of_timm({"input_size": [3, 8, 9]})
+
+
+def test_timm_is_read_alike_from_weights_and_graphs():
+    from memssl_keras.weights.checkpoint import CheckpointError
+    from memssl_keras.weights.readers.timm import timm_preprocessing
+
+    for settings in (
+        {},
+        {"crop_pct": 0.9, "interpolation": "bilinear"},
+        {"crop_pct": 1.0, "crop_mode": "squash"},
+    ):
+        config = {"pretrained_cfg": {"input_size": [3, 64, 64], **settings}}
+        assert timm_preprocessing(config, "timm") == of_timm(config["pretrained_cfg"])
+    squashed = {"pretrained_cfg": {"crop_pct": 0.9, "crop_mode": "squash"}}  # which timm crops, once squashed
+    with pytest.raises(CheckpointError, match="timm: pretrained_cfg: crop_mode='squash', crop_pct=0.9"):
+        timm_preprocessing(squashed, "timm")
+
+
+def test_timm_squashes_or_crops():
     whole = {
         "input_size": [3, 8, 8],
         "mean": [0.5] * 3,

@@ -11,9 +11,9 @@ import numpy as np
 
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import CheckpointError
+from memssl_keras.weights.preprocessor import of_timm
 from memssl_keras.weights.readers.family import HEADS, Converted, arrays, renamed, without
 
-_INTERPOLATIONS = ("bicubic", "bilinear")
 # Arguments of timm's VisionTransformer that change what it computes, and what this package can run of them.
 _PLAIN = {
     "pre_norm": (False, None),
@@ -99,24 +99,7 @@ def timm_preprocessing(config: dict, family: str) -> Preprocessing:
     Raises:
         CheckpointError: for what this package does not have.
     """
-    settings = config.get("pretrained_cfg") or config
-    size = settings.get("input_size", [3, 224, 224])
-    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
-        raise CheckpointError(f"{family}: input_size={size!r}; expected [3, side, side]")
-    if settings.get("interpolation", "bicubic") not in _INTERPOLATIONS:
-        raise CheckpointError(
-            f"{family}: interpolation={settings['interpolation']!r}; expected bicubic or bilinear"
-        )
-    mode = settings.get("crop_mode") or "center"
-    if mode not in ("center", "squash"):
-        raise CheckpointError(f"{family}: crop_mode={mode!r}; expected 'center' or 'squash'")
-    side, share = size[1], settings.get("crop_pct") or 0.875
-    squash = mode == "squash" and share == 1
-    return Preprocessing(
-        side,
-        side if squash else int(side / share),
-        settings.get("interpolation") or "bicubic",
-        settings.get("mean", (0.485, 0.456, 0.406)),
-        settings.get("std", (0.229, 0.224, 0.225)),
-        squash,
-    )
+    try:
+        return of_timm(config.get("pretrained_cfg") or config)
+    except ValueError as error:
+        raise CheckpointError(f"{family}: {error}") from None
