@@ -112,11 +112,12 @@ Teacher = Annotated[
     ),
 ]
 MaxUnreadable = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0,
         max=1,
-        help="End the run if a larger share of the images is unreadable; unreadable.csv lists them.",
+        help="End the run if a larger share of the images is unreadable; unreadable.csv lists them. By default a "
+        "twentieth; of few pictures up to ten of them.",
     ),
 ]
 Tensorboard = Annotated[
@@ -156,7 +157,7 @@ def pretrain(
     init: Init = None,
     image_size: InitSize = None,
     teacher: Teacher = None,
-    max_unreadable: MaxUnreadable = 0.05,
+    max_unreadable: MaxUnreadable = None,
     tensorboard: Tensorboard = False,
     allow_changed: AllowChanged = False,
 ) -> None:
@@ -218,8 +219,7 @@ def pretrain(
                 opened,
                 out,
                 init=start,
-                init_name=init or "start",
-                compared=_opened(init) if image_size else None,
+                init_name=f"{init or 'start'} at {image_size} px" if image_size else init or "start",
                 teacher=_teacher(teacher, threads),
                 track=lambda starts: _tracked(starts, teacher),
                 knn_k=knn_k,

@@ -18,6 +18,19 @@ def tolerated(share: float, images: int) -> int:
     return min(max(int(share * images), 1 if share else 0), images - 1)
 
 
+def usual_share(images: int) -> float:
+    """The share of `images` that `memssl pretrain` lets be unreadable: a twentieth; of few pictures up to ten of them.
+
+    Of fewer than 40 pictures it is a quarter.
+
+    Example:
+        >>> from memssl_keras.data.unreadable import usual_share
+        >>> [round(usual_share(images) * images) for images in (20, 80, 1000)]
+        [5, 10, 50]
+    """
+    return max(0.05, min(10 / max(images, 1), 0.25))
+
+
 class Unreadable:
     """The unreadable images of a run; each counts once, however often it is met.
 

@@ -14,7 +14,7 @@ OUTCOMES = {
     "less than pixels": "the encoder is better than {untrained}, but NOT than {pixels}: of little use as it is",
     "nothing": "NOTHING LEARNT that this measure shows: the encoder is not better than {untrained}",
     "no better than the start": "NO BETTER than what it started from, {start}: use that, or train longer",
-    "worse than the start": "WORSE than what it started from, {start}: use that, or a lower learning rate",
+    "worse than the start": "WORSE than what it started from, {start}: use that",
 }
 
 

@@ -11,6 +11,7 @@ from memssl_keras.data.views import MultiCrop
 from memssl_keras.encoders import Encoder
 from memssl_keras.training.recipe import Recipe
 
+FEWEST = 16  # pictures that a recipe for few is made for
 PICTURES_SEEN = 100_000  # by a run over few pictures
 PURPOSE = "a trained encoder (--init), 16 pictures or more; adapts it to them"
 STATISTICS = 32  # pictures of a batch from which on batch norm learns its statistics anew
@@ -38,8 +39,6 @@ def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
         >>> recipe.epochs, recipe.memory_size, recipe.block_size
         (100, 256, 64)
     """
-    if images < 16:
-        raise ValueError(f"images: got {images}; expected 16 or more to adapt to")
     sizes = sizes_for(images) | changes
     epochs = sizes["epochs"]
     settings: dict[str, Any] = {
@@ -65,8 +64,14 @@ def adapt_recipe(encoder: Encoder, images: int, **changes: Any) -> Recipe:
 
 
 def sizes_for(images: int) -> dict[str, Any]:
-    """Epochs, batch size, memory size and block size for a number of pictures, as fields of a `Recipe`."""
-    batch = min(64, 2 ** int(math.log2(max(images, 16) / 8)))
+    """Epochs, batch size, memory size and block size for a number of pictures, as fields of a `Recipe`.
+
+    Raises:
+        ValueError: for fewer than 16 pictures, whose memory would have blocks of a single vector.
+    """
+    if images < FEWEST:
+        raise ValueError(f"images: got {images}; expected {FEWEST} or more to train on")
+    batch = min(64, 2 ** int(math.log2(images / 8)))
     memory = min(2 ** int(math.log2(max(images // 2, batch))), 16384)
     epochs = int(np.clip(round(PICTURES_SEEN / max(images, 1)), 5, 100))
     return {"epochs": epochs, "batch_size": batch, "memory_size": memory, "block_size": max(memory // 4, 1)}

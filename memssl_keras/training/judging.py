@@ -55,7 +55,6 @@ def judge_of(
     every: int = 1,
     init: Encoder | None = None,
     init_name: str = "start",
-    compared: Encoder | None = None,
     teacher: Embedder | None = None,
     folder: PathLike | None = None,
     seed: int = 0,
@@ -72,7 +71,6 @@ def judge_of(
         every: Epochs between two measurements with labels. Without labels there are about ten in a run.
         init: The encoder that the run starts from.
         init_name: Its name in the verdict.
-        compared: See `pretrain_judged`.
         teacher: The frozen encoder that is distilled.
         folder: Folder of the run.
         seed: Seed of the run, from which the untrained encoder gets the run's initial weights.
@@ -105,7 +103,7 @@ def judge_of(
     return Judge(
         measure,
         untrained,
-        start=init if compared is None else compared,
+        start=init,
         start_name=init_name,
         teacher=teacher,
         folder=folder,

@@ -15,9 +15,11 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.data.held_out import Rows
 from memssl_keras.data.pairs import Paired
 from memssl_keras.data.targets import WithTargets
+from memssl_keras.data.unreadable import usual_share
 from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.files import lock, replace_file
 from memssl_keras.training import distributed
+from memssl_keras.training.adapt import FEWEST, sizes_for
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
 from memssl_keras.training.distilled import TEACHER, DistilledMaSSL, with_targets
@@ -55,7 +57,7 @@ def warnings_before(recipe: Recipe, images: int) -> list[str]:
             f"the memory has {recipe.memory_size:,} slots and there are {images:,} pictures: it would hold "
             "some pictures more than once. Take a recipe with a smaller memory (memssl models lists them)"
         )
-    if 0 < steps < 10:
+    if 0 < steps < 10 and recipe.batch_size > sizes_for(max(images, FEWEST))["batch_size"]:
         found.append(
             f"an epoch of {images:,} pictures has only {steps} steps; take a smaller batch (--batch-size)"
         )
@@ -124,7 +126,7 @@ def pretrain(
     seed: int = 0,
     workers: int = 0,
     checkpoint_every: int = 500,
-    max_unreadable: float = 0.05,
+    max_unreadable: float | None = None,
     allow_changed: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     say: Callable[[str], object] = print,
@@ -149,7 +151,8 @@ def pretrain(
         seed: Seed of weights, memory, order, views and drop path.
         workers: Processes that make views.
         checkpoint_every: Steps between two checkpoints; the end of an epoch makes one too.
-        max_unreadable: Share of the images that may be unreadable; they are listed in `unreadable.csv`.
+        max_unreadable: Share of the images that may be unreadable, which are listed in `unreadable.csv`; by default
+            `usual_share` of them.
         allow_changed: Resume a run with changed settings; the model's shapes must stay the same.
         callbacks: More Keras callbacks.
         say: Called with each line of text.
@@ -266,7 +269,7 @@ def _pretrain(
             initial_batch=batch,
             workers=workers,
             seed=seed,
-            max_unreadable=max_unreadable,
+            max_unreadable=usual_share(len(images)) if max_unreadable is None else max_unreadable,
             unreadable_csv=folder / "unreadable.csv",
             verbose=0,
             callbacks=[schedules, *observers, checkpoint],

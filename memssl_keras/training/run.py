@@ -122,7 +122,6 @@ def pretrain_judged(
     *,
     init: Encoder | None = None,
     init_name: str = "start",
-    compared: Encoder | None = None,
     teacher: Embedder | None = None,
     knn_k: int = 20,
     knn_every: int = 1,
@@ -140,7 +139,6 @@ def pretrain_judged(
         folder: Folder of the run.
         init: A trained encoder to start from; see `pretrain`.
         init_name: Its name in the verdict.
-        compared: What the verdict compares with in place of `init`: the same encoder at its own image size.
         teacher: A frozen encoder to distil; see `pretrain`.
         knn_k: Number of neighbours in k-NN on labelled pictures.
         knn_every: Epochs between two k-NN measurements.
@@ -164,7 +162,6 @@ def pretrain_judged(
         k=knn_k,
         every=knn_every,
         init=init,
-        compared=compared,
         init_name=init_name,
         teacher=teacher,
         folder=folder,

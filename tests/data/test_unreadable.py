@@ -151,6 +151,18 @@ def test_a_batch_of_nothing_stops_whatever_is_allowed(tmp_path):
         small_massl().fit(paths[:1] * 4, views=small_crops(), batch_size=4, verbose=0)
 
 
+def test_a_few_broken_files_of_a_small_folder_stop_no_run(tmp_path):
+    """Of 32 pictures five, which is more than a twentieth."""
+    from memssl_keras.training.choose import choose_recipe
+    from memssl_keras.training.pretrain import pretrain
+
+    paths = photos(tmp_path / "photos", 32, broken=(1, 2, 3, 4, 5))
+    recipe, _ = choose_recipe(paths, epochs=1, views=small_crops(), hidden_dim=16, output_dim=8)
+    with pytest.warns(UserWarning, match="unreadable images so far"):
+        pretrain(recipe, paths, tmp_path / "run", say=lambda line: None)
+    assert len(listed(tmp_path / "run" / "unreadable.csv")) == 5
+
+
 def test_of_a_long_stream_the_share_is_of_what_was_seen():
     unreadable = Unreadable(0.001, 10_000)
     unreadable.note({f"{i}.png": "empty" for i in range(10)})

@@ -254,6 +254,8 @@ def test_sizes_follow_the_number_of_pictures(images, memory, batch):
 
 
 def test_too_few_pictures_are_refused():
+    with pytest.raises(ValueError, match="images: got 15; expected 16 or more to train on"):
+        choose_recipe(pictures(15))
     with pytest.raises(ValueError, match="images: got 15; expected 16 or more"):
         adapt_recipe(small_vit(), 15)
 
