@@ -16,6 +16,7 @@ from memssl_keras.demo.naming import THRESHOLDS
 from memssl_keras.export.web import Look, export_web
 from memssl_keras.weights.config import VARIANTS
 from memssl_keras.zoo.hub import find_folder
+from memssl_keras.zoo.registry import bundled_models
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
@@ -79,6 +80,12 @@ def export_icons(
     Raises:
         ValueError: as `export_web` does.
     """
+    icons_models = sorted({name.partition("@")[0] for name in THRESHOLDS})
+    if str(model) in bundled_models() and str(model) not in icons_models:
+        raise ValueError(
+            f"model={str(model)!r}: names no icons; expected {' or '.join(icons_models)}, or --images for a page that "
+            "searches pictures of your own"
+        )
     if variant is None:
         held = find_folder(model, lambda config: []) / "onnx" / VARIANTS["int8"]
         variant = "int8" if held.is_file() else "fp32"

@@ -20,8 +20,10 @@ from memssl_keras.export.quantize import MOST_CALIBRATION_IMAGES
 from memssl_keras.export.runtime import OnnxEncoder
 from memssl_keras.export.session import open_session
 from memssl_keras.files import replace_file, write_json
+from memssl_keras.images import read_image
 from memssl_keras.images.preprocess import Preprocessing
 
+CHUNK = 32  # pictures that are decoded at once
 DEAD_LEAVES = 96  # pictures to calibrate with where the user gives none
 
 
@@ -42,7 +44,7 @@ class Job:
         self.images, self.labels, self.tolerance, self.image_size = images, labels, tolerance, image_size
         self.written: dict[str, Verification] = {}
         self.failures: list[str] = []
-        self._reference: np.ndarray | None = None
+        self._references: dict[bool, np.ndarray] = {}  # of the images, by whether pixels are raw
         self.float32: Any = None
 
     def calibration(self, batch: int = 8) -> Iterator[np.ndarray]:
@@ -95,15 +97,31 @@ class Job:
         self.written[name] = found
 
     def _on_images(self, path, raw):
-        if self._reference is None:
-            self._reference = self.encoder.embed(self.images, preprocessing=self.preprocess)
-        return verify.on_images(self._embed(path, raw), self._reference, self.labels)
+        if raw not in self._references:
+            self._references[raw] = self._embed_keras(raw)
+        return verify.on_images(self._embed(path, raw), self._references[raw], self.labels)
+
+    def _embed_keras(self, raw):
+        """What the variants are compared with; a graph of raw pixels sees no JPEG decoded at a fraction."""
+        if not raw:
+            return self.encoder.embed(self.images, preprocessing=self.preprocess)
+        parts = (
+            range(start, min(start + CHUNK, len(self.images))) for start in range(0, len(self.images), CHUNK)
+        )
+        return np.concatenate(
+            [
+                self.encoder.embed(
+                    [read_image(self.images[row]) for row in part], preprocessing=self.preprocess
+                )
+                for part in parts
+            ]
+        )
 
     def _embed(self, path, raw):
         session = open_session(path)
         if raw:
             return np.concatenate([verify.embed_raw_pixels(session, image) for image in self.images])
-        config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self._reference.shape[1]}
+        config = {"preprocessing": self.preprocess.to_dict(), "embed_dim": self.encoder.embed_dim}
         graph = Graph(session, pathlib.Path(path))
         return OnnxEncoder(graph, config, graph.file).embed(self.images)
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,8 @@ def export_web(
     Args:
         model: Bundled model, repository or folder of one.
         folder: A new or empty folder.
-        images: The gallery, an iterable of what `read_image` takes; at most 20,000. Unreadable ones are left out.
+        images: The gallery, an iterable of what `read_image` takes; at most 20,000. Unreadable ones are skipped, with a
+            warning.
         names: What to call each of them; their numbers by default.
         title: Of the page; the model's name by default.
         variant: `"fp32"`, `"fp16"` or `"int8"`.
@@ -123,17 +125,23 @@ def export_web(
 
 def _write_gallery(folder, encoder, images, thumb):
     """Sheets of thumbnails, and the vectors as float32 in one file; returns which images could be read."""
-    vectors, kept, tiles = [], [], []
+    vectors, kept, tiles, unreadable = [], [], [], []
     for i, image in enumerate(images):
         try:
             pixels = read_image(image)
-        except ImageError:
+        except ImageError as error:
+            unreadable.append(str(error))
             continue
         vectors.append(encoder.embed(pixels))
         kept.append(i)
         tiles.append(thumbnail(pixels, thumb))
     if not kept:
         raise ValueError("images: none of them can be read")
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {len(images):,} images cannot be read and are skipped: {'; '.join(unreadable)}",
+            stacklevel=3,
+        )
     np.stack(vectors).astype("<f4").tofile(folder / "gallery.bin")
     sheets = []
     for start in range(0, len(tiles), COLUMNS * ROWS):

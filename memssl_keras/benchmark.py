@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
+import math
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.child import in_child
 from memssl_keras.processor import instruction_set, processor
 
 BATCHES = (1, 8, 32)
@@ -62,9 +61,9 @@ loaded, embed = time.perf_counter(), encoder.embed
 """
 _EMBED = """
 import numpy as np
+from memssl_keras.child import peak_mb
 embed(np.full((1, 64, 64, 3), 127, "uint8"))
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({"load": loaded - loading, "peak": int(status["VmHWM"].split()[0]) / 1024}))
+print(json.dumps({"load": loaded - loading, "peak": peak_mb()}))
 """
 
 
@@ -72,13 +71,7 @@ def _start(folder, variant, threads, image_size):
     """A new process up to its first embedding: seconds in all, seconds to load, peak memory in MB."""
     code = _KERAS if variant == "keras" else _ONNX
     begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code + _EMBED, str(folder), variant, str(threads or 0), str(image_size or 0)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    seen = json.loads(done.stdout.splitlines()[-1])
+    seen = in_child(code + _EMBED, folder, variant, threads or 0, image_size or 0)
     return time.perf_counter() - begin, seen["load"], seen["peak"]
 
 
@@ -207,7 +200,8 @@ def advice(rows: Sequence[dict[str, Any]]) -> str:
     said = f"On {where}: {best}, at {alike[best]['images/s at 32']:,} images/s"
     if plain and best != "fp32":
         times = alike[best]["images/s at 32"] / plain["images/s at 32"]
-        return f"{said}, {times:.1f} times float32, cosine {alike[best]['cosine']:.3f} or more to Keras."
+        least = math.floor(1000 * alike[best]["cosine"]) / 1000
+        return f"{said}, {times:.1f} times float32, cosine {least:.3f} or more to Keras."
     slower = [name for name in there if name != best]
     return f"{said}; {' and '.join(slower)} would gain less than a tenth." if slower else f"{said}."
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.child import in_child, peak_mb
 
 SIZES = ((500, 375), (1280, 960))
 BATCH = 32
@@ -77,20 +75,6 @@ def in_this_process(
     return {"whole": whole, "processor": processor, "alone": alone, "peak": peak_mb()}
 
 
-def peak_mb() -> float:
-    """The most memory that this process has held, in MB; what it was forked from does not count."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        status = dict(line.split(":", 1) for line in lines)
-        return int(status["VmHWM"].split()[0]) / 1024
-    except (OSError, KeyError):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            1 << 20 if sys.platform == "darwin" else 1024
-        )
-
-
 _CODE = """
 import json, sys
 from memssl_keras.benchmark_folders import in_this_process
@@ -126,11 +110,8 @@ def measure_folders(
         folder = Path(scratch) / f"{size[0]}x{size[1]}"
         write_jpegs(folder, count, size)
         for variant in variants:
-            given = [str(model), variant, str(folder), str(threads or 0), str(rounds), str(image_size or 0)]
-            done = subprocess.run(
-                [sys.executable, "-c", _CODE, *given], capture_output=True, text=True, check=True
-            )
-            seen = json.loads(done.stdout.splitlines()[-1])
+            given = [model, variant, folder, threads or 0, rounds, image_size or 0]
+            seen = in_child(_CODE, *given)
             rows.append(
                 {
                     "variant": variant,

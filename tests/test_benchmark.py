@@ -12,7 +12,8 @@ from onnx_folder import write_encoder
 from PIL import Image
 
 from memssl_keras.benchmark import advice
-from memssl_keras.benchmark_folders import in_this_process, measure_folders, peak_mb, write_jpegs
+from memssl_keras.benchmark_folders import in_this_process, measure_folders, write_jpegs
+from memssl_keras.child import in_child, peak_mb
 from memssl_keras.export.graph import Graph
 from memssl_keras.processor import instruction_set, processor
 
@@ -131,3 +132,11 @@ def test_the_command_prints_tables_and_advice(tmp_path, monkeypatch):
     content = json.loads(shown[shown.index("{") :])
     assert content["folders"] == [] and content["advice"].startswith("On ")
     assert {row["variant"] for row in content["variants"]} == {"keras", "fp32", "int8"}
+
+
+def test_a_process_that_fails_says_why():
+    assert in_child("import sys; print('noise'); print(len(sys.argv[1]))", "four") == 4
+    with pytest.raises(
+        ValueError, match="a process that measures failed: ZeroDivisionError: division by zero"
+    ):
+        in_child("1 / 0")

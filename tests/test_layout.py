@@ -20,6 +20,7 @@ ORDER = [
     "annotations",
     "files",
     "processor",
+    "child",
     "images",
     "weights.layout",
     "weights.config",

@@ -68,7 +68,7 @@ try {
   document.getElementById("title").textContent = loaded.gallery.title;
   say(`Ready: ${loaded.gallery.count.toLocaleString("en")} pictures to search. Press one to see what is near it.`);
   show(loaded, Array.from({ length: Math.min(SHOWN, loaded.gallery.count) }, (_, i) => {
-    const row = Math.floor((i * loaded.gallery.count) / SHOWN);
+    const row = Math.floor((i * loaded.gallery.count) / Math.min(SHOWN, loaded.gallery.count));
     return { row, similarity: 1 };
   }));
   for (const number of found.querySelectorAll("small")) number.textContent = "from the gallery";

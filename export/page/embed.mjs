@@ -6,12 +6,13 @@
 // prints one JSON line per picture: its name and its unit vector.
 
 import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import ort from "onnxruntime-node";
 import sharp from "sharp";
 import { trimmed } from "./trim.mjs";
 
 const { trim } = JSON.parse(await readFile(new URL("gallery.json", import.meta.url), "utf8"));
-const session = await ort.InferenceSession.create(new URL("model.onnx", import.meta.url).pathname);
+const session = await ort.InferenceSession.create(fileURLToPath(new URL("model.onnx", import.meta.url)));
 
 for (const name of process.argv.slice(2)) {
   const { data, info } = await sharp(name)

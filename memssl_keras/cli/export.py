@@ -124,7 +124,6 @@ def _show(folder, written):
 
 
 def _export_web(model, web, images, split, variants):
-    from memssl_keras.demo.static_page import export_icons
     from memssl_keras.export.web import export_web
 
     def open_encoder(name):
@@ -143,5 +142,7 @@ def _export_web(model, web, images, split, variants):
             )
             found = f"{count:,} pictures to search"
         else:
+            from memssl_keras.demo.static_page import export_icons  # which needs what the demo needs
+
             found = f"{export_icons(model, web, variant=variants, open_encoder=open_encoder):,} icons to name"
     say(f"{web}: a page with {found}. To look at it: python -m http.server -d {web}")

@@ -283,3 +283,11 @@ def test_pastes_drops_refuses_and_goes_by_keys(tmp_path, visit_static):
     page.keyboard.press("Enter")
     page.locator("#status h2", has_text="palette").wait_for()
     page.wait_for_function("document.activeElement.textContent == 'The whole picture again'")
+
+
+def test_a_bundled_model_that_names_no_icons_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match="names no icons; expected massl_resnet14.icons or massl_resnet8.icons, or"
+    ):
+        export_icons("massl_vitn4.cifar10", tmp_path / "page")
+    assert not any(tmp_path.iterdir())

@@ -321,3 +321,19 @@ def test_int8_of_convolutions_is_static_and_measured(tmp_path):
     assert written["model_quantized.onnx"].speedup > 0 and written["model.onnx"].speedup is None
     kinds = {node.op_type for node in to_int8(trace(small_vit())).graph.node}
     assert "DynamicQuantizeLinear" in kinds
+
+
+@pytest.mark.slow
+def test_a_picture_in_two_formats_is_found_in_either(tmp_path, encoder):
+    """Raw pixels are compared with pictures that no JPEG was decoded at a fraction for."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, pixels in enumerate(pictures(6, 300, seed=3)):
+        Image.fromarray(pixels).save(folder / f"{i}.jpg", quality=90)
+        Image.open(folder / f"{i}.jpg").save(folder / f"{i}.png")
+    images = [str(path) for path in sorted(folder.iterdir())]
+    written = export_onnx(encoder, tmp_path / "model", raw_pixels=True, images=images)
+    assert {name: found.images["recall@1"] for name, found in written.items()} == {
+        "model.onnx": 1.0,
+        "raw_pixels.onnx": 1.0,
+    }
