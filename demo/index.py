@@ -6,10 +6,13 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import faiss
 import numpy as np
+
+from memssl_keras.files import replace_file
 
 EXACT = 50_000  # images up to which everything is compared
 _FEW = 0.1  # share of allowed images below which comparing all of them is faster, and misses none
@@ -83,10 +86,9 @@ def _build(vectors, file):
     graph.hnsw.efConstruction = _BUILT_WITH
     graph.add(vectors)
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".writing")
-        faiss.write_index(graph, str(temporary))
-        temporary.replace(file)
+        # What cannot be kept is made again the next time.
+        with contextlib.suppress(OSError, RuntimeError):
+            replace_file(file, lambda part: faiss.write_index(graph, str(part)))
     return graph
 
 

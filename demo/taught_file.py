@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from memssl_keras.demo.taught import MOST_EXAMPLES, SIDE, Taught, class_name
+from memssl_keras.files import write_bytes
 
 FORMAT = "memssl-keras taught 1"
 MOST_BYTES = 64 * 2**20
@@ -22,7 +23,7 @@ def write_taught(path, taught: Taught, model: str, revision: str) -> Path:
         path: the file; what was there is replaced once the new one is whole.
         taught: what to keep.
         model: the model's name, to be said when another one is asked.
-        revision: `model_revision` of it.
+        revision: `OnnxEncoder.revision` of it.
 
     Returns:
         `path` as a `Path`.
@@ -35,9 +36,8 @@ def write_taught(path, taught: Taught, model: str, revision: str) -> Path:
     about = {"format": FORMAT, "model": model, "revision": revision, "classes": json.dumps(taught.classes)}
     tensors = {"vectors": np.ascontiguousarray(taught.vectors), "pictures": taught.pictures}
     path = Path(path)
-    temporary = path.with_suffix(".writing")
-    temporary.write_bytes(save(tensors, about))
-    return temporary.replace(path)
+    write_bytes(path, save(tensors, about))
+    return path
 
 
 def read_taught(path, model: str, revision: str, embed_dim: int) -> Taught:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from memssl_keras.demo.classifiers import TEMPERATURE, Linear
+from memssl_keras.files import write_bytes
 
 # Of what the file gives and what the page shows: resizing rounds differently in a graph and in Pillow.
 TOLERANCE = 0.005
@@ -74,9 +75,8 @@ def write_classifier(path, encoder_file, encoder, classifier, names) -> Path:
     data = model.SerializeToString()
     _compare(data, encoder, classifier)
     path = Path(path)
-    temporary = path.with_suffix(".writing")
-    temporary.write_bytes(data)
-    return temporary.replace(path)
+    write_bytes(path, data)
+    return path
 
 
 def _head(classifier, classes, width, ir, opset):

@@ -34,7 +34,7 @@ def find_model(name_or_folder: PathLike, variant: str | None, hub: dict) -> tupl
         return folder, None, True
     graph = foreign.find_graph(folder, variant)
     # Which graph there is was not known before.
-    find_folder(name_or_folder, lambda config: foreign.weights(str(graph.relative_to(folder))), **hub)
+    find_folder(name_or_folder, lambda config: foreign.weights(graph.relative_to(folder).as_posix()), **hub)
     return folder, graph, False
 
 

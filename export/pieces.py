@@ -16,9 +16,9 @@ def in_order(
 ) -> Iterator[tuple[Piece, Result]]:
     """Each piece and what `work` makes of it, in the order of the pieces.
 
-    At most two pieces a thread are taken from `pieces` before they are asked for. With one thread the caller's own
-    works, and takes none ahead. What `work` raises is raised when its piece's turn comes; then, or when the iterator
-    is closed, pieces that have not begun are dropped.
+    At most two pieces a thread, and one more, are taken from `pieces` before they are asked for. With one thread the
+    caller's own works, and takes none ahead. What `work` raises is raised when its piece's turn comes; then, or when
+    the iterator is closed, pieces that have not begun are dropped.
 
     Example:
         >>> from memssl_keras.export.pieces import in_order

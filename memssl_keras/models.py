@@ -131,7 +131,7 @@ def untrained(
     if not _weights(folder):
         return None
     config = (folder / "config.json").read_bytes()
-    key = {"kind": "untrained", "revision": hashlib.sha256(config).hexdigest(), "seed": 0}
+    key = {"kind": "untrained", "revision": hashlib.sha256(config).hexdigest(), "seed": 0, "whitening": None}
     calls = _keras_calls(folder, threads, False, image_size)
     return _sized(Embedder("the encoder, untrained", key, **calls), image_size)
 

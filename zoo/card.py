@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from memssl_keras.files import write_bytes, write_json
 from memssl_keras.zoo import card_sections as sections
 from memssl_keras.zoo.card_metadata import metadata
 from memssl_keras.zoo.hub import find_folder
@@ -86,8 +87,8 @@ def write_card(folder: str | Path, repo_id: str, **facts: str | None) -> None:
     known = read_facts(folder) | {name: text for name, text in facts.items() if text is not None}
     known = {name: text for name, text in known.items() if text}
     if known:
-        (folder / "card.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(model_card(folder, repo_id), encoding="utf-8")
+        write_json(folder / "card.json", known)
+    write_bytes(folder / "README.md", model_card(folder, repo_id).encode())
 
 
 def card(name: str) -> str:

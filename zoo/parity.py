@@ -93,7 +93,7 @@ def _onnx(folder, encoder):
 def _of_transformers(folder):
     path = folder / TRANSFORMERS_WEIGHTS
     files = {
-        name: json.loads((folder / f"{file}.json").read_text())
+        name: json.loads((folder / f"{file}.json").read_text(encoding="utf-8"))
         for name, file in (("config", "config"), ("preprocessor", "preprocessor_config"))
     }
     return to_encoder(read_family(read_checkpoint(path), source=str(path), **files), str(path))

@@ -50,7 +50,7 @@ def push_to_hub(
     commit_message: str = "Upload model",
     **facts: Any,
 ) -> str:
-    """Publish a folder or an encoder as a repository that every library of `zoo.layout` reads.
+    """Publish a folder or an encoder as a repository that every library of `memssl_keras.weights.layout` reads.
 
     Exports that are missing are made, all files are compared with each other, the card is generated, and one commit
     holds them. Runs in a copy: the folder stays as it is.

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import uuid
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,11 +17,11 @@ def content_hashes(source: Iterable) -> np.ndarray:
     Of an image that is in no file, the hash is of its pixels.
     """
     digests = []
-    for number, item in enumerate(source):
+    for item in source:
         try:
             data = item if isinstance(item, bytes) else _content(item)
         except OSError:
-            data = f"unreadable {number}".encode()
+            data = uuid.uuid4().bytes
         digests.append(hashlib.blake2b(data, digest_size=16).hexdigest())
     return np.array(digests, dtype="U32")
 

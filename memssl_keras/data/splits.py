@@ -46,11 +46,12 @@ def _in_folder(path, pattern):
 
 def is_of_split(file: Path, split: str, root: Path) -> bool:
     """Whether a file's name begins with a split's name, or it lies in a folder called so."""
+    split = split.lower()
     names = next((names for names in SPLITS.values() if split in names), (split,))
     parts = file.relative_to(root).parts
     stem = parts[-1].lower()
     begins = any(stem.startswith(name) and not stem[len(name) : len(name) + 1].isalpha() for name in names)
-    return begins or stem.startswith(split) or any(part.lower() in names for part in parts[:-1])
+    return begins or any(part.lower() in names for part in parts[:-1])
 
 
 def split_folder(path: Path, split: str) -> Path | None:

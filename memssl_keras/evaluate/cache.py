@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.files import replace_file
+from memssl_keras.files import replace_file, write_bytes
 from memssl_keras.images import ImageError, read_image
 
 VERSION = 1  # of what is kept; another one is made anew
@@ -62,7 +62,7 @@ class FeatureCache:
         features = _joined(parts, embedder.name)
         self._write(f"{name}.npy", features)
         if self.folder is not None:  # else writing has just failed, or nothing is kept
-            (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+            write_bytes(self.folder / f"{name}.json", f"{text}\n".encode())
             for start in starts:
                 (self.folder / f"{name}.{start}.npy").unlink(missing_ok=True)
         return features

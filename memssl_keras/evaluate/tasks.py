@@ -93,8 +93,8 @@ def sgd(
             f"{steps:,} steps of SGD are few for features that are not standardised: see linear beside it"
         )
     right = (predicted == data.test_labels).astype(float)
-    what = f"CLS of the last {settings.blocks} blocks"
-    if settings.patches:
+    what = "embedding" if embedder.blocks is None else f"CLS of the last {settings.blocks} blocks"
+    if settings.patches and embedder.blocks is not None:
         what += " and mean patch token"
     return Outcome(
         f"linear classifier by SGD, {settings.epochs} epochs, {what}, no augmentation, rate chosen on a held-out tenth "

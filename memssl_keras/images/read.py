@@ -181,6 +181,7 @@ def _decode(image: Image.Image, name: str, least: int | None = None) -> Picture:
     picture = Picture.whole(image)
     if least and image.format == "JPEG" and (drafted := image.draft(image.mode, (least, least))):
         picture = picture._replace(box=drafted[1])
+    _chosen_bits()  # a wrong setting is no damage
     try:
         image.load()
         picture = _turned(picture, _turn(image))
@@ -240,10 +241,8 @@ def _to_8_bits(wide: np.ndarray, name: str, bits: int | None = None) -> np.ndarr
 
 def _bits_used(wide: np.ndarray, name: str) -> int:
     """Bits of a 16-bit picture that its values use: cameras and scanners store 12 or 14 bits unscaled."""
-    if chosen := os.environ.get("MEMSSL_BIT_DEPTH"):
-        if not chosen.isdigit() or not 8 <= int(chosen) <= 16:
-            raise ValueError(f"MEMSSL_BIT_DEPTH={chosen!r}: expected a number of bits from 8 to 16")
-        return int(chosen)
+    if chosen := _chosen_bits():
+        return chosen
     top = int(wide.max())
     bits = next(bits for bits in (12, 14, 16) if top < 1 << bits)
     if top and bits < 16:
@@ -253,6 +252,16 @@ def _bits_used(wide: np.ndarray, name: str) -> int:
             stacklevel=2,
         )
     return bits
+
+
+def _chosen_bits() -> int | None:
+    """What `MEMSSL_BIT_DEPTH` says; None where it says nothing."""
+    chosen = os.environ.get("MEMSSL_BIT_DEPTH")
+    if not chosen:
+        return None
+    if not chosen.isdigit() or not 8 <= int(chosen) <= 16:
+        raise ValueError(f"MEMSSL_BIT_DEPTH={chosen!r}: expected a number of bits from 8 to 16")
+    return int(chosen)
 
 
 def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:

@@ -108,7 +108,7 @@ class MaSSL(SelfDistillation):
 
     @torch.no_grad()
     def _fill_memory(self, views):
-        """A step that trains nothing: the memory gets the teacher's embeddings of global view 1."""
+        """A step that trains nothing: the memory gets the teacher's embeddings of global view 2."""
         self.teacher.frozen = self.encoder_rate == 0
         seen = self.normalised([views[1].to(self._device)])
         self.memory.update(distributed.gather(self.teacher(seen, training=True), 0))

@@ -128,7 +128,7 @@ class Recipe:
         return self.learning_rate * self.batch_size / 256
 
     def schedules(self) -> Schedules:
-        """The callback that drives learning rate, weight decay, teacher momentum and teacher temperature."""
+        """The callback that drives learning rates, weight decay, teacher momentum and teacher temperature."""
         from memssl_keras.training.schedules import CosineSchedule, Schedules, Thaw
 
         cold, warm = self.teacher_temperature

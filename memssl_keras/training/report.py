@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.files import write_bytes
 from memssl_keras.images import draw_rows
 from memssl_keras.weights.folder import read_encoder
 
@@ -106,7 +107,7 @@ def write_report(folder: PathLike, held_out: Any = None, queries: int = 6, neigh
         "",
     ]
     lines += ["</details>", ""]
-    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    write_bytes(folder / "report.md", "\n".join(lines).encode())
 
 
 def verdict_table(verdict: dict[str, Any]) -> list[str]:

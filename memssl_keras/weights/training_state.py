@@ -63,7 +63,7 @@ def write_training(
 
 
 def of_checkpoint(training: dict[str, Any]) -> dict[str, Any]:
-    """`write_training`'s arguments for what `convert.massl` read.
+    """`write_training`'s arguments for what `memssl_keras.weights.readers.massl` read.
 
     The reference does not say how much of its memory is filled; it is taken to be full.
     """

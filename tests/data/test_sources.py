@@ -240,3 +240,22 @@ def test_a_row_without_an_image_is_an_unreadable_one(tmp_path, struct):
     np.testing.assert_array_equal(read_image(source[0]), pictures(1)[0])
     with pytest.raises(ValueError, match="the file is empty"):
         read_image(source[1])
+
+
+def test_a_split_is_a_name_and_no_part_of_one(tmp_path):
+    from memssl_keras.data.splits import files_of
+
+    for name in ("Train-0.parquet", "test-0.parquet", "testimonials.parquet", "testing.parquet"):
+        (tmp_path / name).touch()
+    found = {
+        split: [file.name for file in files_of(tmp_path, ".parquet", split)] for split in ("Train", "test")
+    }
+    assert found == {"Train": ["Train-0.parquet"], "test": ["test-0.parquet", "testing.parquet"]}
+
+
+def test_pictures_that_cannot_be_read_are_no_copies_of_each_other(tmp_path):
+    from memssl_keras.data.hashes import content_hashes
+
+    missing = [tmp_path / "a.png", tmp_path / "b.png"]
+    hashes = [*content_hashes(missing), *content_hashes(missing)]
+    assert len(set(hashes)) == 4

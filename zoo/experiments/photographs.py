@@ -164,7 +164,7 @@ def main() -> int:
                 shutil.rmtree(into / name, ignore_errors=True)
                 continue
             of_set = [row for row in rows if row["set"] == name]
-            (into / name / "SOURCES.txt").write_text(sources(of_set))
+            (into / name / "SOURCES.txt").write_text(sources(of_set), encoding="utf-8")
             os.rename(into / name, args.out / name)
             classes = len({row["class"] for row in of_set})
             print(f"{args.out / name}: {len(of_set)} photographs, {classes} classes")

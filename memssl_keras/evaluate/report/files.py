@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from memssl_keras.evaluate.report.summary import write_markdown
 from memssl_keras.evaluate.run import Evaluated
+from memssl_keras.files import write_json
 
 
 def write_report(out: str | Path, results: dict, evaluated: list[Evaluated], reference: str) -> None:
@@ -20,8 +20,7 @@ def write_report(out: str | Path, results: dict, evaluated: list[Evaluated], ref
     """
     out = Path(out)
     file = out if out.suffix == ".json" else out / "results.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(file, results)
     if file != out:
         from memssl_keras.evaluate.report.html import write_html  # with matplotlib
 

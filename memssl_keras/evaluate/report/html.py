@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import pathlib
 from typing import Any
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.evaluate.report import figures
 from memssl_keras.evaluate.report.summary import summary_rows
 from memssl_keras.evaluate.run import results
+from memssl_keras.files import write_bytes
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 1180px; margin: 2rem auto; padding: 0 1rem }
@@ -148,4 +148,4 @@ def write_html(path: PathLike, evaluated: Any, reference: str) -> None:
         "<meta name=viewport content='width=device-width, initial-scale=1'>"
         f"<style>{_STYLE}</style><h1>Evaluation of {html.escape(reference)}</h1>{''.join(parts)}</html>\n"
     )
-    pathlib.Path(path).write_text(page, encoding="utf-8")
+    write_bytes(path, page.encode())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.files import write_bytes
 
 
 def summary_rows(results: dict[str, Any]) -> tuple[list[str], list]:
@@ -43,4 +43,4 @@ def write_markdown(path: PathLike, results: dict[str, Any]) -> None:
         ]
         lines.append([data, task, score, *cells])
     text = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
-    Path(path).write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())

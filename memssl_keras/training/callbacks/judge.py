@@ -101,7 +101,9 @@ class Judge(keras.callbacks.Callback):
         path = self.folder and self.folder / BEST / "score.json"
         if path and self.model.step == 0:  # of an older run
             shutil.rmtree(path.parent, ignore_errors=True)
-        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+        best = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+        # Scores of two measures do not compare: a run may be resumed with labels, or without.
+        return best if best and best.get("measure") == self.measure.words else None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         last = epoch + 1 == self.params["epochs"]
@@ -110,7 +112,7 @@ class Judge(keras.callbacks.Callback):
         if logs is not None:
             logs[self.measure.name] = score
         if self.hits is not None and (self.best is None or score > self.best["score"]):
-            self.best = {"epoch": epoch + 1, "score": score}
+            self.best = {"epoch": epoch + 1, "score": score, "measure": self.measure.words}
             if self.folder:
                 write_encoder(self.model.encoder, self.folder / BEST)
                 write_json(self.folder / BEST / "score.json", self.best)

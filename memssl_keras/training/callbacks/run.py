@@ -15,6 +15,7 @@ import keras
 import torch
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.files import replace_file
 from memssl_keras.training import distributed
 from memssl_keras.training.checkpoints import Checkpoints
 from memssl_keras.weights.folder import write_encoder
@@ -165,7 +166,10 @@ class _Watch:
 
 
 class MetricsTable(keras.callbacks.Callback):
-    """Adds a row of metrics per epoch to a CSV file; the epoch is counted from 0."""
+    """Adds a row of metrics per epoch to a CSV file; the epoch is counted from 0.
+
+    Where a resumed run has other metrics, the table gets their columns, and cells are empty where one is unknown.
+    """
 
     def __init__(self, path: PathLike):
         super().__init__()
@@ -173,9 +177,16 @@ class MetricsTable(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         row = {"epoch": epoch, **{name: float(value) for name, value in sorted(logs.items())}}
-        new = not self.path.exists()
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, row)
-            if new:
-                table.writeheader()
-            table.writerow(row)
+        before = []
+        if self.path.exists():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                before = list(csv.DictReader(file))
+        columns = list(before[0]) if before else []
+        columns += [name for name in row if name not in columns]
+        replace_file(self.path, lambda path: self._write(path, columns, [*before, row]))
+
+    def _write(self, path, columns, rows):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(rows)

@@ -2,7 +2,7 @@
 
 Beside the backbone there are a head with prototypes, and in iBOT a masked token; neither is part of the encoder.
 iBOT calls layer scale `gamma_1` and `gamma_2`. Files of one network stand under `state_dict` or bare; bare ones
-without head have timm's names and are read by `convert.timm`.
+without head have timm's names and are read by `memssl_keras.weights.readers.timm`.
 
 References:
     Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021 (arXiv 2104.14294).

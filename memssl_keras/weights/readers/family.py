@@ -31,7 +31,7 @@ class Converted:
         positions: How the family resizes positions, "dino", "torch" or "antialias"; see `positions.resize`.
         one_model: Whether there is no student beside a teacher to choose from.
         square: Whether its images are known to be square, see `grid`.
-        training: What continued pretraining needs: `student`, `teacher` and `memory`, see `convert.massl`.
+        training: What continued pretraining needs: `student`, `teacher` and `memory`, see the reader of MaSSL.
     """
 
     family: str

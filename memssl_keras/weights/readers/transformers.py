@@ -135,7 +135,7 @@ def write(state: dict[str, np.ndarray], model_type: str) -> dict[str, np.ndarray
 
     Args:
         state: Arrays under the names of `torch_names.encoder_names`.
-        model_type: One of `zoo.layout.VIT_TYPES`.
+        model_type: One of `memssl_keras.weights.layout.VIT_TYPES`.
 
     A ViT gets a pooler that passes CLS on; a Dinov2 the mask token that its class has, as zeros, and a layer scale
     of one where there is none.

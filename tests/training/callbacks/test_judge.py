@@ -231,3 +231,16 @@ def test_the_untrained_encoder_is_the_one_that_the_run_begins_with():
     embed = next(embed for kind, _, embed in judge.rivals if kind == "untrained")
     keras.utils.set_random_seed(5)
     np.testing.assert_array_equal(embed(pictures(2)), TINY.build_encoder().embed(pictures(2)))
+
+
+def test_a_table_of_metrics_gets_the_columns_of_a_run_that_is_resumed_otherwise(tmp_path):
+    from memssl_keras.training.callbacks.run import MetricsTable
+    from memssl_keras.training.report import read_metrics
+
+    table = MetricsTable(tmp_path / "metrics.csv")
+    table.on_epoch_end(0, {"loss": 2.0, "view_retrieval": 0.9})
+    table.on_epoch_end(1, {"knn": 0.55, "loss": 1.0})
+    found = read_metrics(tmp_path / "metrics.csv")
+    assert found["loss"].tolist() == [2.0, 1.0] and found["epoch"].tolist() == [0, 1]
+    assert found["view_retrieval"][0] == 0.9 and found["knn"][1] == 0.55
+    assert np.isnan([found["view_retrieval"][1], found["knn"][0]]).all()
