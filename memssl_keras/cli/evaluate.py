@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from memssl_keras.cli.common import Column, ImageSize, Json, Threads, app, errors_in_words, example, listed
-from memssl_keras.cli.output import progress, say, say_json, table
+from memssl_keras.cli.output import progress, say, say_json
+from memssl_keras.cli.scores import show_scores
 
 Models = Annotated[
     list[str],
@@ -182,7 +183,7 @@ def _report(results, evaluated, reference, out, as_json):
     if as_json:
         say_json(results)
     else:
-        _print(results)
+        show_scores(results)
     if not out:
         return
     from memssl_keras.evaluate.report.files import write_report
@@ -190,13 +191,6 @@ def _report(results, evaluated, reference, out, as_json):
     write_report(out, results, evaluated, reference)
     if not as_json and out.suffix != ".json":
         say(f"report in {out / 'report.html'}")
-
-
-def _print(results):
-    for entry in results["results"]:
-        _show(entry)
-    if len(results["results"]) > 1:
-        _show_summary(results)
 
 
 @contextlib.contextmanager
@@ -209,33 +203,8 @@ def _named(extra):
         raise ValueError(f"this needs {error.name}: pip install 'memssl-keras[{extra}]'") from None
 
 
-def _show(entry):
-    names = list(entry["scores"])
-    say(f"\n{entry['data']}: {entry['protocol']}", style="bold")
-    # A row for each model: their names are long, the scores few.
-    scores = list(entry["scores"][names[0]])
-    table(["", *scores], [[name, *(f"{entry['scores'][name][s]:.2%}" for s in scores)] for name in names])
-    for row in entry["differences"]:
-        if row["score"] == entry["headline"]:
-            say(
-                f"{row['ours']} less {row['theirs']}, {row['score']}: {row['difference']:+.2%} "
-                f"(95 % interval {row['low']:+.2%} … {row['high']:+.2%})"
-            )
-    for note in entry["notes"]:
-        say(f"note: {note}")
-
-
 def _numbers(name, text):
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise ValueError(f"{name}: got {text!r}; expected numbers with commas between them") from None
-
-
-def _show_summary(results):
-    from memssl_keras.evaluate.report.summary import summary_rows
-
-    models, rows = summary_rows(results)
-    say("\nAll together", style="bold")
-    for name in models:
-        table(["data", "task", "score", name], [[*where, f"{figures[name]:.2%}"] for *where, figures in rows])
