@@ -63,7 +63,15 @@ ImageSize = Annotated[
     typer.Option(
         min=1,
         help="Side in pixels of the square that the model sees, of a ViT a multiple of its patch. By default the "
-        "model's own, or that of the vectors that are searched.",
+        "model's own.",
+    ),
+]
+SearchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side in pixels of the square that the model sees, of a ViT a multiple of its patch. By default that of "
+        "the vectors that are searched, or else the model's own.",
     ),
 ]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import INDEX, ImageSize, app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, SearchSize, app, errors_in_words, example
 from memssl_keras.cli.output import progress, say, say_error
 
 
@@ -31,7 +31,7 @@ def demo(
             help="Models to compare with the first; by default its variants and all bundled models."
         ),
     ] = None,
-    image_size: ImageSize = None,
+    image_size: SearchSize = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int | None,

@@ -19,8 +19,9 @@ from memssl_keras.cli.common import (
     example,
     listed,
 )
-from memssl_keras.cli.output import progress, say, say_error, say_json
+from memssl_keras.cli.output import counted, progress, say, say_error, say_json
 
+ACTORS = 2
 MOST_LISTED = 20  # skipped images that are printed; the file beside the output lists all
 
 Data = Annotated[
@@ -75,7 +76,7 @@ def embed(
     image_size: ImageSize = None,
     watch: Watch = False,
     engine: Engine = "local",
-    actors: Actors = 2,
+    actors: Actors = ACTORS,
     address: Address = None,
     to: To = None,
     list_others: ListOthers = False,
@@ -91,6 +92,10 @@ def embed(
     with errors_in_words():
         options: dict[str, Any] = {"variant": variant, "threads": threads, "providers": listed(providers)}
         options |= {"scaled_decoding": not full_decode, "image_size": image_size}
+        if engine == "local" and (actors != ACTORS or address):
+            given = f"address={address!r}" if address else f"actors={actors}"
+            raise ValueError(f"{given}: is of a pool of processes; expected --engine ray with it")
+        before = _held(out)
         if watch:
             if engine != "local":
                 raise ValueError(f"engine={engine!r}: with --watch expected 'local'")
@@ -117,12 +122,12 @@ def embed(
                 begin=lambda total: bar.start("embedding", total).advance,
                 **options,
             )
-    _report(out, done, to, list_others, as_json)
+    _report(out, done, before, to, list_others, as_json)
     if done.failures:
         raise typer.Exit(SOME_SKIPPED)
 
 
-def _report(out, done, to, list_others, as_json):
+def _report(out, done, before, to, list_others, as_json):
     """One line that accounts for every file, and the names of those that were skipped."""
     source, failures, unreadable, width, written = done
     for _, error in failures[:MOST_LISTED]:
@@ -136,11 +141,29 @@ def _report(out, done, to, list_others, as_json):
         indexed = {"index": {"to": to, **written._asdict()}} if written else {}
         say_json({"out": str(out), **counts, "notes": source.notes, **indexed})
         return
-    parts = [f"{out}: {len(source) - len(failures):,} embeddings of width {width}"]
-    parts += [f"{len(failures):,} unreadable images skipped, listed in {unreadable}"] if failures else []
+    parts = [f"{out}: {counted(len(source) - len(failures), 'embedding')} of width {width}"]
+    parts += (
+        [f"{counted(len(failures), 'unreadable image')} skipped, listed in {unreadable}"] if failures else []
+    )
+    parts += [f"{before} replaced"] if before else []
     say("; ".join([*parts, *source.notes]))
     if written:
         say(written.account(to))
+
+
+def _held(out):
+    """What lies in a file that is about to be replaced, in words; empty where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from memssl_keras.embedding.run import MODEL
+
+    try:
+        metadata = pq.read_metadata(out)
+    except (OSError, pa.ArrowException):
+        return ""
+    model = (metadata.metadata or {}).get(MODEL, b"").decode()
+    return f"{counted(metadata.num_rows, 'embedding')} of {model}" if model else ""
 
 
 def _watch(data, model, out, batch_size, options):

@@ -1,5 +1,6 @@
 """`memssl models`."""
 
+import pathlib
 from typing import Annotated
 
 import typer
@@ -24,10 +25,12 @@ def models(
 ) -> None:
     """List bundled models and recipes, or show the card of a model or the settings of a recipe."""
     with errors_in_words():
-        from memssl_keras.training.recipes import RECIPES
+        from memssl_keras.training.recipes import RECIPES, get_recipe
 
         if name in RECIPES:
             _show_recipe(RECIPES[name], as_json)
+        elif name == "adapt" or _meant(name, RECIPES):
+            get_recipe(str(name))  # which says what it depends on, or which one is meant
         elif name:
             _show_card(name, as_json)
         elif as_json:
@@ -37,6 +40,18 @@ def models(
         else:
             _list_models()
             _list_recipes(RECIPES)
+
+
+def _meant(name, recipes):
+    """Whether a name is none of a model and nearly that of a recipe."""
+    import difflib
+
+    from memssl_keras.zoo.registry import list_models
+
+    if not name or name in list_models() or "/" in name or pathlib.Path(name).exists():
+        return False
+    nearest = difflib.get_close_matches(name, [*list_models(), *recipes], 1)
+    return bool(nearest) and nearest[0] in recipes
 
 
 def _show_card(name, as_json):

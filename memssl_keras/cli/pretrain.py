@@ -89,6 +89,7 @@ Pairs = Annotated[
         min=0, max=1, help="With --group: probability that views come from another picture of the group."
     ),
 ]
+PAIRS = 0.5
 Init = Annotated[
     str | None,
     typer.Option(
@@ -153,7 +154,7 @@ def pretrain(
     held_out: HeldOut = None,
     checkpoint_every: CheckpointEvery = 500,
     group: Group = None,
-    pairs: Pairs = 0.5,
+    pairs: Pairs = PAIRS,
     init: Init = None,
     image_size: InitSize = None,
     teacher: Teacher = None,
@@ -186,7 +187,7 @@ def pretrain(
         given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
         given |= {"precision": precision, "memory_storage": "float16" if half_memory else None}
         changes = {name: value for name, value in given.items() if value is not None}
-        _check(recipe, init, image_size, teacher, group, streaming, out)
+        _check(recipe, init, image_size, teacher, group, pairs, streaming, out)
         if recipe and recipe != "adapt":
             get_recipe(recipe)  # an unknown one is said before anything is read
         opened = open_run(
@@ -236,7 +237,7 @@ def pretrain(
     say(f"The encoder is in {out}, the report in {out / 'report.md'}. Next: memssl export {out}")
 
 
-def _check(recipe, init, image_size, teacher, group, streaming, out):
+def _check(recipe, init, image_size, teacher, group, pairs, streaming, out):
     """Refuse what makes no sense together, before anything is read."""
     from memssl_keras.weights.config import split_variant
 
@@ -244,6 +245,8 @@ def _check(recipe, init, image_size, teacher, group, streaming, out):
         raise ValueError(
             f"--teacher={teacher}: embeds each picture once; expected neither --group nor --streaming with it"
         )
+    if pairs != PAIRS and not group:
+        raise ValueError(f"--pairs={pairs}: is of pictures in groups; expected --group COLUMN with it")
     if teacher and teacher == init:
         raise ValueError(f"--teacher={teacher}: is the student too (--init); expected another encoder")
     for option, name in (("--init", init), ("--teacher", teacher)):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import INDEX, ImageSize, Json, app, errors_in_words, example
+from memssl_keras.cli.common import INDEX, Json, SearchSize, app, errors_in_words, example
 from memssl_keras.cli.output import say, say_json, table
 
 Paths = Annotated[
@@ -35,7 +35,7 @@ def search(
     where: Where = None,
     k: K = 10,
     model: Model = None,
-    image_size: ImageSize = None,
+    image_size: SearchSize = None,
     sheet: Sheet = None,
     as_json: Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ def spaced(count: int, most: int) -> list[int]:
 
 
 def view_pairs(
-    images: Any, views: MultiCrop, most: int, seed: int = 0
+    images: Any, views: MultiCrop, most: int, seed: int = 0, draws: int = 1
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     """Two global views of each of some pictures.
 
@@ -29,9 +29,11 @@ def view_pairs(
         views: The run's `MultiCrop`.
         most: At most so many pictures are used, evenly spaced.
         seed: Of the views.
+        draws: Pairs of each picture.
 
     Returns:
-        The first and the second views, each `(S, S, 3)` uint8, and how many pictures were unreadable and skipped.
+        The first and the second views, each `(S, S, 3)` uint8, picture by picture; and how many pictures were
+        unreadable and skipped.
 
     Example:
         >>> import numpy as np
@@ -48,5 +50,5 @@ def view_pairs(
         except ImageError:
             skipped += 1
             continue
-        pairs.append(views(picture, image_generator(seed, DRAW, row)))
+        pairs += [views(picture, image_generator(seed, DRAW + draw, row)) for draw in range(draws)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs], skipped

@@ -26,6 +26,8 @@ def query_file(
         ValueError: the file, the model or an image is missing or another than it was.
     """
     stored = read_embeddings(path)
+    if not len(stored.images):
+        raise ValueError(f"index={str(path)!r}: holds no embeddings; expected some to search")
     found = nearest(stored, open_index_model(stored, model, image_size).embed(list(images)), k)
     return [[Hit(stored.images[row], s, stored.base, {}) for row, s in rows] for rows in found]
 

@@ -74,14 +74,25 @@ def _find_run(checkpoint, settings, allow_changed, say):
     if not newest or not (folder / RUN).exists():
         return newest, []
     before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-    changes = [f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed]
+    changes = _changes(before, settings)
     if changes and not allow_changed:
         raise SettingsChanged(
             f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or resume "
             "with the new ones: --allow-changed, in Python allow_changed=True"
         )
     return newest, changes
+
+
+def _changes(before, now, where=""):
+    """What differs between two settings, in words; of views and of the encoder each setting by itself."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if name in ("views", "encoder") and isinstance(old, dict) and isinstance(new, dict):
+            found += _changes(old, new, f"{where}{name}.")
+        elif old != new:
+            found.append(f"{where}{name} was {old!r}, now {new!r}")
+    return found
 
 
 def _write_settings(path, settings):

@@ -15,6 +15,7 @@ from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.training.whiten import raw_features, whitening_of
 
 FITTED, VIEWED = (
+FEW = 500  # pictures up to which two pairs of views are cut of each
     5000,
     1000,
 )  # pictures that a whitening is fitted to, and those of which views are cut, at most
@@ -37,7 +38,7 @@ def refitted(
     Args:
         encoder: An encoder without whitening, such as `without_whitening` returns.
         images: A sequence of what `read_image` takes; unreadable ones are skipped. Two views are cut of at most 1,000
-            of them, evenly spaced.
+            of them, evenly spaced; four of each where there are no more than 500.
         like: The encoder's former whitening layer; the new one has the same `rank` and `reduce`.
         views: The run's views, of which the two global ones are cut.
         shrinkage: See `Whitening.fit_pairs`.
@@ -58,7 +59,8 @@ def refitted(
 
 def _of_views(encoder, images, views):
     """Features of two views of each picture, `(N, D)` twice; views have the size that the encoder sees."""
-    first, second, _ = view_pairs(images, views, VIEWED)
+    draws = 2 if len(images) <= FEW else 1
+    first, second, _ = view_pairs(images, views, VIEWED, draws=draws)
     plain = dataclasses.replace(encoder.preprocess, resize_size=encoder.preprocess.image_size, trim=None)
     return raw_features(encoder, first, preprocess=plain), raw_features(encoder, second, preprocess=plain)
 

@@ -55,7 +55,7 @@ def start_from(encoder: Encoder, source: Encoder) -> Encoder:
     more = [one for one in source.layers if one.weights and one.name not in names]
     if extra := [one.name for one in more if not isinstance(one, Whitening)]:
         raise ValueError(
-            f"start={source.name!r}: it has {', '.join(extra[:3])}, which the recipe's encoder has not; expected the "
+            f"init={source.name!r}: it has {', '.join(extra[:3])}, which the recipe's encoder has not; expected the "
             "same architecture"
         )
     for layer in encoder.layers:
@@ -63,7 +63,7 @@ def start_from(encoder: Encoder, source: Encoder) -> Encoder:
         found = [tuple(weight.shape) for weight in there.get(layer.name, [])]
         if shapes != found:
             raise ValueError(
-                f"start={source.name!r}: its layer {layer.name} has {found or 'no'} weights; expected {shapes}, as the "
+                f"init={source.name!r}: its layer {layer.name} has {found or 'no'} weights; expected {shapes}, as the "
                 "recipe's encoder has them"
             )
         if shapes:
@@ -73,7 +73,7 @@ def start_from(encoder: Encoder, source: Encoder) -> Encoder:
         if name not in theirs or theirs[name].shape != array.shape:
             other = theirs[name].shape if name in theirs else "none"
             raise ValueError(
-                f"start={source.name!r}: its {name} is {other}; expected {array.shape}, as the recipe's encoder has it"
+                f"init={source.name!r}: its {name} is {other}; expected {array.shape}, as the recipe's encoder has it"
             )
     for weight in encoder.weights:
         if weight.name in ours and not any(weight is w for layer in encoder.layers for w in layer.weights):

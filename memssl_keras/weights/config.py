@@ -101,8 +101,12 @@ def find_onnx(folder: PathLike, variant: str) -> Path:
     if path.is_file():
         return path
     others = sorted(file.name for file in path.parent.glob("*.onnx"))
+    if not others:
+        raise FileNotFoundError(
+            f"{folder}: no ONNX file; expected one that `memssl export {folder}` writes, in Python export_onnx"
+        )
     raise FileNotFoundError(
-        f"variant={variant!r}: {folder.name} has {', '.join(held or others) or 'no ONNX file'}; memssl export writes "
+        f"variant={variant!r}: {folder.name} has {', '.join(held or others)}; memssl export writes "
         f"others (memssl export MODEL --variants {variant} --out FOLDER, in Python export_onnx)"
     )
 

@@ -265,9 +265,7 @@ def test_names_are_printed_as_they_are(trained, photos, tmp_path):
         (folder / name).write_bytes((photos / "0.png").read_bytes())
     (folder / "bad [x].png").write_text("no image")
     said = run("embed", folder, "--model", trained, "--out", tmp_path / "i.parquet", code=3)
-    assert (
-        f"skipped: {folder / 'bad [x].png'}: not an image" in said and "1 unreadable images skipped" in said
-    )
+    assert f"skipped: {folder / 'bad [x].png'}: not an image" in said and "1 unreadable image skipped" in said
     said = run("search", tmp_path / "i.parquet", folder / names[0], "--k", 3)
     assert all(str(folder / name) in said for name in names)
     assert (tmp_path / "i.unreadable.csv").read_text().count("bad [x].png") == 1

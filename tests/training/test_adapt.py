@@ -158,7 +158,7 @@ def test_a_whitening_is_fitted_anew_to_the_new_pictures(tmp_path):
     expected = Whitening(6, True)
     expected.build((None, 8))
     images, views = pictures(64, seed=9), recipe(encoder).views
-    first, second, _ = view_pairs(images, views, 64)
+    first, second, _ = view_pairs(images, views, 64, draws=2)
     plain = dataclasses.replace(encoder.preprocess, resize_size=encoder.preprocess.image_size)
     parts = [encoder.preprocess.batch(images), plain.batch(first), plain.batch(second)]
     raw = [np.asarray(model.teacher.encoder.predict(part, verbose=0)) for part in parts]
@@ -200,7 +200,7 @@ def test_views_are_shown_as_they_were_cut():
     size = raw.preprocess.image_size
     raw.preprocessing = {**raw.preprocess.to_dict(), "resize_size": 300, "trim": 0.1}
     views = MultiCrop(size, 16, 0)
-    first, second, _ = view_pairs(images, views, 4)
+    first, second, _ = view_pairs(images, views, 4, draws=2)
     mean, std = (np.array(getattr(raw.preprocess, name), "float32") for name in ("mean", "std"))
     for found, part in zip(_of_views(raw, images, views), (first, second), strict=True):
         expected = np.asarray(raw.predict((np.stack(part) / 255 - mean).astype("float32") / std, verbose=0))

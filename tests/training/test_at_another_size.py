@@ -62,7 +62,10 @@ def test_an_encoder_is_adapted_at_a_larger_size(tmp_path, photos, resnet, monkey
     assert [start.preprocess.image_size for start in starts] == [48] and f"{resnet} at 48 px " in said
     # Another size is another run.
     said = run(*adapt, code=1)
-    assert "holds a run with other settings: views was" in said and "--allow-changed" in said
+    assert (
+        "holds a run with other settings: views.global_size was 48, now 32" in said
+        and "--allow-changed" in said
+    )
 
 
 @pytest.mark.parametrize(
