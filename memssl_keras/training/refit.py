@@ -14,11 +14,8 @@ from memssl_keras.encoders import Encoder
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.training.whiten import raw_features, whitening_of
 
-FITTED, VIEWED = (
-FEW = 500  # pictures up to which two pairs of views are cut of each
-    5000,
-    1000,
-)  # pictures that a whitening is fitted to, and those of which views are cut, at most
+FITTED = 5000  # pictures that a whitening is fitted to, at most
+VIEWED, FEW = 1000, 500  # pictures of which views are cut, at most; and up to which two pairs are cut of each
 
 
 def refitted(
