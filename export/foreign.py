@@ -11,6 +11,7 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.export.graph import Graph
 from memssl_keras.files import read_json
 from memssl_keras.images.preprocess import Preprocessing
+from memssl_keras.weights.config import is_ours as is_ours_config
 from memssl_keras.weights.preprocessor import FILE, of_timm, of_transformers
 
 # Variant → its file, in `onnx/` or beside config.json. transformers.js has several names for eight bits.
@@ -26,7 +27,7 @@ WEIGHT_SUFFIXES = ("_data", ".data")
 
 def is_foreign(config: Any) -> bool:
     """Whether a `config.json` is another library's."""
-    return isinstance(config, dict) and "format_version" not in config
+    return isinstance(config, dict) and not is_ours_config(config)
 
 
 def is_ours(folder: PathLike, alone: bool = False) -> bool:

@@ -11,8 +11,9 @@ import numpy as np
 from memssl_keras.encoders import Encoder
 from memssl_keras.files import write_bytes
 from memssl_keras.pretrained import from_pretrained, save_pretrained
+from memssl_keras.weights.checkpoint import SUFFIXES
 from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
-from memssl_keras.weights.opening import SUFFIXES, open_checkpoint
+from memssl_keras.weights.opening import open_checkpoint
 from memssl_keras.weights.training_state import FILES as STATE_FILES
 from memssl_keras.weights.training_state import FOLDER as STATE
 from memssl_keras.weights.training_state import of_checkpoint, write_training

@@ -21,7 +21,14 @@ from memssl_keras.evaluate.protocols.features import unit
 from memssl_keras.files import read_json, sha256
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.checkpoint import SUFFIXES
-from memssl_keras.weights.config import find_onnx, onnx_file, patch_size_of, read_config, split_variant
+from memssl_keras.weights.config import (
+    find_onnx,
+    is_ours,
+    onnx_file,
+    patch_size_of,
+    read_config,
+    split_variant,
+)
 from memssl_keras.zoo.hub import find_folder
 
 BATCH = 64  # more is no faster on processors
@@ -150,7 +157,7 @@ def _weights(folder):
 def _config(folder):
     """Ours where it is ours, the encoder's preprocessing in another library's words where it is not."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "format_version" in config:
+    if is_ours(config):
         return read_config(folder)
     others = folder / _OTHERS
     return {"preprocessing": json.loads(others.read_text(encoding="utf-8")) if others.is_file() else config}
@@ -160,7 +167,7 @@ def _preprocessing(folder, image_size):
     """What stands in a folder's configuration; at another size, in our words where it is ours."""
     settings = _config(folder)["preprocessing"]
     config = read_json(folder / "config.json") or {}
-    if image_size is None or "format_version" not in config:
+    if image_size is None or not is_ours(config):
         return settings
     return Preprocessing.from_dict(settings).at(image_size, patch_size_of(config)).to_dict()
 

@@ -14,6 +14,7 @@ from memssl_keras.encoders import Encoder
 from memssl_keras.files import replace_file, write_bytes
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights import layout
+from memssl_keras.weights.config import is_ours
 from memssl_keras.weights.folder import at_image_size, halved, names_of, read_encoder, write_encoder
 from memssl_keras.weights.layout import WEIGHTS
 from memssl_keras.weights.opening import open_checkpoint, open_repository
@@ -167,7 +168,7 @@ def from_pretrained(
 
 
 def _weights_of(config):
-    if "format_version" in config:
+    if is_ours(config):
         return [(WEIGHTS,)]
     return [(WEIGHTS, "pytorch_model.bin"), ("preprocessor_config.json", "")]
 
@@ -178,5 +179,4 @@ def _is_foreign(folder):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return False  # `read_config` says what is wrong
-    ours = ("format_version", "embed_dim", "keras_config")
-    return isinstance(config, dict) and not any(key in config for key in ours) and len(config) > 0
+    return isinstance(config, dict) and len(config) > 0 and not is_ours(config)

@@ -95,20 +95,6 @@ def suggestion(name: str) -> str:
     return f". Did you mean {' or '.join(near)}?" if near else ""
 
 
-def info(name: str) -> dict:
-    """Return the configuration of a bundled model: what stands in its `config.json`.
-
-    Raises:
-        UnknownModel: as `resolve` does.
-
-    Example:
-        >>> from memssl_keras.zoo.registry import bundled_models, info
-        >>> all(info(name)["library_name"] == "memssl-keras" for name in bundled_models())
-        True
-    """
-    return json.loads((resolve(name) / "config.json").read_text(encoding="utf-8"))
-
-
 def facts(name: str) -> dict:
     """Return what `memssl models` lists of a model.
 

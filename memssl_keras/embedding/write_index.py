@@ -96,9 +96,6 @@ class EmbeddingFile:
             raise ValueError(f"{file}: has no column {KEY}, as it is from an earlier version; embed again")
         return schema
 
-    def __len__(self):
-        return sum(pq.read_metadata(file).num_rows for file in self.files)
-
     def firsts(self) -> np.ndarray:
         """Which rows are the first of their picture, bool `(N,)`: others have a file of the same bytes."""
         columns = [pq.read_table(file, columns=[KEY])[KEY].to_numpy() for file in self.files]

@@ -13,6 +13,7 @@ import numpy as np
 
 from memssl_keras.annotations import PathLike
 
+# By which a file that is not there is known.
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 

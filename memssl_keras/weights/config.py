@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.images.preprocess import Preprocessing
@@ -18,6 +19,7 @@ VARIANTS = {
 }
 HEAD = "head.onnx"  # there too: from the feature of any variant to what the memory is compared with, see `export_head`
 RAW_PIXELS = {variant: file.replace("model", "raw_pixels") for variant, file in VARIANTS.items()}
+_OWN = ("format_version", "embed_dim", "keras_config")  # entries that no other library writes
 
 
 def read_config(folder: PathLike) -> dict:
@@ -56,6 +58,17 @@ def read_config(folder: PathLike) -> dict:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return config
+
+
+def is_ours(config: Any) -> bool:
+    """Whether a `config.json` is to be read as one of this package, also where entries of it are missing.
+
+    Example:
+        >>> from memssl_keras.weights.config import is_ours
+        >>> is_ours({"embed_dim": 384}), is_ours({"model_type": "vit"})
+        (True, False)
+    """
+    return isinstance(config, dict) and not config.keys().isdisjoint(_OWN)
 
 
 def patch_size_of(config: dict) -> int:

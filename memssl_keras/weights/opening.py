@@ -30,7 +30,6 @@ _TAKES = {
     resnet: ("config",),
     transformers: ("config", "preprocessor"),
 }  # of the files of a repository
-SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # by which a file that is not there is known
 
 
 def read_family(

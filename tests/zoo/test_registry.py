@@ -4,6 +4,7 @@ import pytest
 from onnx_folder import EMBED_DIM, write_encoder
 
 from memssl_keras.export import OnnxEncoder
+from memssl_keras.weights.config import read_config
 from memssl_keras.zoo import registry
 
 
@@ -22,7 +23,7 @@ def test_lists_folders_that_hold_a_config(two_models):
 
 def test_resolves_a_name_to_its_folder(two_models):
     assert registry.resolve("vitt4_cifar10") == two_models / "vitt4_cifar10"
-    assert registry.info("vitt4_cifar10")["embed_dim"] == EMBED_DIM
+    assert read_config(registry.resolve("vitt4_cifar10"))["embed_dim"] == EMBED_DIM
     assert OnnxEncoder.from_pretrained("vitt4_cifar10").embed_dim == EMBED_DIM
 
 
@@ -50,4 +51,4 @@ def test_says_when_nothing_is_bundled(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", registry.list_models())
 def test_every_bundled_model_runs(name):
     encoder = OnnxEncoder.from_pretrained(name, variant="int8")
-    assert encoder.embed_dim == registry.info(name)["embed_dim"]
+    assert encoder.embed_dim == read_config(registry.resolve(name))["embed_dim"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+CHUNK = 500  # images that are held at once
 
 
 def unit(features: np.ndarray, name: str) -> np.ndarray:
@@ -32,13 +34,8 @@ def collapsed(features: np.ndarray, name: str) -> str | None:
     return None
 
 
-def extract(
-    extractor: Callable[[list], np.ndarray],
-    images: Sequence,
-    chunk: int = 500,
-    track: Callable[[Iterable], Iterable] = iter,
-) -> np.ndarray:
-    """Features of a whole sequence, `chunk` images at a time; `track` wraps the chunks' starts, for a progress bar."""
-    starts = range(0, len(images), chunk)
-    parts = [extractor([images[i] for i in range(s, min(s + chunk, len(images)))]) for s in track(starts)]
+def extract(extractor: Callable[[list], np.ndarray], images: Sequence) -> np.ndarray:
+    """Features of a whole sequence, 500 images at a time."""
+    starts = range(0, len(images), CHUNK)
+    parts = [extractor([images[i] for i in range(s, min(s + CHUNK, len(images)))]) for s in starts]
     return np.concatenate(parts)

@@ -16,7 +16,6 @@ from memssl_keras.evaluate.protocols.knn import knn_accuracy
 from memssl_keras.training import distributed
 
 if TYPE_CHECKING:
-    from memssl_keras.data.classes import Labelled
     from memssl_keras.encoders import Encoder
 
 
@@ -75,11 +74,6 @@ class OnlineKNN(keras.callbacks.Callback):
         self.train, self.train_labels = train, train_labels
         self.test, self.test_labels = test, test_labels
         self.every, self.k, self.temperature = every, k, temperature
-
-    @classmethod
-    def of(cls, labelled: Labelled, **options) -> OnlineKNN:
-        """For a `Labelled` of `memssl_keras.data.classes.open_classes`; `options` are the other arguments."""
-        return cls(labelled.train, labelled.train_labels, labelled.test, labelled.test_labels, **options)
 
     def measure(self, encoder: Encoder) -> float:
         """Accuracy of an encoder, 0 … 1."""
