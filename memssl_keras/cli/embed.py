@@ -86,8 +86,8 @@ def embed(
 
     A row holds the image's name, its embedding and the data's other columns.
     Embedding runs on ONNX Runtime. If it is interrupted, the same command
-    resumes. Unreadable images are skipped and listed in OUT.unreadable.csv, and
-    the exit code is then 3.
+    resumes. Unreadable images are skipped and listed beside it, for photos.parquet in
+    photos.unreadable.csv, and the exit code is then 3.
     """
     with errors_in_words():
         options: dict[str, Any] = {"variant": variant, "threads": threads, "providers": listed(providers)}

@@ -50,7 +50,7 @@ class Labelled:
                 test=dataclasses.replace(self.test, rows=self.test.rows[kept[1]]),
                 train_labels=self.train_labels[kept[0]],
                 test_labels=self.test_labels[kept[1]],
-                protocol=f"{self.protocol}, {lost} of them unreadable",
+                protocol=f"{self.protocol}, {lost} images unreadable",
                 notes=[*self.notes, note],
             )
         return self

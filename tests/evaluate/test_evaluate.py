@@ -423,7 +423,7 @@ def test_unreadable_pictures_are_skipped(tmp_path):
     (found,) = run.evaluate(pixel_embedders(4)[:1], [tmp_path], settings=Settings(ks=(1,)))
     (said,) = (note for note in found.notes if "unreadable" in note)
     assert said.startswith("2 unreadable images skipped") and "0.png" in said
-    assert "2 of them unreadable" in next(iter(found.outcomes.values())).protocol
+    assert "2 images unreadable" in next(iter(found.outcomes.values())).protocol
     assert len(found.labelled.train) == 5 and len(found.labelled.test) == 3
 
 
