@@ -83,7 +83,7 @@ def problem(verification: Verification, tolerance: float | None = None) -> str |
     count = images["images"]
     most = max(MOST_POINTS_LOST / 100, FEW / count)
     if images["recall@1"] < 1 - most:
-        return f"finds {images['recall@1']:.2%} of {count} images again, fewer than {1 - most:.2%}"
+        return f"has a recall@1 of {images['recall@1']:.2%} on {count} images, below {1 - most:.2%}"
     asked = max(count // 2, 1)
     most = max(MOST_POINTS_LOST / 100, FEW / asked)
     lost = images.get("reference_knn", 0) - images.get("knn", 0)

@@ -112,7 +112,7 @@ def model_of_run(run: str | Path) -> tuple[MaSSL, dict, dict]:
     if state["batch"]:
         raise ValueError(
             f"{run}: stopped within epoch {state['epoch'] + 1}, and its encoder is that of the end of one; the same "
-            "memssl pretrain command goes on to there"
+            "memssl pretrain command resumes it"
         )
     model = _load(newest / "model.keras")
     try:

@@ -213,7 +213,7 @@ def _encoder_of(recipe, init, resumed):
 
 
 def _refit(recipe, init, images):
-    """The callback that fits a whitening anew, where the encoder that a run goes on from has one."""
+    """The callback that fits a whitening anew, where the encoder that a run starts from has one."""
     whitening = whitening_of(init) if init and recipe.family == "init" else None
     return [RefitWhitening(images, whitening, recipe.views)] if whitening else []
 

@@ -13,7 +13,7 @@ from memssl_keras.annotations import PathLike
 class TensorBoard(keras.callbacks.Callback):
     """Writes figures for TensorBoard: running means every so many steps, and the epoch's metrics at its end.
 
-    Steps are those of the optimiser. A training that goes on replaces what an interrupted one had written behind
+    Steps are those of the optimiser. A resumed training replaces what an interrupted one had written behind
     the step that it starts at. List it behind the callbacks that add metrics. It takes torch's writer, because
     that of Keras needs TensorFlow.
 
