@@ -176,9 +176,7 @@ def test_few_images_may_lose_two():
         with pytest.raises(module.ParityError, match="recall@1 of|loses 6.00 points of k-NN on 50 images"):
             check(few)
     for many in (found(10_000, 0.9949, 0.5, 0.5), found(10_000, 1.0, 0.4949, 0.50)):
-        with pytest.raises(
-            module.ParityError, match="below 99.50%|loses 0.51 points of k-NN on 5000 images"
-        ):
+        with pytest.raises(module.ParityError, match="below 99.50%|loses 0.51 points of k-NN on 5000 images"):
             check(many)
 
 
