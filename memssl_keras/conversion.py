@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from memssl_keras.encoders import Encoder
-from memssl_keras.files import write_bytes
+from memssl_keras.files import read_json, write_bytes
 from memssl_keras.pretrained import from_pretrained, save_pretrained
 from memssl_keras.weights.checkpoint import SUFFIXES
+from memssl_keras.weights.config import is_ours
 from memssl_keras.weights.layout import KERAS_MODEL, TRANSFORMERS_WEIGHTS
 from memssl_keras.weights.opening import open_checkpoint
 from memssl_keras.weights.training_state import FILES as STATE_FILES
@@ -156,7 +157,7 @@ def _write(encoder, folder, source, training=None, *, exports, half, origin="", 
 
 def _remove_derived(folder):
     """Takes out what was made of the weights that are replaced, such as graphs and scores."""
-    if not (folder / "config.json").is_file():
+    if not is_ours(read_json(folder / "config.json")):
         return
     names = [TRANSFORMERS_WEIGHTS, KERAS_MODEL, "results.json", "run.json", "card.json"]
     names += [f"{STATE}/{name}" for name in STATE_FILES]

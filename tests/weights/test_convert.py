@@ -108,6 +108,12 @@ def test_nothing_of_the_model_that_was_there_stays(tmp_path):
     assert mine.read_text() == "mine" and "onnx" not in (out / "README.md").read_text()
     with pytest.raises(ValueError, match="is what is converted; expected another"):
         convert(out, out)
+    others = tmp_path / "others" / "training"  # a folder of something else keeps what it has
+    others.mkdir(parents=True)
+    for path in (others.parent / "config.json", others / "config.json"):
+        path.write_text('{"mine": 1}')
+    convert(tmp_path / "second", others.parent)
+    assert (others / "config.json").read_text() == '{"mine": 1}'
 
 
 # The other families, written as their training writes them.
