@@ -28,6 +28,7 @@ PAGE = pathlib.Path(__file__).parent / "page"
 SHARED = ("encoder.js", "trim.mjs", "embed.mjs")  # what any page needs
 COLUMNS, ROWS = 32, 32  # of a sheet of thumbnails
 MOST_IMAGES = 20_000
+MOST_NAMED = 20  # unreadable pictures that a warning names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +139,10 @@ def _write_gallery(folder, encoder, images, thumb):
     if not kept:
         raise ValueError("images: none of them can be read")
     if unreadable:
+        more = f"; and {len(unreadable) - MOST_NAMED} more" if len(unreadable) > MOST_NAMED else ""
+        named = "; ".join(unreadable[:MOST_NAMED])
         warnings.warn(
-            f"{len(unreadable)} of {len(images):,} images cannot be read and are skipped: {'; '.join(unreadable)}",
+            f"{len(unreadable)} of {len(images):,} images cannot be read and are skipped: {named}{more}",
             stacklevel=3,
         )
     np.stack(vectors).astype("<f4").tofile(folder / "gallery.bin")

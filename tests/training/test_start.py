@@ -34,7 +34,7 @@ def test_weights_are_those_of_the_same_layers():
 
 def test_other_widths_are_refused_by_name():
     with pytest.raises(
-        ValueError, match=r"start='resnet': its layer stem has \[\(3, 3, 3, 8\)\] weights; expected"
+        ValueError, match=r"init='resnet': its layer stem has \[\(3, 3, 3, 8\)\] weights; expected"
     ):
         start_from(ResNet(**SMALL), ResNet(**{**SMALL, "width": 8}))
 
