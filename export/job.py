@@ -105,17 +105,11 @@ class Job:
         """What the variants are compared with; a graph of raw pixels sees no JPEG decoded at a fraction."""
         if not raw:
             return self.encoder.embed(self.images, preprocessing=self.preprocess)
-        parts = (
-            range(start, min(start + CHUNK, len(self.images))) for start in range(0, len(self.images), CHUNK)
-        )
-        return np.concatenate(
-            [
-                self.encoder.embed(
-                    [read_image(self.images[row]) for row in part], preprocessing=self.preprocess
-                )
-                for part in parts
-            ]
-        )
+        parts = []
+        for start in range(0, len(self.images), CHUNK):
+            pixels = [read_image(image) for image in self.images[start : start + CHUNK]]
+            parts.append(self.encoder.embed(pixels, preprocessing=self.preprocess))
+        return np.concatenate(parts)
 
     def _embed(self, path, raw):
         session = open_session(path)

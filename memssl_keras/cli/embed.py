@@ -86,8 +86,8 @@ def embed(
 
     A row holds the image's name, its embedding and the data's other columns.
     Embedding runs on ONNX Runtime. If it is interrupted, the same command
-    resumes. Unreadable images are skipped and listed beside it, for photos.parquet in
-    photos.unreadable.csv, and the exit code is then 3.
+    resumes. Unreadable images are skipped and listed beside the file, for
+    photos.parquet in photos.unreadable.csv, and the exit code is then 3.
     """
     with errors_in_words():
         options: dict[str, Any] = {"variant": variant, "threads": threads, "providers": listed(providers)}
@@ -142,9 +142,8 @@ def _report(out, done, before, to, list_others, as_json):
         say_json({"out": str(out), **counts, "notes": source.notes, **indexed})
         return
     parts = [f"{out}: {counted(len(source) - len(failures), 'embedding')} of width {width}"]
-    parts += (
-        [f"{counted(len(failures), 'unreadable image')} skipped, listed in {unreadable}"] if failures else []
-    )
+    if failures:
+        parts.append(f"{counted(len(failures), 'unreadable image')} skipped, listed in {unreadable}")
     parts += [f"{before} replaced"] if before else []
     say("; ".join([*parts, *source.notes]))
     if written:

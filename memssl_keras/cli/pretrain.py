@@ -220,7 +220,7 @@ def pretrain(
                 opened,
                 out,
                 init=start,
-                init_name=f"{init or 'start'} at {image_size} px" if image_size else init or "start",
+                init_name=f"{init} at {image_size} px" if image_size else init or "start",
                 teacher=_teacher(teacher, threads),
                 track=lambda starts: _tracked(starts, teacher),
                 knn_k=knn_k,

@@ -23,11 +23,8 @@ def _show(entry):
     if not console.is_terminal or _width(["", *scores], rows) <= console.width:
         table(["", *scores], rows)
     else:
-        _by_number(
-            ["score"],
-            names,
-            [[score, *values] for score, *values in zip(scores, *(row[1:] for row in rows), strict=True)],
-        )
+        turned = zip(["", *scores], *rows, strict=True)
+        _by_number(["score"], names, [list(row) for row in turned][1:])
     for row in entry["differences"]:
         if row["score"] == entry["headline"]:
             say(
