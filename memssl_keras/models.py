@@ -118,6 +118,8 @@ def open_embedders(
     if not baselines:
         return embedders
     fresh = untrained(models[0], threads, image_size)
+    if fresh and len(embedders) > 1:
+        fresh = dataclasses.replace(fresh, name=f"{embedders[0].name}, untrained")
     return [*pixel_embedders(pixels), *([fresh] if fresh else []), *embedders]
 
 

@@ -147,6 +147,12 @@ def test_embedders_say_the_size_in_name_and_key(vit):
     np.testing.assert_allclose(exported.embed(list(pictures(2))), expected, atol=1e-5)
 
 
+def test_of_several_models_the_untrained_one_is_named(vit, tmp_path):
+    other = write_encoder(tmp_path / "other")
+    names = [one.name for one in open_embedders([str(vit), str(other)])[2:]]
+    assert names == [f"{vit}, untrained", str(vit), str(other)]
+
+
 def test_embedders_refuse_what_has_no_size(vit):
     with pytest.raises(ValueError, match="image_size=48: numpy:asarray is a function"):
         open_embedder("numpy:asarray", image_size=48)

@@ -119,6 +119,11 @@ def _resume(checkpoint, newest, model, schedules, recipe, images, changes, say):
     schedules.offset = epoch * steps + batch - state["step"]
     where = f"resumed at epoch {epoch + 1}, step {batch} of {steps}"
     if epoch >= recipe.epochs:
+        if others := [change for change in changes if not change.startswith("epochs was")]:
+            raise SettingsChanged(
+                f"all {recipe.epochs} epochs are done: nothing would be trained with the new settings ("
+                f"{'; '.join(others)}). Take more epochs, or choose another folder"
+            )
         where = f"all {recipe.epochs} epochs are done" if recipe.epochs > 1 else "its epoch is done"
     say(where + "".join(f"; {c}" for c in changes))
     differs = [f"{k} {state[k]}, now {v}" for k, v in environment().items() if state.get(k) != v]

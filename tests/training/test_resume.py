@@ -180,6 +180,20 @@ def test_another_batch_size_keeps_its_place_in_the_schedules(tmp_path):
     assert model.step == 7
 
 
+def test_a_finished_run_keeps_the_settings_that_it_was_trained_with(tmp_path):
+    run(tmp_path)
+    record = (tmp_path / "run.json").read_bytes()
+    slower = dataclasses.replace(SHORT, learning_rate=1e-3)
+    with pytest.raises(
+        SettingsChanged, match=r"all 2 epochs are done: .*\(learning_rate was 0.0005, now 0.001\)"
+    ):
+        run(tmp_path, slower, allow_changed=True)
+    assert (tmp_path / "run.json").read_bytes() == record
+    model, _ = run(tmp_path, dataclasses.replace(slower, epochs=3), allow_changed=True)
+    assert model.step == 12
+    run(tmp_path, dataclasses.replace(slower, epochs=2), allow_changed=True)  # ended earlier than planned
+
+
 def test_what_shapes_the_model_cannot_change(tmp_path):
     interrupted(tmp_path, after=7)
     with pytest.raises(SettingsChanged, match=r"do not fit these settings \(hidden_dim was 32, now 48\)"):
