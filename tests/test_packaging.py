@@ -39,9 +39,11 @@ def test_importing_the_package_loads_nothing_heavy():
     )
 
 
-def test_help_comes_without_keras_or_torch():
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "massl_vitn4.cifar10"]])
+def test_help_and_lists_come_without_keras_or_torch(arguments):
     code = "from typer.testing import CliRunner\nfrom memssl_keras.cli import app\n"
-    assert loaded_by(code + "assert CliRunner().invoke(app, ['--help']).exit_code == 0") == "[]"
+    loaded = loaded_by(code + f"assert CliRunner().invoke(app, {arguments}).exit_code == 0")
+    assert loaded == "[]" if arguments == ["--help"] else loaded in ("['pyarrow']", "['cv2', 'pyarrow']")
 
 
 def test_every_public_name_loads():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memssl_keras.data.views import MultiCrop
-from memssl_keras.encoders import Encoder
 from memssl_keras.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from memssl_keras.encoders import Encoder
 
 FEWEST = 16  # pictures that a recipe for few is made for
 PICTURES_SEEN = 100_000  # by a run over few pictures
