@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memssl_keras.images.read import thumbnail
+from memssl_keras.images import thumbnail
 
 SIDE = 64  # pixels of the small copy of an example that is kept to show it again
 LONGEST_NAME = 60

@@ -2,8 +2,8 @@
 
 from memssl_keras.images.listing import Listing, find_images, list_images
 from memssl_keras.images.preprocess import Preprocessing
-from memssl_keras.images.read import ImageError, read_image, thumbnail
-from memssl_keras.images.sheet import draw_rows
+from memssl_keras.images.read import ImageError, read_image
+from memssl_keras.images.sheet import draw_rows, thumbnail
 
 __all__ = [
     "ImageError",

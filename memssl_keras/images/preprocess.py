@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 from PIL import Image
 
-from memssl_keras.images.read import Picture, open_picture
+from memssl_keras.images.read import open_picture
 from memssl_keras.images.trim import trimmed
+from memssl_keras.images.upright import Picture
 
 _LONGEST = 4  # sides as many times the shortest one are still resized whole, as other libraries do it
 _LARGE = 128  # px; of smaller pictures a vector depends more on how they were scaled

@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from memssl_keras.files import printable
+from memssl_keras.images.depth import chosen_bits, to_8_bits
+from memssl_keras.images.upright import Picture, upright
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")  # what telephones write
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {  # EXIF orientation -> what turns the stored pixels into the picture that was taken
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_T = Image.Transpose
-_SIDEWAYS = {_T.TRANSPOSE, _T.TRANSVERSE, _T.ROTATE_90, _T.ROTATE_270}  # what was above is now at a side
-_FROM_RIGHT = {
-    _T.FLIP_LEFT_RIGHT,
-    _T.ROTATE_180,
-    _T.ROTATE_270,
-    _T.TRANSVERSE,
-}  # what was first is now at the right
-_FROM_BELOW = {_T.FLIP_TOP_BOTTOM, _T.ROTATE_180, _T.ROTATE_90, _T.TRANSVERSE}
 
 
 class ImageError(ValueError):
@@ -78,26 +60,6 @@ def read_image(source: Any) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     return np.array(open_picture(source).pixels)
-
-
-class Picture(NamedTuple):
-    """An upright RGB picture, perhaps decoded at a fraction of its size.
-
-    Attributes:
-        pixels: What was decoded.
-        size: Width and height of the full picture.
-        box: What the full picture covers of `pixels`: left, top, right and bottom. Of a size that the fraction does
-            not divide, the last row and column of `pixels` lie partly outside.
-    """
-
-    pixels: Image.Image
-    size: tuple[int, int]
-    box: tuple[float, float, float, float]
-
-    @classmethod
-    def whole(cls, pixels: Image.Image) -> Picture:
-        """A picture at its full size."""
-        return cls(pixels, pixels.size, (0, 0, *pixels.size))
 
 
 def open_picture(source: Any, least: int | None = None) -> Picture:
@@ -181,10 +143,10 @@ def _decode(image: Image.Image, name: str, least: int | None = None) -> Picture:
     picture = Picture.whole(image)
     if least and image.format == "JPEG" and (drafted := image.draft(image.mode, (least, least))):
         picture = picture._replace(box=drafted[1])
-    _chosen_bits()  # a wrong setting is no damage
+    chosen_bits()  # a wrong setting is no damage
     try:
         image.load()
-        picture = _turned(picture, _turn(image))
+        picture = upright(picture)
         return picture._replace(pixels=_to_rgb(picture.pixels, name))
     except (ImageError, MemoryError):
         raise
@@ -192,34 +154,11 @@ def _decode(image: Image.Image, name: str, least: int | None = None) -> Picture:
         raise ImageError(name, f"truncated or damaged ({error})") from error
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns the stored pixels upright; None where they are."""
-    try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # broken metadata around good pixels: keep the picture as stored
-        return None
-
-
-def _turned(picture: Picture, turn: Image.Transpose | None) -> Picture:
-    if turn is None:
-        return picture
-    upright = picture.pixels.transpose(turn)
-    upright.format = picture.pixels.format
-    size, (left, top, right, bottom) = picture.size, picture.box
-    if turn in _SIDEWAYS:
-        size, (left, top, right, bottom) = size[::-1], (top, left, bottom, right)
-    if turn in _FROM_RIGHT:
-        left, right = upright.width - right, upright.width - left
-    if turn in _FROM_BELOW:
-        top, bottom = upright.height - bottom, upright.height - top
-    return Picture(upright, size, (left, top, right, bottom))
-
-
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     # Pillow's own conversion clips wide greyscale to 255 instead of scaling it.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         wide = np.asarray(image)
-        grey = _to_8_bits(wide, name)
+        grey = to_8_bits(wide, name)
         if isinstance(transparent := image.info.get("transparency"), int):
             grey[wide == transparent] = 255
         return Image.fromarray(grey).convert("RGB")
@@ -234,36 +173,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return Image.alpha_composite(white, picture).convert("RGB")
 
 
-def _to_8_bits(wide: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
-    largest = (1 << (bits or _bits_used(wide, name))) - 1
-    return ((wide.astype(np.uint32) * 255 + largest // 2) // largest).clip(0, 255).astype(np.uint8)
-
-
-def _bits_used(wide: np.ndarray, name: str) -> int:
-    """Bits of a 16-bit picture that its values use: cameras and scanners store 12 or 14 bits unscaled."""
-    if chosen := _chosen_bits():
-        return chosen
-    top = int(wide.max())
-    bits = next(bits for bits in (12, 14, 16) if top < 1 << bits)
-    if top and bits < 16:
-        warnings.warn(
-            f"{name}: a 16-bit picture whose largest value is {top} is read as one of {bits} bits; "
-            "MEMSSL_BIT_DEPTH=16 reads such pictures as they are",
-            stacklevel=2,
-        )
-    return bits
-
-
-def _chosen_bits() -> int | None:
-    """What `MEMSSL_BIT_DEPTH` says; None where it says nothing."""
-    chosen = os.environ.get("MEMSSL_BIT_DEPTH")
-    if not chosen:
-        return None
-    if not chosen.isdigit() or not 8 <= int(chosen) <= 16:
-        raise ValueError(f"MEMSSL_BIT_DEPTH={chosen!r}: expected a number of bits from 8 to 16")
-    return int(chosen)
-
-
 def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)) or 0 in array.shape:
         raise ImageError(name, f"shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
@@ -273,7 +182,7 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
             raise ImageError(name, f"floats from {low:.6g} to {high:.6g}; expected floats in [0, 1]")
         array = np.rint(array * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
-        array = _to_8_bits(array, name, bits=16)
+        array = to_8_bits(array, name, bits=16)
     elif array.dtype != np.uint8:
         raise ImageError(name, f"dtype {array.dtype}; expected uint8, uint16 or floats in [0, 1]")
     if array.ndim == 2:
@@ -283,21 +192,3 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
     if array.shape[-1] == 4:
         return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name))
     return array
-
-
-def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
-    """Fit an image `(H, W, 3)` uint8 into a white square of `side` pixels; those of small pictures stay visible.
-
-    Example:
-        >>> import numpy as np
-        >>> from memssl_keras.images import thumbnail
-        >>> thumbnail(np.zeros((10, 40, 3), "uint8"), 64).getpixel((32, 0))
-        (255, 255, 255)
-    """
-    picture = Image.fromarray(pixels)
-    scale = side / max(picture.size)
-    size = [max(1, round(edge * scale)) for edge in picture.size]
-    picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
-    return square

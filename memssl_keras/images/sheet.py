@@ -1,13 +1,32 @@
-"""Pictures drawn beside each other, to be looked at."""
+"""Thumbnails, alone and beside each other, to be looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.images.read import read_image, thumbnail
+from memssl_keras.images.read import read_image
+
+
+def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
+    """Fit an image `(H, W, 3)` uint8 into a white square of `side` pixels; those of small pictures stay visible.
+
+    Example:
+        >>> import numpy as np
+        >>> from memssl_keras.images import thumbnail
+        >>> thumbnail(np.zeros((10, 40, 3), "uint8"), 64).getpixel((32, 0))
+        (255, 255, 255)
+    """
+    picture = Image.fromarray(pixels)
+    scale = side / max(picture.size)
+    size = [max(1, round(edge * scale)) for edge in picture.size]
+    picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
 
 
 def draw_rows(rows: Sequence, path: PathLike, tile: int = 96, gap: int = 6) -> None:

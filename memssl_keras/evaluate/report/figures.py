@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from memssl_keras.evaluate.protocols.retrieval import RECALL_LEVELS
-from memssl_keras.images.read import read_image, thumbnail
+from memssl_keras.images import read_image, thumbnail
 
 CONFUSED = 30  # classes in a confusion matrix, at most
 RIGHT, WRONG = "#15803d", "#b91c1c"
