@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends lint types linked docs clean
+.PHONY: demo test test-fast test-processors numeric-plain numeric-avx2 test-backends test-lowest lint types linked docs clean
 
 demo: .venv/.demo
 	.venv/bin/memssl demo
@@ -31,6 +31,10 @@ numeric-avx2:
 # The encoder on JAX and TensorFlow, in an environment of their own, against the torch features.
 test-backends: .venv/.test .venv-backends/.done
 	MEMSSL_BACKENDS_PYTHON=.venv-backends/bin/python .venv/bin/python -m pytest tests/encoders/test_backends.py
+
+# The fast tests with the lowest versions that pyproject.toml allows. The default build of torch is gigabytes.
+test-lowest: .venv-lowest/.done
+	PATH=$(CURDIR)/.venv-lowest/bin:$$PATH .venv-lowest/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: .venv/.test types
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -78,5 +82,12 @@ docs: .venv/.docs linked
 	$(call PIP,.venv-backends) keras jax tensorflow-cpu pillow
 	touch $@
 
+.venv-lowest/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	sed -nE 's/^ *"([a-z-]+)(\[[a-z]+\])?>=([0-9.]+)",?.*/\1==\3.*/p' pyproject.toml | grep -v setuptools >.venv-lowest/versions.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-lowest/versions.txt \
+		--editable '.[all]' pytest pytest-xdist transformers
+	touch $@
+
 clean:
-	rm -rf .venv .venv-backends .types .node .readers build dist *.egg-info
+	rm -rf .venv .venv-backends .venv-lowest .types .node .readers build dist *.egg-info

@@ -23,11 +23,11 @@ class CheckpointError(ValueError):
 
 def _allowed():
     """What torch does not allow by itself and training checkpoints hold: their arguments, and numpy's scalars."""
-    multiarray = np._core.multiarray
+    scalar = np.float32(0).__reduce__()[0]
     numbers = [
         getattr(np.dtypes, f"{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")
     ]
-    scalars = [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [argparse.Namespace, np.dtype, *numbers, *scalars]
 
 
