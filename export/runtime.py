@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from memssl_keras.annotations import PathLike
+from memssl_keras.checks import check_at_least_1
 from memssl_keras.export import foreign
 from memssl_keras.export.finding import find_model, preprocessing_at
 from memssl_keras.export.graph import Graph
 from memssl_keras.export.pieces import in_order
 from memssl_keras.export.session import PROVIDERS, open_session, providers_of
-from memssl_keras.images import ImageError, list_images
+from memssl_keras.images import ImageError
+from memssl_keras.images.listing import as_images
 from memssl_keras.images.preprocess import Preprocessing
 from memssl_keras.weights.config import default_variant, find_onnx, read_config
 
@@ -119,7 +120,7 @@ class OnnxEncoder:
             ...     assert encoder.embed(np.zeros((64, 64, 3), "uint8")).shape == (1, encoder.embed_dim)
         """
         if threads is not None:
-            _check_at_least_1("threads", threads)
+            check_at_least_1("threads", threads)
         folder, file, ours = find_model(name_or_folder, variant, hub)
         config = read_config(folder) if ours else {}
         file = file or find_onnx(folder, variant or default_variant(folder))
@@ -195,8 +196,8 @@ class OnnxEncoder:
         Raises:
             ValueError: `batch_size` is not at least 1.
         """
-        _check_at_least_1("batch_size", batch_size)
-        return self._stream(enumerate(_as_iterable(images)), batch_size)
+        check_at_least_1("batch_size", batch_size)
+        return self._stream(enumerate(as_images(images)), batch_size)
 
     def _stream(self, numbered: Iterator, batch_size: int) -> Iterator[EmbeddedBatch]:
         """Pieces of batches, each read and run by one thread, so that reading and the model share all cores."""
@@ -291,17 +292,3 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
     """Features `(N, D)` as float32 of length 1; those of length 0 stay."""
     features = features.astype(np.float32, copy=False)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-
-def _as_iterable(images) -> Iterable:
-    single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
-    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
-        return list_images(images)
-    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
-        return [images]
-    return images
-
-
-def _check_at_least_1(name: str, value) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1")

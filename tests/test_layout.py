@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # - `embedding` runs exported encoders, so it stands above `export`.
 ORDER = [
     "annotations",
+    "checks",
     "files",
     "processor",
     "child",

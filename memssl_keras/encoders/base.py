@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from PIL import Image
 
 import memssl_keras
 from memssl_keras.annotations import PathLike, Shape, Tensor
+from memssl_keras.checks import check_at_least_1
 from memssl_keras.encoders.preprocessing import PreprocessingLayer
 from memssl_keras.encoders.whitening import Whitening
+from memssl_keras.images.listing import as_images
 from memssl_keras.images.preprocess import Preprocessing, check_image_size
 
 
@@ -34,6 +34,7 @@ class Encoder:
     patch_size = 1
     # What every Keras model has.
     name: str
+    trainable: bool
     input_shape: Any
     output_shape: Any
     predict_on_batch: Callable[..., Any]
@@ -45,14 +46,16 @@ class Encoder:
 
     @staticmethod
     def wrap(model: keras.Model, preprocessing: dict | None = None) -> Encoder:
-        """Make an `Encoder` of any built Keras model that maps `(B, H, W, 3)` to `(B, D)`; an `Encoder` stays as it is.
+        """Make an `Encoder` of a Keras model that maps `(B, H, W, 3)` to `(B, D)`; an `Encoder` stays as it is.
 
         Args:
-            model: Such as one of `keras.applications` with `pooling="avg"`.
-            preprocessing: Preprocessing of pictures for the model, as a dict; see the class.
+            model: A functional or sequential one, such as one of `keras.applications` with `pooling="avg"`, or any that
+                has an `output_shape`.
+            preprocessing: Preprocessing of pictures for the model, all fields as a dict, as
+                `Preprocessing(…).to_dict()` gives it.
 
         Raises:
-            ValueError: where the model is not built or has another output shape.
+            ValueError: where the model is not built, has another output shape, or the preprocessing is not complete.
 
         Example:
             >>> import keras
@@ -110,23 +113,39 @@ class Encoder:
         """Unit vectors `(N, D)` float32 of images, preprocessed as the encoder's configuration says.
 
         Args:
-            images: Paths, bytes of image files, PIL images or uint8 arrays; one, or any number of them, or an array
-                `(N, H, W, 3)`.
+            images: One image or several, as `memssl_keras.images.read_image` takes them: paths, bytes of image files,
+                PIL images or arrays. `(N, H, W, 3)` are N, and a folder stands for the images in it and below. Large
+                JPEGs of paths and bytes are decoded at a fraction of their size; see `Preprocessing`.
             batch_size: Images per forward pass.
             preprocessing: A `Preprocessing` in place of the encoder's own.
 
         Raises:
             ImageError: where an image cannot be read.
+            ValueError: where `batch_size` is not at least 1.
         """
         preprocess = preprocessing or self.preprocess
-        single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
-        remaining = iter([images] if single or getattr(images, "ndim", 4) < 4 else images)
+        check_at_least_1("batch_size", batch_size)
+        remaining = iter(as_images(images))
         batches = iter(lambda: list(itertools.islice(remaining, batch_size)), [])
         vectors = [self.predict_on_batch(preprocess.batch(batch)) for batch in batches]
         if not vectors:
             return np.zeros((0, self.embed_dim), "float32")
         vectors = ops.convert_to_numpy(np.concatenate(vectors)).astype("float32")
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    # What is trained and what is not, which Keras would keep for a functional model and loses for a class of its own.
+
+    def _freeze(self, trainable, frozen):
+        if not trainable:
+            self.trainable = False
+        for layer in self.layers:
+            if layer.name in frozen:
+                layer.trainable = False
+
+    def _frozen_config(self):
+        layers = [layer for layer in self.layers if layer.weights and not isinstance(layer, Whitening)]
+        frozen = [layer.name for layer in layers if not layer.trainable] if self.trainable else []
+        return {"trainable": self.trainable, **({"frozen": frozen} if frozen else {})}
 
     # What stands above encoders is found by its public name, so that no module here imports upwards.
 
@@ -178,8 +197,8 @@ def feature_width(model: keras.Model) -> int:
     shape = getattr(model, "output_shape", None)
     if not model.built or not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
         raise ValueError(
-            f"encoder={model.name}: expected a built Keras model that maps images (B, H, W, 3) to (B, D), "
-            f"and this one gives {shape if model.built else 'nothing before it is built'}"
+            f"encoder={model.name}: expected a built Keras model, functional or sequential, that maps images "
+            f"(B, H, W, 3) to (B, D), and this one gives {shape if model.built else 'nothing before it is built'}"
         )
     return shape[1]
 
@@ -199,6 +218,8 @@ class WrappedEncoder(Encoder, keras.Model):
     def __init__(self, model: keras.Model, preprocessing: dict | None = None, **kwargs: Any):
         super().__init__(**{"name": model.name, **kwargs})
         feature_width(model)
+        if preprocessing:
+            Preprocessing.from_dict(preprocessing)
         self.model = model
         self.preprocessing = preprocessing or getattr(model, "preprocessing", None)
         self.built = True

@@ -125,8 +125,10 @@ class ResNet(Encoder, keras.Model):
         preprocessing: Preprocessing of pictures, as a dict; see `memssl_keras.images.Preprocessing`.
         bottleneck: Use bottleneck blocks as in ResNet-50 instead of basic ones: 1×1, 3×3 (with the stride) and 1×1
             with four times the channels.
-        dtype: Keras dtype policy of all layers.
+        dtype: Keras dtype policy of all layers; by default the global one.
         name: Of the model.
+        trainable: Whether its weights are trained.
+        frozen: Names of the layers whose weights are not, where the others' are.
 
     Raises:
         ValueError: for an unknown stem, a count below 1, or a pooling grid that is not as above.
@@ -148,15 +150,16 @@ class ResNet(Encoder, keras.Model):
         whitening: dict | None = None,
         preprocessing: dict | None = None,
         bottleneck: bool = False,
-        dtype: Any = "float32",
+        dtype: Any = None,
         name: str = "resnet",
         trainable: bool = True,
+        frozen: Sequence[str] = (),
     ) -> None:
         if stem not in STEMS:
             raise ValueError(f"stem={stem!r}: expected 'imagenet', 'cifar', 'half' or 'quarter'")
         if not blocks or min(*blocks, width) < 1:
             raise ValueError(f"blocks={blocks}, width={width}: expected numbers of at least 1")
-        grids = _grids(pooling_grid, len(blocks))
+        grids, dtype = _grids(pooling_grid, len(blocks)), keras.dtype_policies.get(dtype)
 
         images = keras.Input((None, None, 3), name="images")
         maps = _stages(
@@ -165,12 +168,14 @@ class ResNet(Encoder, keras.Model):
         features = _features(maps, grids, dtype)
         if whitening is not None:
             features = Whitening(**whitening, name="whitening", dtype="float32")(features)
-        super().__init__(inputs=images, outputs=features, name=name, trainable=trainable)
+        super().__init__(inputs=images, outputs=features, name=name)
+        self.dtype_policy = dtype
+        self._freeze(trainable, frozen)
 
         self.blocks, self.width, self.stem = tuple(blocks), width, stem
         self.pooling_grid = tuple(pooling_grid) if isinstance(pooling_grid, Iterable) else pooling_grid
         self.whitening = whitening
-        self.bottleneck, self.preprocessing, self._policy = bottleneck, preprocessing, dtype
+        self.bottleneck, self.preprocessing = bottleneck, preprocessing
 
     def extended(self, whitening: dict | None = None, pooling_grid: Sequence[int] | None = None) -> ResNet:
         if self.whitening is not None:
@@ -199,7 +204,6 @@ class ResNet(Encoder, keras.Model):
         return given
 
     def get_config(self) -> dict[str, Any]:
-        dtype = self._policy
         return {
             "blocks": list(self.blocks),
             "width": self.width,
@@ -210,9 +214,9 @@ class ResNet(Encoder, keras.Model):
             "whitening": self.whitening,
             "preprocessing": self.preprocessing,
             **({"bottleneck": True} if self.bottleneck else {}),
-            "dtype": dtype if isinstance(dtype, str) else keras.dtype_policies.serialize(dtype),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
-            "trainable": self.trainable,
+            **self._frozen_config(),
         }
 
     @classmethod

@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -51,6 +52,7 @@ class ViT(Encoder, keras.Model):
         preprocessing: What turns a picture into this encoder's input, as a dict (see
             `memssl_keras.images.Preprocessing`); None for ImageNet's mean and standard deviation at
             `image_size`.
+        frozen: Names of the blocks, or "patch_embed" and "norm", whose weights are not trained, where the others' are.
 
     Raises:
         ValueError: where a size does not divide another, or a count or rate is out of its range.
@@ -82,6 +84,7 @@ class ViT(Encoder, keras.Model):
         qkv_bias: bool = True,
         norm_epsilon: float = 1e-6,
         preprocessing: dict | None = None,
+        frozen: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -128,6 +131,7 @@ class ViT(Encoder, keras.Model):
         ]
         self.norm = layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
         self.build((None, image_size, image_size, 3))
+        self._freeze(self.trainable, frozen)
 
     @classmethod
     def from_size(cls, size: str, **kwargs: Any) -> ViT:
@@ -222,6 +226,7 @@ class ViT(Encoder, keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            **self._frozen_config(),
             "embed_dim": self.embed_dim,
             "depth": self.depth,
             "num_heads": self.num_heads,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -203,3 +204,24 @@ def _is_picture(path):
             return image.format not in _NO_PICTURES
     except Exception:  # whatever a decoder makes of a file that is none of its own
         return False
+
+
+def as_images(images: Any) -> Iterable:
+    """One image or several as an iterable of images.
+
+    Args:
+        images: What `read_image` takes, or any number of them. An array or tensor `(H, W)` or `(H, W, C)` is one image.
+            A folder stands for the images in it and in the folders below, in order of their paths.
+
+    Raises:
+        ImageError: the folder holds no image.
+
+    Example:
+        >>> from memssl_keras.images.listing import as_images
+        >>> as_images("photo.jpg"), as_images(["a.jpg", "b.jpg"])
+        (['photo.jpg'], ['a.jpg', 'b.jpg'])
+    """
+    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+        return list_images(images)
+    single = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+    return [images] if single or getattr(images, "ndim", 4) < 4 else images

@@ -90,6 +90,10 @@ class SelfDistillation(FitOnViews):
         if not teacher_temperature > 0:
             raise ValueError(f"teacher_temperature={teacher_temperature}: expected a positive number")
         encoder = Encoder.wrap(encoder)
+        if not encoder.trainable_variables:
+            raise ValueError(
+                f"encoder={encoder.name}: all of it is frozen; expected one to train (encoder.trainable = True)"
+            )
         head.build((None, encoder.embed_dim))
         self.student = Branch(encoder, head, dtype=self.dtype_policy, name="student")
         self.teacher = self.student.copy("teacher")

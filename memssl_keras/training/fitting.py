@@ -135,6 +135,13 @@ class FitOnViews(keras.Model):
             raise ValueError(
                 "validation_split: expected 0; pass validation_data=(images, labels) and y for k-NN"
             )
+        if not others.pop("shuffle", True):
+            raise ValueError(
+                "shuffle=False: expected True; every epoch draws its own order, seed=… repeats it"
+            )
+        for name in ("class_weight", "sample_weight"):
+            if others.pop(name, None) is not None:
+                raise ValueError(f"{name}: expected none; every image counts alike")
         if y is not None and validation_data is None:
             warnings.warn("y: labels are ignored, training is self-supervised", stacklevel=3)
         if validation_data is None:

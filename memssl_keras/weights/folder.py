@@ -30,7 +30,7 @@ from memssl_keras.weights.layout import WEIGHTS
 from memssl_keras.weights.positions import resize
 from memssl_keras.weights.torch_names import encoder_names, load_state, to_state
 
-_NOT_ARCHITECTURE = ("name", "trainable", "dtype", "preprocessing")
+_NOT_ARCHITECTURE = ("name", "trainable", "frozen", "dtype", "preprocessing")
 
 
 def config_of(encoder: Encoder, preprocessing: Preprocessing | None = None) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def config_of(encoder: Encoder, preprocessing: Preprocessing | None = None) -> d
     config |= {"embed_dim": encoder.embed_dim, "preprocessing": preprocessing.to_dict()}
     if not isinstance(encoder, ViT):
         content = keras.saving.serialize_keras_object(encoder)
-        content["config"]["preprocessing"] = None  # which stands once, above
-        if "dtype" in content["config"]:
-            content["config"]["dtype"] = "float32"  # the precision of a run is not the encoder's
+        content["config"] |= {"preprocessing": None, "trainable": True}  # preprocessing stands once, above
+        for name in ("dtype", "frozen"):  # of a run
+            content["config"].pop(name, None)
         return config | {"keras_config": content}
     settings = {k: v for k, v in encoder.get_config().items() if k not in _NOT_ARCHITECTURE}
     settings["image_size"] = native_size(encoder, preprocessing)
@@ -210,6 +210,9 @@ def read_encoder(folder: PathLike) -> Encoder:
             f"{folder}: model_type={kind!r}; expected 'vit' or 'keras' and the encoder's keras_config"
         )
     if kind == "keras":
+        settings.get("config", {}).pop(
+            "dtype", None
+        )  # some say float32; as of every model, the global policy counts
         encoder = Encoder.wrap(keras.saving.deserialize_keras_object(settings, safe_mode=True))
         encoder.preprocessing = config["preprocessing"]
     else:

@@ -8,6 +8,7 @@ from PIL import Image
 from small_models import pictures, same_weights, small_cnn, small_crops, small_massl, small_vit
 
 from memssl_keras import AdamW, MaSSL, ViT
+from memssl_keras.images import Preprocessing
 from memssl_keras.training.massl import NonFiniteLoss
 from memssl_keras.training.randomness import CountedDraws
 from memssl_keras.training.schedules import CosineSchedule, Schedules
@@ -255,7 +256,7 @@ def test_a_loss_that_is_not_finite_stops_and_changes_nothing(bad):
 
 def test_the_teacher_keeps_the_preprocessing_of_any_encoder():
     encoder = small_cnn()
-    encoder.preprocessing = {"image_size": 32, "resize_size": 40}
+    encoder.preprocessing = Preprocessing(32, 40).to_dict()
     assert small_massl(encoder).encoder.preprocessing == encoder.preprocessing
     assert small_massl(small_vit(preprocessing={"image_size": 32})).encoder.preprocessing == {
         "image_size": 32

@@ -98,3 +98,22 @@ def test_koleo_needs_two_images():
     views = [np.zeros((1, 32, 32, 3), "float32")] * 2
     with pytest.raises(ValueError, match="KoLeo needs at least 2"):
         small_massl(small_vit(), koleo_weight=0.1).fit(views, batch_size=1, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        ({"shuffle": False}, "shuffle=False: expected True"),
+        ({"class_weight": {0: 2.0}}, "class_weight: expected none"),
+        ({"sample_weight": np.ones(8)}, "sample_weight: expected none"),
+    ],
+)
+def test_options_without_a_meaning_here_are_refused(option, words):
+    with pytest.raises(ValueError, match=words):
+        small_massl().fit(pictures(), views=small_crops(), batch_size=4, verbose=0, **option)
+
+
+def test_options_that_say_what_happens_anyway_are_taken():
+    small_massl().fit(
+        pictures(), views=small_crops(), batch_size=4, verbose=0, shuffle=True, class_weight=None
+    )
