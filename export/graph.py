@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from memssl_keras.export.session import open_session
+
 POOLS = ("cls", "mean")
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 # Outputs that are the feature of a whole picture, best first; then those that are pooled.
@@ -56,6 +58,10 @@ class Graph:
         self._output, self._pool = self._choose(file, pool)
         own = (self._output, self._pool) == ("pooler_output", None)
         self.key = "" if own else f"{self._output} {self._pool}"
+
+    def __reduce__(self):  # a session cannot be pickled: its file is opened again
+        threads = self.session.get_session_options().intra_op_num_threads
+        return _opened, (self.file, threads or None, self.session.get_providers(), self.pool)
 
     def _choose(self, file, pool):
         """Name of the output that is run, and how it becomes `(N, D)`."""
@@ -120,3 +126,7 @@ class Graph:
         missing = -len(pixels) % self.batch
         filled = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), pixels.dtype)])
         return np.split(filled, len(filled) // self.batch)
+
+
+def _opened(file, threads, providers, pool):
+    return Graph(open_session(file, threads, providers), file, pool)

@@ -11,8 +11,8 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.encoders import Encoder
 from memssl_keras.export.bounds import ParityError, Verification
 from memssl_keras.export.job import Job
-from memssl_keras.export.quantize import to_float16, to_int8, to_static_int8
-from memssl_keras.export.raw_pixels import with_raw_pixels
+from memssl_keras.export.quantize import is_convolutional, to_float16, to_int8, to_static_int8
+from memssl_keras.export.raw_pixels import check_raw_pixels, with_raw_pixels
 from memssl_keras.export.trace import OPSETS, trace
 from memssl_keras.images import ImageError
 from memssl_keras.images.preprocess import Preprocessing
@@ -49,7 +49,8 @@ def export_onnx(
         folder: Folder to write; made if missing.
         variants: Any of `"fp32"`, `"fp16"` (inputs, outputs, norms and softmax in float32), `"int8"` (dynamic
             quantisation of matrix products, static quantisation of convolutions, calibrated with `images` or else with
-            generated ones) and `"int8-static"` (all static, calibrated with `images`); `"all"` for all possible ones.
+            generated ones) and `"int8-static"` (all static, calibrated with `images`); `"all"` for all
+            possible ones that differ.
         image_size: Fix the input to squares of this side, for a smaller and faster graph.
         raw_pixels: Write `raw_pixels.onnx` of each variant as well: `image` `(N, H, W, 3)` uint8 of any size → unit
             vectors `embedding` `(N, D)`, with the preprocessing in the graph.
@@ -83,21 +84,25 @@ def export_onnx(
     if labels is not None and (images is None or len(labels) != len(images)):
         raise ValueError(f"labels: got {len(labels)} for {len(images or ())} images; expected one for each")
     images, labels = _readable(images, labels)
-    variants = _check_variants(variants, images)
+    chosen = _check_variants(variants, images)
     encoder = Encoder.wrap(encoder)
     folder, preprocess = pathlib.Path(folder), preprocessing or encoder.preprocess
     if image_size is not None and image_size != preprocess.image_size:
         encoder.check_image_size(image_size)
         preprocess = preprocess.at(image_size)
     _check_folder(folder, preprocess)
+    if raw_pixels:
+        check_raw_pixels(preprocess)
     job = Job(encoder, folder, preprocess, images, labels, tolerance, image_size)
     job.float32 = trace(encoder, image_size=image_size, opset=opset)
-    graphs = _variants(job.float32, variants, job)
+    if variants == "all" and is_convolutional(job.float32):
+        chosen = [variant for variant in chosen if variant != "int8-static"]  # whose int8 is static
+    graphs = _variants(job.float32, chosen, job)
     for variant, graph in graphs:
         job.write(graph, VARIANTS[variant], variant, ort)
     if raw_pixels and job.written:
         square = trace(encoder, image_size=preprocess.image_size, tokens=False, opset=opset)
-        for variant, graph in _variants(square, [v for v in variants if VARIANTS[v] in job.written], job):
+        for variant, graph in _variants(square, [v for v in chosen if VARIANTS[v] in job.written], job):
             job.write(with_raw_pixels(graph, preprocess), RAW_PIXELS[variant], variant, ort, raw=True)
     if job.written:
         write_config(encoder, folder, preprocess)

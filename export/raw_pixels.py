@@ -108,13 +108,18 @@ unit (float[batch, {width}] pooler_output) => (float[batch, {width}] embedding)
 """
 
 
-def preprocessing_graph(preprocessing: Preprocessing, opset: int = 18, ir: int = 10) -> onnx.ModelProto:
-    """The graph of a `Preprocessing`: `image` `(N, H, W, 3)` uint8 → `pixel_values` `(N, 3, S, S)` float32."""
+def check_raw_pixels(preprocessing: Preprocessing) -> None:
+    """Raise ValueError for a `Preprocessing` that cannot be put into a graph."""
     if preprocessing.trim is not None:
         raise ValueError(
             f"trim={preprocessing.trim}: cutting margins away cannot be put into the graph; expected a model without "
-            "it, or pictures preprocessed outside"
+            "it, or pictures preprocessed outside (no raw pixels)"
         )
+
+
+def preprocessing_graph(preprocessing: Preprocessing, opset: int = 18, ir: int = 10) -> onnx.ModelProto:
+    """The graph of a `Preprocessing`: `image` `(N, H, W, 3)` uint8 → `pixel_values` `(N, 3, S, S)` float32."""
+    check_raw_pixels(preprocessing)
     kernel = {"bicubic": _BICUBIC, "bilinear": _BILINEAR}[preprocessing.interpolation]
     size = preprocessing.image_size
 

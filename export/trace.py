@@ -77,8 +77,9 @@ def trace(
     module, sizes = channels_first(encoder, tokens), sizes_of(encoder, image_size)
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     dims = {0: batch} | ({2: height, 3: width} if len(sizes) > 1 else {})
-    # Two images: a batch of one would be taken for a constant.
-    sample = torch.zeros(2, 3, *sizes[0], device=device_of(module))
+    # Two images, and two patches a side where any size is taken: one would be taken for a constant.
+    size = next((size for size in sizes if min(size) >= 2 * encoder.patch_size), sizes[0])
+    sample = torch.zeros(2, 3, *size, device=device_of(module))
     try:
         return to_graph(module, sample, dims, "pixel_values", outputs_of(module), opset)
     except torch.onnx.errors.OnnxExporterError as error:

@@ -21,6 +21,8 @@ def _show_warnings_in_words():
 
     from memssl_keras.cli.output import say_error
 
+    # Of a picture that is too large, our own error says so.
+    warnings.filterwarnings("ignore", message=".*decompression bomb DOS attack")
     usual = warnings.showwarning
 
     def show(message, category, *place, **more):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,32 +93,33 @@ def whiten_run(
     pooling_grid: Sequence[int] | None = None,
     exports: Sequence[str] = (),
     half: bool = False,
-) -> Encoder:
+) -> tuple[Encoder, int]:
     """Write the encoder of a run with a last linear layer that makes its features white, as a folder of its own.
 
     Args:
         run: The folder of a run of `memssl pretrain` with a `ResNet` or another functional model.
-        images: Unlabelled ones, a sequence as `open_data` gives; of more than 10,000, so many are drawn.
+        images: Unlabelled ones, a sequence as `open_data` gives; of more than 10,000, so many are drawn. Unreadable
+            ones are left out, with a warning.
         folder: Where to; another folder than the run's.
         rank: As `memssl_keras.whiten` takes it, with `shrinkage`, `power`, `reduce` and `pooling_grid`.
         exports: As `save_pretrained` takes them.
         half: Likewise.
 
     Returns:
-        The encoder with PCA whitening.
+        The encoder with PCA whitening, and the number of images that it was fitted to.
 
     Raises:
         ValueError: where `folder` is the run's own, `run` is no run that was done, or as `whiten` does; nothing is
             written.
     """
-    from memssl_keras.training.whiten import whiten
+    from memssl_keras.training.whiten import whiten, whitening_of
     from memssl_keras.zoo.run_memory import model_of_run
 
     if pathlib.Path(run).resolve() == pathlib.Path(folder).resolve():
         raise ValueError(f"folder={folder}: the folder of the run; expected another one")
     model, _, _ = model_of_run(run)
     rows = np.random.default_rng(0).permutation(len(images))[:WHITENED_OVER]
-    chosen = (images[int(row)] for row in rows)
+    chosen, lost = (images[int(row)] for row in rows), []
     encoder = whiten(
         model,
         chosen,
@@ -126,9 +128,12 @@ def whiten_run(
         pooling_grid=pooling_grid,
         power=power,
         reduce=reduce,
+        on_error=lost.append,
     ).encoder
+    fitted = len(rows) - len(lost)
+    _warn_of_whitening(whitening_of(encoder).rank, fitted, lost)
     said = (
-        f"After training, PCA whitening was fitted as a last linear layer, over {len(rows):,} of {len(images):,} "
+        f"After training, PCA whitening was fitted as a last linear layer, over {fitted:,} of {len(images):,} "
         f"pictures without labels (shrinkage {shrinkage}, rank {rank}, power {power})."
     )
     if reduce:
@@ -137,7 +142,20 @@ def whiten_run(
         maps = [f"a {n} × {n} grid of the map of stage {i}" for i, n in enumerate(pooling_grid, 1) if n]
         said += f" The features are means over {', '.join(reversed(maps))}."
     _write(encoder, folder, pathlib.Path(run), exports=exports, half=half, whitening=said)
-    return encoder
+    return encoder, fitted
+
+
+def _warn_of_whitening(axes, fitted, lost):
+    """Say which pictures were left out of a fit, and where so few say little."""
+    if lost:
+        named = ", ".join(map(str, lost[:3])) + (", …" if len(lost) > 3 else "")
+        warnings.warn(f"unreadable pictures left out of the whitening: {len(lost):,} ({named})", stacklevel=3)
+    if fitted < axes:
+        warnings.warn(
+            f"the whitening of {axes} axes is fitted to {fitted:,} pictures, which say little of as many directions; "
+            "expected several times as many, or a smaller rank",
+            stacklevel=3,
+        )
 
 
 def _write(encoder, folder, source, training=None, *, exports, half, origin="", whitening=""):

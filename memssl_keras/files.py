@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,8 +38,23 @@ def replace_file(path: PathLike, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if not error.filename and error.errno is not None:  # a full disk has no name by itself
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: PathLike) -> None:
+    """Make a folder that results will be written into, before the work that they take.
+
+    Raises:
+        OSError: where it cannot be made or written into.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:

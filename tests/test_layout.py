@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = [
     "annotations",
     "checks",
+    "words",
     "files",
     "processor",
     "child",

@@ -42,7 +42,10 @@ def benchmark(
         from memssl_keras.benchmark import COLUMNS, advice, draw, exported, measure, write_csv
         from memssl_keras.benchmark_folders import COLUMNS as FOLDERS
         from memssl_keras.benchmark_folders import measure_folders
+        from memssl_keras.files import make_folder
 
+        if out:
+            make_folder(out)
         say_error("exporting")
         folder, chosen, keep = exported(model, variants.split(",") if variants else None)
         say_error(
@@ -61,7 +64,6 @@ def benchmark(
                 _explain(FOLDERS)
             say(advice(rows), style="bold")
         if out:
-            out.mkdir(parents=True, exist_ok=True)
             write_csv(rows, out / "benchmark.csv")
             if ends:
                 write_csv([{**row, "processor": rows[0]["processor"]} for row in ends], out / "folders.csv")

@@ -1,5 +1,6 @@
 """`memssl embed`."""
 
+import contextlib
 import pathlib
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ from memssl_keras.cli.common import (
     example,
     listed,
 )
-from memssl_keras.cli.output import counted, progress, say, say_error, say_json
+from memssl_keras.cli.output import progress, say, say_error, say_json
+from memssl_keras.words import counted
 
 ACTORS = 2
 MOST_LISTED = 20  # skipped images that are printed; the file beside the output lists all
@@ -107,7 +109,7 @@ def embed(
             return
         from memssl_keras.embedding import embed as embedding
 
-        with progress("images") as bar:
+        with _kept_when_interrupted(out), progress("images") as bar:
             done = embedding.embed(
                 data,
                 model,
@@ -125,6 +127,19 @@ def embed(
     _report(out, done, before, to, list_others, as_json)
     if done.failures:
         raise typer.Exit(SOME_SKIPPED)
+
+
+@contextlib.contextmanager
+def _kept_when_interrupted(out):
+    from memssl_keras.embedding.run import kept
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_error(
+            f"interrupted; the same command goes on with {counted(kept(out), 'embedding')} that are done"
+        )
+        raise typer.Exit(130) from None
 
 
 def _report(out, done, before, to, list_others, as_json):

@@ -139,8 +139,11 @@ def evaluate(
     with errors_in_words(), _named("evaluate"):
         from memssl_keras.evaluate import run
         from memssl_keras.evaluate.outcome import KS, Settings
+        from memssl_keras.files import make_folder
         from memssl_keras.models import open_embedders
 
+        if out:
+            make_folder(out.parent if out.suffix == ".json" else out)
         embedders = open_embedders(
             models, baselines=baselines, pixels=pixels, threads=threads, image_size=image_size
         )

@@ -25,11 +25,6 @@ def say(*words, to: Console | None = None, style: str = "") -> None:
     (to or console).print(text, soft_wrap=True, highlight=False)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 image", "1,000 images"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def say_error(*words, style: str = "") -> None:
     """`say` on the error output."""
     say(*words, to=errors, style=style)

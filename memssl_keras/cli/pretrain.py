@@ -292,7 +292,12 @@ def _ending(out):
         say(end)
         raise
     except KeyboardInterrupt:  # pressed twice, or before the first step
-        say(f"interrupted; the last checkpoint is in {out / 'checkpoints'}")
+        kept = sorted((out / "checkpoints").glob("*"))
+        say(
+            f"interrupted; the last checkpoint is {kept[-1]}"
+            if kept
+            else "interrupted before the first checkpoint"
+        )
         raise typer.Exit(130) from None
     finally:
         progress.stop()

@@ -77,7 +77,7 @@ def whiten(
         from memssl_keras.data.huggingface import open_data
 
         images = open_data(data, split=split, column=column)
-        encoder = conversion.whiten_run(
+        encoder, fitted = conversion.whiten_run(
             run,
             images,
             out,
@@ -89,8 +89,7 @@ def whiten(
             exports=listed(exports),
             half=half,
         )
-        taken = min(len(images), conversion.WHITENED_OVER)
-        say(f"{out}: {encoder.describe()}, PCA whitening over {taken:,} of {len(images):,} pictures")
+        say(f"{out}: {encoder.describe()}, PCA whitening over {fitted:,} of {len(images):,} pictures")
 
 
 def _grid(text):

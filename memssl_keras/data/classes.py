@@ -11,6 +11,7 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import data_key
 from memssl_keras.data.labels import labelled_parts, name_of
 from memssl_keras.data.sequences import Images, overlap
+from memssl_keras.words import counted
 
 
 @dataclasses.dataclass
@@ -43,14 +44,14 @@ class Labelled:
                 for row in part.rows[~mask]
             ]
             examples = names[:5] + (["…"] if lost > 5 else [])
-            note = f"{lost} unreadable images skipped: {', '.join(examples)}"
+            note = f"{counted(lost, 'unreadable image')} skipped: {', '.join(examples)}"
             return dataclasses.replace(
                 self,
                 train=dataclasses.replace(self.train, rows=self.train.rows[kept[0]]),
                 test=dataclasses.replace(self.test, rows=self.test.rows[kept[1]]),
                 train_labels=self.train_labels[kept[0]],
                 test_labels=self.test_labels[kept[1]],
-                protocol=f"{self.protocol}, {lost} images unreadable",
+                protocol=f"{self.protocol}, {counted(lost, 'image')} unreadable",
                 notes=[*self.notes, note],
             )
         return self

@@ -5,6 +5,7 @@ Read without keras or torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def open_source(data: PathLike, split: str | None = None, column: str | None = N
         beside = sorted(printable(p.name) for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
         there = f"{path.parent} holds {', '.join(beside)}" if beside else f"nor is {path.parent}"
         raise ValueError(f"data={str(data)!r}: no such file or folder; {there}")
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError(f"data={str(data)!r}: cannot be read (Permission denied)")
     if path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
         return _open_saved(path, split, column)
     if tables := files_of(path, ".parquet", split):

@@ -131,7 +131,7 @@ class VectorIndex:
             raise ValueError(
                 f"queries of shape {queries.shape}; the index holds vectors of width {self.embed_dim}"
             )
-        names = ", ".join(self.fields) or "none"
+        names = ", ".join([IMAGE, *self.fields])
         failed = (
             f"filter={where!r} cannot be searched with; its columns are {names}" if where else "no search"
         )

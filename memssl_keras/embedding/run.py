@@ -33,6 +33,7 @@ IMAGE_SIZE = b"memssl_image_size"
 _FAILURES, _IMAGES = b"memssl_failures", b"memssl_images"
 HASH = "image_hash"  # column with a hash of the bytes of each picture's file, by which an index knows it
 _OWN = ("image", "embedding", HASH)
+CHUNK = 256  # images after which an interruption loses nothing
 
 
 class EmbeddingRun:
@@ -59,7 +60,7 @@ class EmbeddingRun:
         model: str,
         embed_dim: int,
         revision: str = "",
-        chunk: int = 1024,
+        chunk: int = CHUNK,
         image_size: int | None = None,
     ):
         self.source, self.path, self.chunk = source, Path(path), chunk
@@ -185,6 +186,12 @@ class EmbeddingRun:
         return failures
 
 
+def kept(path: PathLike) -> int:
+    """Embeddings that an interrupted run of the file `path` left, with which the same command goes on."""
+    parts = Path(path).with_name(f".{Path(path).name}.parts").glob("*.parquet")
+    return sum(pq.read_metadata(part).num_rows for part in parts if not part.name.startswith("."))
+
+
 def write_embeddings(
     encoder: Any,
     source: ImageSource,
@@ -192,7 +199,7 @@ def write_embeddings(
     model: str,
     batch_size: int = 32,
     advance: Callable[[int], object] = lambda count: None,
-    chunk: int = 1024,
+    chunk: int = CHUNK,
 ) -> list[tuple[int, ImageError]]:
     """Embed a source into a Parquet file, which appears only once it is whole; see `EmbeddingRun`.
 

@@ -46,7 +46,9 @@ class Written(NamedTuple):
         """One line that accounts for every row."""
         parts = [f"{uri}: {self.total:,} pictures, {self.new:,} of them written now"]
         parts += [f"{self.known:,} there already"] if self.known else []
-        parts += [f"{self.copies:,} copies of others by their bytes, stored once"] if self.copies else []
+        if self.copies:
+            copies = "1 copy" if self.copies == 1 else f"{self.copies:,} copies"
+            parts.append(f"{copies} of others by their bytes, stored once with the columns of the first")
         return "; ".join([*parts, *self.notes])
 
 

@@ -8,19 +8,19 @@ import warnings
 import numpy as np
 
 
-def to_8_bits(wide: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
+def to_8_bits(wide: np.ndarray, name: str) -> np.ndarray:
     """Greyscale or colours of up to 16 bits scaled to uint8.
+
+    As many bits are used as `MEMSSL_BIT_DEPTH` says, else 12 or 14 where no value needs more, with a warning.
 
     Args:
         wide: Whole numbers of any shape.
-        name: Of the picture, for a warning.
-        bits: How many of the 16 are used; by default what `MEMSSL_BIT_DEPTH` says, else 12 or 14 where no value needs
-            more, with a warning.
+        name: Of the picture, for the warning.
 
     Raises:
         ValueError: where `MEMSSL_BIT_DEPTH` is no number from 8 to 16.
     """
-    largest = (1 << (bits or _bits_used(wide, name))) - 1
+    largest = (1 << _bits_used(wide, name)) - 1
     return ((wide.astype(np.uint32) * 255 + largest // 2) // largest).clip(0, 255).astype(np.uint8)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from memssl_keras.annotations import PathLike
 from memssl_keras.files import printable
 from memssl_keras.images.read import HEIF_SUFFIXES, ImageError
+from memssl_keras.words import counted
 
 # Formats that Pillow opens by running another program, or of which it reads the header alone.
 _NO_PICTURES = {"EPS", "PDF", "MPEG", "HDF5", "GRIB", "BUFR", "WMF"}
@@ -92,11 +93,11 @@ class Listing:
             >>> Listing(others=[Path("notes.txt")]).summary()
             '1 other file not read'
         """
-        counted = [
+        kinds = [
             (len(self.others) + len(self.hidden_files), "other file"),
             (len(self.unread) + len(self.hidden), "folder"),
         ]
-        parts = [f"{count:,} {what}{'s' if count > 1 else ''}" for count, what in counted if count]
+        parts = [counted(count, what) for count, what in kinds if count]
         return f"{', '.join(parts)} not read" if parts else ""
 
     def details(self) -> list[str]:

@@ -40,15 +40,16 @@ def read_image(source: Any) -> np.ndarray:
 
     Args:
         source: a path, the bytes of an image file, a PIL image (its current frame), or an array of shape
-            `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`: uint8, uint16 over its whole range, or
-            floats in [0, 1]; a fourth channel is alpha.
+            `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`: uint8, uint16, or floats in [0, 1]; a fourth channel is
+            alpha.
 
     Returns:
         uint8 array `(H, W, 3)`. An array that is one already is returned itself, not copied.
 
     Raises:
         ImageError: the file is missing, empty, truncated or not an image, holds more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`, or the array has another shape, dtype or range.
+            `PIL.Image.MAX_IMAGE_PIXELS`, which the environment variable `MEMSSL_MAX_PIXELS` sets, or the array has
+            another shape, dtype or range.
         TypeError: `source` is of another type.
 
     Example:
@@ -104,17 +105,29 @@ def _from_bytes(data: bytes, name: str, least: int | None) -> Picture:
         raise ImageError(name, "the file is empty")
     if _is_heif(data):
         _register_heif(name)
+    _set_limit()
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         reason = "not an image, or cut off in its header, or a format that Pillow does not read"
         raise ImageError(name, reason) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(name, str(error)) from None
+        size = str(error).partition(", could be")[0]
+        raise ImageError(name, f"{size}; MEMSSL_MAX_PIXELS raises it") from None
     except Exception as error:
         raise ImageError(name, f"damaged ({error})") from error
     with image:
         return _decode(image, name, least)
+
+
+def _set_limit() -> None:
+    """Pillow's limit of pixels, where `MEMSSL_MAX_PIXELS` says another: larger pictures may be made to fill memory."""
+    chosen = os.environ.get("MEMSSL_MAX_PIXELS")
+    if not chosen:
+        return
+    if not chosen.isdigit() or not int(chosen):
+        raise ValueError(f"MEMSSL_MAX_PIXELS={chosen!r}: expected a number of pixels")
+    Image.MAX_IMAGE_PIXELS = int(chosen)
 
 
 def _is_heif(data: bytes) -> bool:
@@ -137,7 +150,7 @@ def _decode(image: Image.Image, name: str, least: int | None = None) -> Picture:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         reason = f"{image.width} x {image.height} pixels are more than the limit of {limit}"
-        raise ImageError(name, f"{reason} (PIL.Image.MAX_IMAGE_PIXELS)")
+        raise ImageError(name, f"{reason}; MEMSSL_MAX_PIXELS={image.width * image.height} raises it")
     if 0 in image.size:
         raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
     picture = Picture.whole(image)
@@ -182,7 +195,7 @@ def _from_array(array: np.ndarray, name: str = "image array") -> np.ndarray:
             raise ImageError(name, f"floats from {low:.6g} to {high:.6g}; expected floats in [0, 1]")
         array = np.rint(array * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
-        array = to_8_bits(array, name, bits=16)
+        array = to_8_bits(array, name)
     elif array.dtype != np.uint8:
         raise ImageError(name, f"dtype {array.dtype}; expected uint8, uint16 or floats in [0, 1]")
     if array.ndim == 2:

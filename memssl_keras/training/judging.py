@@ -14,6 +14,7 @@ from memssl_keras.data.huggingface import Stream
 from memssl_keras.encoders.copies import fresh_copy
 from memssl_keras.evaluate.measures import LabelledKNN, ViewRetrieval
 from memssl_keras.training.callbacks.judge import Judge
+from memssl_keras.words import counted
 
 if TYPE_CHECKING:
     from memssl_keras.encoders import Encoder
@@ -97,7 +98,7 @@ def judge_of(
             return None
         every = max(1, recipe.epochs // MEASUREMENTS)
         if measure.skipped:
-            say(f"{measure.skipped} unreadable pictures are skipped in the verdict")
+            say(f"skipped in the verdict: {counted(measure.skipped, 'unreadable picture')}")
     keras.utils.set_random_seed(seed)
     untrained = fresh_copy(init) if recipe.family == "init" and init else recipe.build_encoder()
     return Judge(

@@ -11,6 +11,7 @@ from memssl_keras.annotations import PathLike
 from memssl_keras.files import write_bytes
 from memssl_keras.images import draw_rows
 from memssl_keras.weights.folder import read_encoder
+from memssl_keras.words import counted
 
 FIGURES = {
     "loss": "Loss (it does not show whether the encoder learns)",
@@ -75,7 +76,7 @@ def write_report(folder: PathLike, held_out: Any = None, queries: int = 6, neigh
     lines = [
         f"# {settings['name']}",
         "",
-        f"{settings['images']:,} images, {len(metrics['epoch'])} epochs.",
+        f"{counted(settings['images'], 'image')}, {counted(len(metrics['epoch']), 'epoch')}.",
         "",
     ]
     if (verdict := folder / "verdict.json").exists():
@@ -84,7 +85,7 @@ def write_report(folder: PathLike, held_out: Any = None, queries: int = 6, neigh
         with unreadable.open(encoding="utf-8", newline="") as file:
             count = len(list(csv.DictReader(file)))
         lines += [
-            f"{count} unreadable images were replaced by others; `unreadable.csv` lists them.",
+            f"Replaced by others: {counted(count, 'unreadable image')}; see `unreadable.csv`.",
             "",
         ]
     lines += [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -24,6 +23,7 @@ def whiten(
     pooling_grid: Sequence[int] | None = None,
     power: float = 1.0,
     reduce: bool = False,
+    on_error: Callable[[ImageError], object] = lambda error: None,
 ) -> MaSSL:
     """The same `MaSSL` with whitened features: its encoders get a `Whitening` layer, which its heads undo.
 
@@ -41,6 +41,7 @@ def whiten(
         power: See `Whitening.fit`.
         reduce: Reduce features to `rank` numbers. The head then lacks the other axes, so that its embeddings change a
             little.
+        on_error: Called for each image that cannot be read and is left out.
 
     Returns:
         A new `MaSSL`, not compiled.
@@ -56,7 +57,7 @@ def whiten(
     raw = model.encoder.extended(pooling_grid=pooling_grid)
     layer = Whitening(min(rank, raw.embed_dim), reduce)
     layer.build((None, raw.embed_dim))
-    layer.fit(raw_features(raw, images, batch_size), shrinkage, power)
+    layer.fit(raw_features(raw, images, batch_size, on_error=on_error), shrinkage, power)
     return with_whitening(model, layer, pooling_grid)
 
 
@@ -98,7 +99,11 @@ def whitening_of(encoder: Encoder) -> Whitening | None:
 
 
 def raw_features(
-    encoder: Encoder, images: Iterable, batch_size: int = 256, preprocess: Preprocessing | None = None
+    encoder: Encoder,
+    images: Iterable,
+    batch_size: int = 256,
+    preprocess: Preprocessing | None = None,
+    on_error: Callable[[ImageError], object] = lambda error: None,
 ) -> np.ndarray:
     """Features `(N, D)` of images, of the length that the encoder gives them; unreadable images are left out.
 
@@ -107,14 +112,17 @@ def raw_features(
         images: What `read_image` takes.
         batch_size: Images per forward pass.
         preprocess: In place of the encoder's own.
+        on_error: Called for each image that is left out.
     """
     preprocess, remaining = preprocess or encoder.preprocess, iter(images)
     parts = [np.zeros((0, encoder.embed_dim), "float32")]
     while batch := list(itertools.islice(remaining, batch_size)):
         pixels = []
         for image in batch:
-            with contextlib.suppress(ImageError):
+            try:
                 pixels.append(preprocess(image))
+            except ImageError as error:
+                on_error(error)
         if pixels:
             parts.append(keras.ops.convert_to_numpy(encoder.predict_on_batch(np.stack(pixels))))
     return np.concatenate(parts).astype("float32")

@@ -194,7 +194,7 @@ def test_an_interrupted_run_ends_with_the_same_bits_and_list(tmp_path, workers):
     assert metrics[0] == metrics[1]
     write_report(tmp_path / "alone")
     report = (tmp_path / "alone" / "report.md").read_text()
-    assert "3 unreadable images were replaced by others; `unreadable.csv` lists them" in report
+    assert "Replaced by others: 3 unreadable images; see `unreadable.csv`." in report
 
 
 def test_a_run_from_the_start_forgets_the_list_of_another(tmp_path):

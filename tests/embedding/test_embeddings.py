@@ -16,7 +16,7 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.data.sources import ImageSource, open_source
-from memssl_keras.embedding.run import EmbeddingRun, write_embeddings
+from memssl_keras.embedding.run import EmbeddingRun, kept, write_embeddings
 from memssl_keras.embedding.table import (
     Embeddings,
     draw_sheet,
@@ -116,7 +116,7 @@ def test_an_interrupted_file_does_not_appear_and_is_resumed(tmp_path, folder, en
     path.write_bytes(b"the one before")
     with pytest.raises(KeyboardInterrupt):
         write_embeddings(Interrupted(encoder, 4), source, path, "m", 1, chunk=2)
-    assert path.read_bytes() == b"the one before"
+    assert path.read_bytes() == b"the one before" and kept(path) == 4
     second, done = Interrupted(encoder, 99), []
     write_embeddings(second, source, path, "m", 1, done.append, chunk=2)
     assert second.seen == 1 and done == [4, 1]

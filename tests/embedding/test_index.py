@@ -135,7 +135,7 @@ def test_columns_are_filters(engine, file):
             (hits,) = index.search(vectors[:1], 40, where)
             assert sorted(int(hit.image.split(".")[0]) for hit in hits) == expected, where
         with pytest.raises(
-            ValueError, match="filter='lable == 3' cannot be .* its columns are label, city, parts"
+            ValueError, match="filter='lable == 3' cannot be .* its columns are image, label, city, parts"
         ):
             index.search(vectors[:1], 3, "lable == 3")
         with pytest.raises(ValueError, match="k=0: expected 1 to 16,384"):

@@ -33,9 +33,8 @@ def found(*arguments):
 def test_a_file_is_indexed_and_searched(photos):
     run("embed", "photos", "--model", "model", "--out", "photos.parquet")
     said = run("index", "photos.parquet", "--to", "photos.db")
-    assert (
-        said == "photos.db: 6 pictures, 6 of them written now; 1 copies of others by their bytes, stored once"
-    )
+    copy = "1 copy of others by their bytes, stored once with the columns of the first"
+    assert said == f"photos.db: 6 pictures, 6 of them written now; {copy}"
     again = json.loads(run("index", "photos.parquet", "--to", "photos.db", "--json"))
     assert again == {"index": "photos.db", "new": 0, "known": 6, "copies": 1, "total": 6, "notes": []}
     arguments = ("photos/3.png", "photos/0.png", "--k", "2", "--json")

@@ -1,7 +1,9 @@
 """An exported encoder without torch or Keras: right vectors, bounded memory, clear errors."""
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -43,6 +45,16 @@ def test_embeds_as_the_model_says(folder, encoder):
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert np.allclose(vectors, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-6)
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_copy_opens_the_file_again(folder, threads):
+    encoder = OnnxEncoder.from_pretrained(folder, threads=threads)
+    expected = encoder.embed(noise())
+    for twin in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+        assert twin.graph.session is not encoder.graph.session and twin.threads == threads
+        np.testing.assert_array_equal(twin.embed(noise()), expected)
+        assert twin.revision() == encoder.revision()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])

@@ -58,8 +58,11 @@ def test_a_16_bit_file_of_fewer_bits_is_not_black(tmp_path, top, bits, monkeypat
             UserWarning, match=f"wide.{suffix}: .* largest value is {top} is read as one of {bits} bits"
         ):
             assert read_image(path)[0, :, 0].tolist() == [0, 127, 255]
+        with pytest.warns(UserWarning, match="a 16-bit picture"):
+            assert read_image(wide).tolist() == read_image(path).tolist()
         with monkeypatch.context() as patched:
             patched.setenv("MEMSSL_BIT_DEPTH", "16")
+            assert read_image(wide).tolist() == read_image(path).tolist()
             assert read_image(path)[0, 2, 0] == round(top / 257)
             patched.setenv("MEMSSL_BIT_DEPTH", "x")
             with pytest.raises(
@@ -145,7 +148,7 @@ def test_takes_paths_bytes_pil_images_and_arrays(tmp_path):
         (np.full((4, 4, 1), 7, np.uint8), (7, 7, 7)),
         (np.full((4, 4, 3), 0.2, np.float32), (51, 51, 51)),
         (np.full((4, 4), 1.0), WHITE),
-        (np.full((4, 4, 3), 257 * 9, np.uint16), (9, 9, 9)),
+        (np.full((4, 4, 3), 257 * 90, np.uint16), (90, 90, 90)),
         (np.broadcast_to(np.uint8([255, 0, 0, 102]), (4, 4, 4)), (255, 153, 153)),
     ],
 )
@@ -213,7 +216,12 @@ def test_names_what_is_no_image(tmp_path):
 def test_refuses_a_decompression_bomb(tmp_path, monkeypatch, limit):
     path = save(tmp_path / "bomb.png", Image.new("RGB", (4, 4)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(ImageError, match=r"bomb\.png: .*limit of \d+"):
+    with pytest.raises(ImageError, match=r"bomb\.png: .*limit of \d+.*; MEMSSL_MAX_PIXELS.* raises it"):
+        read_image(path)
+    monkeypatch.setenv("MEMSSL_MAX_PIXELS", "16")
+    assert read_image(path).shape == (4, 4, 3)
+    monkeypatch.setenv("MEMSSL_MAX_PIXELS", "many")
+    with pytest.raises(ValueError, match="MEMSSL_MAX_PIXELS='many': expected a number of pixels"):
         read_image(path)
 
 

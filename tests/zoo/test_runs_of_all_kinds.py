@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from commands import run
 from memory_run import CREDITS, write_pictures
+from PIL import Image
 from small_models import small_crops
 from tiny_run import pictures
 
@@ -46,6 +47,21 @@ def adapted(request, tmp_path_factory, data):
 def test_an_adapted_encoder_is_whitened_otherwise(tmp_path, data, adapted):
     run("whiten", adapted, data, "--out", tmp_path / "white", "--rank", 4, "--reduce")
     assert from_pretrained(adapted).embed_dim == 6 and from_pretrained(tmp_path / "white").embed_dim == 4
+
+
+def test_unreadable_pictures_are_not_counted_among_those_that_a_whitening_is_fitted_to(tmp_path, adapted):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for number, picture in enumerate(pictures(3)):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    with pytest.warns(UserWarning) as warned:
+        said = run("whiten", adapted, folder, "--out", tmp_path / "white", "--rank", 4, "--reduce")
+    assert "over 3 of 4 pictures" in said
+    assert "over 3 of 4 pictures" in (tmp_path / "white" / "README.md").read_text(encoding="utf-8")
+    messages = " ".join(str(one.message) for one in warned)
+    assert "unreadable pictures left out of the whitening: 1 (" in messages and "broken.png" in messages
+    assert "the whitening of 4 axes is fitted to 3 pictures" in messages
 
 
 def test_an_adapted_encoder_ships_its_memory(data, adapted):
