@@ -5,12 +5,14 @@ from __future__ import annotations
 import pathlib
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from memssl_keras.encoders import Encoder
+from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.files import read_json, write_bytes
+from memssl_keras.images import ImageError
 from memssl_keras.pretrained import from_pretrained, save_pretrained
 from memssl_keras.weights.checkpoint import SUFFIXES
 from memssl_keras.weights.config import is_ours
@@ -119,7 +121,8 @@ def whiten_run(
         raise ValueError(f"folder={folder}: the folder of the run; expected another one")
     model, _, _ = model_of_run(run)
     rows = np.random.default_rng(0).permutation(len(images))[:WHITENED_OVER]
-    chosen, lost = (images[int(row)] for row in rows), []
+    chosen = (images[int(row)] for row in rows)
+    lost: list[ImageError] = []
     encoder = whiten(
         model,
         chosen,
@@ -130,8 +133,8 @@ def whiten_run(
         reduce=reduce,
         on_error=lost.append,
     ).encoder
-    fitted = len(rows) - len(lost)
-    _warn_of_whitening(whitening_of(encoder).rank, fitted, lost)
+    fitted, layer = len(rows) - len(lost), cast(Whitening, whitening_of(encoder))
+    _warn_of_whitening(layer.rank, fitted, lost)
     said = (
         f"After training, PCA whitening was fitted as a last linear layer, over {fitted:,} of {len(images):,} "
         f"pictures without labels (shrinkage {shrinkage}, rank {rank}, power {power})."
