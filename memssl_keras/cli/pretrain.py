@@ -284,6 +284,7 @@ def _ending(out):
     """Shows progress, and says how a run ended that did not reach its end."""
     from memssl_keras.training.callbacks.progress import RunProgress
     from memssl_keras.training.callbacks.run import Terminated
+    from memssl_keras.training.checkpoints import Checkpoints
 
     progress = RunProgress(console, say)
     try:
@@ -292,7 +293,7 @@ def _ending(out):
         say(end)
         raise
     except KeyboardInterrupt:  # pressed twice, or before the first step
-        kept = sorted((out / "checkpoints").glob("*"))
+        kept = Checkpoints(out / "checkpoints").paths()
         say(
             f"interrupted; the last checkpoint is {kept[-1]}"
             if kept

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from commands import run
 from small_models import small_cnn, small_massl, small_vit
 
@@ -75,3 +76,22 @@ def test_the_summary_names_student_teacher_and_memory():
     lines = []
     small_massl().summary(print_fn=lambda line, **_: lines.append(line))
     assert all(name in "\n".join(lines) for name in ("student (Branch)", "teacher (Branch)", "(Memory)"))
+
+
+def test_an_interruption_says_what_is_kept(tmp_path, capsys):
+    from memssl_keras.cli.embed import _kept_when_interrupted
+    from memssl_keras.cli.pretrain import _ending
+
+    def said(context):
+        with pytest.raises(typer.Exit) as ended, context:
+            raise KeyboardInterrupt
+        assert ended.value.exit_code == 130
+        captured = capsys.readouterr()
+        return " ".join((captured.out + captured.err).split())
+
+    assert said(_ending(tmp_path)) == "interrupted before the first checkpoint"
+    (tmp_path / "checkpoints" / "000500").mkdir(parents=True)
+    assert said(_ending(tmp_path)).replace(" ", "").endswith("checkpoints/000500")
+    assert "the same command goes on with 0 embeddings that are done" in said(
+        _kept_when_interrupted(tmp_path / "a.parquet")
+    )
