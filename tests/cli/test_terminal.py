@@ -90,8 +90,8 @@ def test_an_interruption_says_what_is_kept(tmp_path, capsys):
         return " ".join((captured.out + captured.err).split())
 
     assert said(_ending(tmp_path)) == "interrupted before the first checkpoint"
-    (tmp_path / "checkpoints" / "000500").mkdir(parents=True)
-    assert said(_ending(tmp_path)).replace(" ", "").endswith("checkpoints/000500")
-    assert "the same command goes on with 0 embeddings that are done" in said(
-        _kept_when_interrupted(tmp_path / "a.parquet")
-    )
+    Checkpoints(tmp_path / "checkpoints").save(500, lambda folder: (folder / "state.json").write_text("{}"))
+    (written,) = Checkpoints(tmp_path / "checkpoints").paths()
+    assert said(_ending(tmp_path)).replace(" ", "").endswith(f"checkpoints/{written.name}")
+    embedding = said(_kept_when_interrupted(tmp_path / "a.parquet"))
+    assert "the same command goes on with 0 embeddings that are done" in embedding
