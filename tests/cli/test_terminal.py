@@ -81,6 +81,7 @@ def test_the_summary_names_student_teacher_and_memory():
 def test_an_interruption_says_what_is_kept(tmp_path, capsys):
     from memssl_keras.cli.embed import _kept_when_interrupted
     from memssl_keras.cli.pretrain import _ending
+    from memssl_keras.training.checkpoints import Checkpoints
 
     def said(context):
         with pytest.raises(typer.Exit) as ended, context:
