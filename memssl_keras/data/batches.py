@@ -51,6 +51,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     if not np.issubdtype(images.dtype, np.floating) or not len(images):
         raise ValueError(f"x is {images.dtype} {tuple(images.shape)}: expected images (N, H, W, 3) uint8")
     low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 255):  # also true of NaN
+    # A little above 1 is 0 … 1 with an overshoot, which would be black on the other scale; the negation is true of NaN.
+    if not (low >= 0 and (high <= 1 or 2 <= high <= 255)):
         raise ValueError(f"x holds floats from {low:.6g} to {high:.6g}: expected 0 … 1, 0 … 255, or uint8")
     return np.rint(images * (255 if high <= 1 else 1)).astype(np.uint8)
