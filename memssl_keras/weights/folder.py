@@ -210,9 +210,9 @@ def read_encoder(folder: PathLike) -> Encoder:
             f"{folder}: model_type={kind!r}; expected 'vit' or 'keras' and the encoder's keras_config"
         )
     if kind == "keras":
-        settings.get("config", {}).pop(
-            "dtype", None
-        )  # some say float32; as of every model, the global policy counts
+        # The first versions said float32; now the global policy counts, as for every Keras model.
+        given = settings.get("config", {})
+        settings = {**settings, "config": {name: given[name] for name in given if name != "dtype"}}
         encoder = Encoder.wrap(keras.saving.deserialize_keras_object(settings, safe_mode=True))
         encoder.preprocessing = config["preprocessing"]
     else:
