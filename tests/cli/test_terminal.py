@@ -96,3 +96,17 @@ def test_an_interruption_says_what_is_kept(tmp_path, capsys):
     assert said(_ending(tmp_path)).replace(" ", "").endswith(f"checkpoints/{written.name}")
     embedding = said(_kept_when_interrupted(tmp_path / "a.parquet"))
     assert "the same command goes on with 0 embeddings that are done" in embedding
+
+
+def test_an_export_that_is_not_whole_ends_with_3(tmp_path, monkeypatch):
+    from memssl_keras.export import job
+
+    def refuse(verification, tolerance=None):
+        if verification.variant == "int8":
+            raise job.ParityError(f"{verification.file} differs; it was not written")
+
+    small_vit().save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(job, "check", refuse)
+    said = run("export", tmp_path / "model", "--variants", "fp32,int8", code=3)
+    assert "not written: model_quantized.onnx differs" in said
+    assert [path.name for path in (tmp_path / "model" / "onnx").glob("*.onnx")] == ["model.onnx"]

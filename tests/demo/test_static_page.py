@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from memssl_keras import OnnxEncoder
 from memssl_keras.cli import app as cli
-from memssl_keras.demo import examples
+from memssl_keras.demo import examples, static_page
 from memssl_keras.demo.gallery import open_gallery
+from memssl_keras.demo.naming import THRESHOLDS
 from memssl_keras.demo.static_page import SETS, choose_icons, export_icons
 from memssl_keras.export import web_model
 from memssl_keras.images.trim import trimmed
@@ -109,6 +110,14 @@ def some_pictures(gallery):
     uneven[0, 0], uneven[-1, -1] = 255, (9, 8, 7)
     pictures.append(uneven)
     return pictures
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_the_page_knows_nothing_below_the_threshold_of_its_variant(variant):
+    model = "massl_resnet14.icons"
+    settings = static_page._look(model, variant).settings
+    assert settings["threshold"] == THRESHOLDS[model if variant == "fp32" else f"{model}@int8"]
+    assert THRESHOLDS[model] != THRESHOLDS[f"{model}@int8"]
 
 
 def test_the_icons_are_the_things_that_most_sets_draw(gallery):

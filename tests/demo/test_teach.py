@@ -1,5 +1,6 @@
 """Teaching by a few pictures: classifiers, their reasons, their file, and their ONNX graph."""
 
+import collections
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from memssl_keras.demo.models import open_model
 from memssl_keras.demo.search import load
 from memssl_keras.demo.taught import MOST_EXAMPLES, Taught, class_name
 from memssl_keras.demo.taught_file import read_taught, write_taught
-from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS, classify
+from memssl_keras.evaluate.protocols.lowshot import CLASSIFIERS, classify, low_shot
 
 PATHLIKE = '../<i id=injected>"x"</i>'
 
@@ -27,6 +28,20 @@ def lessons(emoji):
 @pytest.fixture(scope="module")
 def taught(lessons):
     return lessons.start().taught
+
+
+def test_the_curve_is_judged_on_pictures_that_taught_nothing(lessons, monkeypatch):
+    seen = []
+
+    def spy(train, train_labels, test, test_labels, *others, **options):
+        seen.extend((train, test))
+        return low_shot(train, train_labels, test, test_labels, *others, **options)
+
+    monkeypatch.setattr("memssl_keras.demo.lessons.low_shot", spy)
+    assert lessons.curve(lessons.curve_columns[-1])
+    train, test = ({row.tobytes() for row in part} for part in seen)
+    places = collections.Counter(row.tobytes() for row in lessons.retrieval.index.vectors)
+    assert train and test and all(places[row] > 1 for row in train & test)  # but for equal pictures
 
 
 def test_learns_by_adding_and_forgets_by_removing(lessons):

@@ -24,6 +24,7 @@ from memssl_keras.evaluate.cache import FeatureCache
 from memssl_keras.evaluate.data.corruptions import CORRUPTIONS, corrupt
 from memssl_keras.evaluate.embedders import Embedder, pixel_embedders
 from memssl_keras.evaluate.outcome import Settings
+from memssl_keras.evaluate.protocols.intervals import student_interval
 from memssl_keras.evaluate.report.figures import embedding_map, neighbour_page
 from memssl_keras.evaluate.report.html import write_html
 from memssl_keras.files import replace_file
@@ -281,6 +282,12 @@ def test_models_side_by_side(colours):
     assert row["difference"] == pytest.approx(0.75) and 0.4 < row["low"] < 0.75 < row["high"] <= 1
     assert row["theirs"] == "blind" and row["by"] == "test images"
     assert {row["by"] for row in lowshot["differences"]} == {"draws"}
+    outcomes = evaluated[1].outcomes
+    for row in lowshot["differences"]:
+        ours, theirs = (outcomes[row[whose]].paired[row["score"]] for whose in ("ours", "theirs"))
+        mean, half = student_interval(np.subtract(ours, theirs))
+        found = [row["difference"], row["low"], row["high"]]
+        assert found == pytest.approx([mean, mean - half, mean + half])
 
 
 @pytest.mark.slow

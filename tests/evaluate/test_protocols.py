@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
 
 from memssl_keras.evaluate.protocols import neighbours
 from memssl_keras.evaluate.protocols.clustering import agreement, cluster
@@ -147,6 +148,43 @@ def test_low_shot_is_the_mean_of_its_draws():
     assert results["10%"]["k-NN"]["images"] == 12
     again, _ = low_shot(train, labels, test, truth, shots=(1,), draws=3)
     assert again[1] == results[1]
+
+
+def test_draws_differ_and_follow_the_seed():
+    (train, labels), (test, truth) = clusters(120), clusters(60, seed=1)
+    first, same, other = (
+        low_shot(train, labels, test, truth, shots=(1,), draws=6, seed=seed)[0][1] for seed in (0, 0, 1)
+    )
+    for name in ("logistic", "class mean", "k-NN"):
+        assert len(set(first[name]["draws"])) > 2 and first[name]["draws"] == same[name]["draws"]
+        assert first[name]["draws"] != other[name]["draws"]
+
+
+def test_logistic_regression_of_few_sees_both_sides_scaled_alike():
+    (train, labels), (test, _) = clusters(40), clusters(60, seed=1)
+    train, test = unit(train + 3), unit(test + 3)
+    middle, scale = train.mean(0), (train - train.mean(0)).std()
+    reference = LogisticRegression(C=10 / train.shape[1], max_iter=1000).fit((train - middle) / scale, labels)
+    agreed = classify("logistic", train, labels, test) == reference.predict((test - middle) / scale)
+    assert agreed.mean() >= 0.95  # the two stop at other tolerances
+
+
+def test_linear_probe_is_fitted_to_all_training_features_in_the_end():
+    (train, labels), (test, _) = clusters(60, spread=1.0), clusters(300, seed=1, spread=1.0)
+    predicted, about = linear_probe(train, labels, test, strengths=(1e-2,), held_out=0.5)
+    train, test = unit(train), unit(test)
+    mean, scale = train.mean(0), train.std(0)
+    reference = LogisticRegression(C=about["C"], max_iter=1000).fit((train - mean) / scale, labels)
+    assert (predicted == reference.predict((test - mean) / scale)).mean() >= 0.98
+
+
+def test_a_query_is_left_out_in_every_chunk():
+    features, labels = clusters(40)
+    whole, parts = (
+        retrieve(features, labels, features, labels, ks=(1, 5), same=True, chunk=chunk) for chunk in (256, 7)
+    )
+    assert whole.scores == parts.scores
+    np.testing.assert_array_equal(whole.nearest, parts.nearest)
 
 
 def test_nearest_class_mean_by_hand():

@@ -17,7 +17,7 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.export import OnnxEncoder
-from memssl_keras.images.read import ImageError
+from memssl_keras.images.read import ImageError, read_image
 from memssl_keras.weights.config import split_variant
 
 
@@ -45,6 +45,18 @@ def test_embeds_as_the_model_says(folder, encoder):
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert np.allclose(vectors, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-6)
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+def test_jpegs_are_decoded_whole_where_that_is_asked_for(folder, tmp_path):
+    path = tmp_path / "large.jpg"
+    Image.fromarray(noise(1, 1600)[0]).save(path, quality=95)
+    scaled, whole = (
+        OnnxEncoder.from_pretrained(folder, threads=1, scaled_decoding=flag).embed(path)
+        for flag in (True, False)
+    )
+    expected = OnnxEncoder.from_pretrained(folder, threads=1).embed(read_image(path))
+    np.testing.assert_array_equal(whole, expected)
+    assert np.abs(scaled - expected).max() > 1e-6
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -284,7 +284,9 @@ def test_newer_opsets(encoder, tmp_path, opset):
 
 
 def test_unreadable_pictures_are_skipped_with_their_labels(tmp_path):
-    images, labels = [*pictures(6, size=32), b"no image"], [0, 1, 0, 1, 0, 1, 1]
+    images, labels = [b"no image", *pictures(6, size=32)], [1, 0, 1, 0, 1, 0, 1]
+    with pytest.warns(UserWarning):
+        assert module._readable(images, labels)[1] == labels[1:]
     with pytest.warns(UserWarning, match="1 of 7 images are unreadable and skipped: image of 8 bytes"):
         written = export_onnx(small_vit(), tmp_path, images=images, labels=labels)
     assert written["model.onnx"].images["images"] == 6 and "knn" in written["model.onnx"].images

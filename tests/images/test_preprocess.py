@@ -70,6 +70,12 @@ def test_scaled_decoding_shows_the_same_part_of_the_picture(orientation, setting
         assert apart.max() < 2 and apart.mean() < 0.5
 
 
+def test_pictures_whose_margins_are_trimmed_are_decoded_whole():
+    jpeg = turned_jpeg(smooth(1289, 1025), 1)
+    preprocess = Preprocessing(image_size=32, resize_size=32, trim=0.1, **AS_IS)
+    np.testing.assert_array_equal(preprocess(jpeg), preprocess(jpeg, scaled_decoding=False))
+
+
 @pytest.mark.parametrize("side", [1000, 1300])
 def test_scaled_decoding_never_enlarges(side):
     """A small crop of a large resize: a picture of half the size would have to grow again."""

@@ -26,6 +26,17 @@ def ready_views(count=8, seed=0):
     return [rng.normal(size=(count, size, size, 3)).astype("float32") for size in (32, 32, 16)]
 
 
+@pytest.mark.numeric
+def test_agreement_is_crosswise_and_spread_is_of_all_embeddings():
+    model, views = small_massl(), ready_views(4)[:2]
+    given = [model.teacher([torch.from_numpy(view)]).detach().numpy() for view in views]
+    logs = model.train_step(([torch.from_numpy(view) for view in views],))
+    # Before the first step the student is its teacher.
+    assert float(logs["agreement"]) == pytest.approx(float((given[0] * given[1]).sum(1).mean()), abs=1e-5)
+    spread = np.sqrt(np.concatenate(given).var(0).sum())
+    assert float(logs["spread"]) == pytest.approx(float(spread), abs=1e-5)
+
+
 def fit(model, x, batch_size=4, **arguments):
     return model.fit(x, views=small_crops(), batch_size=batch_size, verbose=0, **arguments)
 

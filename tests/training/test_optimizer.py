@@ -87,6 +87,17 @@ def test_weight_decay_spares_what_is_excluded():
     np.testing.assert_allclose(ours[0], start[0] * (1 - 1e-3) ** 5, rtol=1e-6)
 
 
+def test_weight_decay_spares_what_is_excluded_at_shares_of_the_rate_too():
+    variables = [keras.Variable(np.ones((3, 2), "float32")), keras.Variable(np.ones(2, "float32"))]
+    optimizer = AdamW(1e-2, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_list=[variables[1]])
+    optimizer.build(variables)
+    optimizer.shares = [0.5, 0.5]
+    optimizer.apply([torch.zeros(3, 2), torch.zeros(2)], variables)
+    np.testing.assert_allclose(variables[0].numpy(), 1 - 1e-3 / 2, rtol=1e-6)
+    np.testing.assert_array_equal(variables[1].numpy(), 1)
+
+
 def test_it_survives_serialisation():
     optimizer = AdamW(3e-4, weight_decay=0.2, epsilon=1e-7, clipnorm=2.0, beta_2=0.95)
     twin = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
