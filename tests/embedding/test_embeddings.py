@@ -16,7 +16,7 @@ from PIL import Image
 from small_models import pictures
 
 from memssl_keras.data.sources import ImageSource, open_source
-from memssl_keras.embedding.run import EmbeddingRun, kept, write_embeddings
+from memssl_keras.embedding.run import EmbeddingRun, kept, write_embeddings, write_unreadable
 from memssl_keras.embedding.table import (
     Embeddings,
     draw_sheet,
@@ -25,6 +25,7 @@ from memssl_keras.embedding.table import (
     read_embeddings,
 )
 from memssl_keras.export import OnnxEncoder
+from memssl_keras.images import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,12 @@ def test_bad_images_are_left_out_with_their_columns(tmp_path, encoder):
     np.testing.assert_allclose(
         read_embeddings(tmp_path / "out.parquet").vectors, encoder.embed(pictures(3)[[0, 2]]), atol=1e-6
     )
+
+
+def test_the_list_of_unreadable_pictures_goes_with_the_last_of_them(tmp_path):
+    listed = write_unreadable(tmp_path / "out.parquet", [(0, ImageError("a.png", "the file is empty"))])
+    assert "a.png,the file is empty" in listed.read_text()
+    assert write_unreadable(tmp_path / "out.parquet", []) == listed and not listed.exists()
 
 
 def test_nothing_readable_gives_an_empty_file(tmp_path, encoder):

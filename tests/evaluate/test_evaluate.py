@@ -385,6 +385,12 @@ def test_a_folder_per_class_is_labelled_as_parquet_is(tmp_path, colours):
     ] * 20
 
 
+def test_the_untrained_encoder_is_the_same_each_time(tmp_path):
+    small_vit().save_pretrained(tmp_path)
+    first, again = (untrained(tmp_path).embed(pictures(2)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
 @pytest.mark.slow
 def test_a_folder_of_transformers_is_scored_with_its_preprocessing(tmp_path):
     transformers = need("transformers")

@@ -172,6 +172,8 @@ def test_few_images_may_lose_two():
         return Verification("f", "int8", 1, "", 0.1, 0.999, 0.99, [], measured)
 
     check(found(100, 0.98, 0.46, 0.50))
+    with pytest.raises(module.ParityError, match="mean cosine of nan"):
+        check(Verification("f", "int8", 1, "", 0.1, float("nan"), 0.99, []))
     check(found(10_000, 0.9951, 0.4951, 0.50))
     for few in (found(100, 0.97, 0.50, 0.50), found(100, 1.0, 0.44, 0.50)):
         with pytest.raises(module.ParityError, match="recall@1 of|loses 6.00 points of k-NN on 50 images"):

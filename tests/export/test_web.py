@@ -44,7 +44,8 @@ def page(images, runtime, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "page"
     gallery = [*images, b"broken", *pictures(20, seed=9)]
     names = [path.name for path in images] + ["bad", *(f"picture {i}" for i in range(20))]
-    settings = {"names": names, "runtime": runtime, "open_encoder": from_pretrained}
+    columns = {"place": [f"of {name}" for name in names]}
+    settings = {"names": names, "columns": columns, "runtime": runtime, "open_encoder": from_pretrained}
     with pytest.warns(UserWarning, match="1 of 25 images cannot be read and are skipped: "):
         assert export_web(MODEL, folder, gallery, **settings) == 24
     return folder
@@ -78,6 +79,12 @@ def browser_page(address):
         tab.wait_for_selector("#found button", timeout=60_000)
         yield tab
         browser.close()
+
+
+def test_columns_stay_with_their_pictures(page):
+    gallery = json.loads((page / "gallery.json").read_text(encoding="utf-8"))
+    assert "bad" not in gallery["names"]
+    assert gallery["about"]["place"] == [f"of {name}" for name in gallery["names"]]
 
 
 def expected(images):

@@ -148,6 +148,7 @@ def test_takes_paths_bytes_pil_images_and_arrays(tmp_path):
         (np.full((4, 4, 1), 7, np.uint8), (7, 7, 7)),
         (np.full((4, 4, 3), 0.2, np.float32), (51, 51, 51)),
         (np.full((4, 4), 1.0), WHITE),
+        (np.full((4, 4), 0.999), WHITE),
         (np.full((4, 4, 3), 257 * 90, np.uint16), (90, 90, 90)),
         (np.broadcast_to(np.uint8([255, 0, 0, 102]), (4, 4, 4)), (255, 153, 153)),
     ],

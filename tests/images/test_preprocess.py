@@ -70,6 +70,21 @@ def test_scaled_decoding_shows_the_same_part_of_the_picture(orientation, setting
         assert apart.max() < 2 and apart.mean() < 0.5
 
 
+@pytest.mark.parametrize("side, least", [(32, 128), (127, 508), (128, 256), (224, 448)])
+def test_how_far_a_jpeg_may_be_scaled_down_while_it_is_decoded(side, least, monkeypatch):
+    asked = []
+
+    def spy(source, least=None):
+        asked.append(least)
+        return open_picture(source, least)
+
+    monkeypatch.setattr("memssl_keras.images.preprocess.open_picture", spy)
+    preprocess = Preprocessing(image_size=side, resize_size=side, **AS_IS)
+    preprocess(noise(300, 300))
+    preprocess(noise(300, 300), scaled_decoding=False)
+    assert asked == [least, None]
+
+
 def test_pictures_whose_margins_are_trimmed_are_decoded_whole():
     jpeg = turned_jpeg(smooth(1289, 1025), 1)
     preprocess = Preprocessing(image_size=32, resize_size=32, trim=0.1, **AS_IS)

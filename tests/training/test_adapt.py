@@ -14,7 +14,7 @@ from memssl_keras.data.views import MultiCrop
 from memssl_keras.encoders.copies import without_whitening
 from memssl_keras.encoders.whitening import Whitening
 from memssl_keras.training.adapt import adapt_recipe, sizes_for
-from memssl_keras.training.choose import choose_recipe
+from memssl_keras.training.choose import MANY, choose_recipe
 from memssl_keras.training.pretrain import pretrain
 from memssl_keras.training.refit import refitted
 from memssl_keras.training.whiten import raw_features, whitening_of
@@ -260,11 +260,31 @@ def test_too_few_pictures_are_refused():
         adapt_recipe(small_vit(), 15)
 
 
-def test_a_recipe_is_chosen_and_said():
+class Many:
+    """One picture, as often as the published recipe asks for."""
+
+    def __init__(self, picture):
+        self.picture = picture
+
+    def __len__(self):
+        return MANY
+
+    def __getitem__(self, index):
+        return self.picture
+
+
+def test_a_recipe_is_chosen_and_said(monkeypatch):
     small, words = choose_recipe(pictures(20))
     assert small.name.endswith("cifar10") and "chosen for 20 pictures, pictures of about 40 px" in words[0]
     assert "--init MODEL" in words[1]
     large, _ = choose_recipe(pictures(20, size=120), epochs=3)
+    # A GPU alone does not make small or few pictures those of the published recipe.
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: True)
+        many, few = Many(pictures(1, size=40)[0]), pictures(20, size=120)
+        assert choose_recipe(many)[0].name == "resnet14_cifar10"
+        assert choose_recipe(few)[0].name == "resnet14_photos"
+        assert choose_recipe(Many(pictures(1, size=120)[0]))[0].name == "vits16_in1k"
     assert large.name == "resnet14_photos" and large.epochs == 3
     on, words = choose_recipe(pictures(20), init=small_vit())
     assert on.name == "adapt" and "starting from a ViT of width 24" in words[0]

@@ -41,6 +41,20 @@ def test_value_and_gradient_are_those_of_the_dense_loss(views, batch, size, bloc
     assert_within_rounding(ours, dense, student, teacher, memory.vectors.value)
 
 
+@pytest.mark.parametrize("tile", [5, 20])
+def test_logits_beyond_what_an_exponential_holds(tile):
+    """A temperature of 1 / 200: the largest exponential is beyond float32, unless the peak is taken out first."""
+    memory = Memory(60, 16, 20)
+    vectors, queries, permutation = memory.vectors.value, unit(9) * 200, memory.permutation(0)
+    queries[0] = 200 * vectors[int(permutation[19])]  # its peak comes in the last tile of a block
+    ours = attend(queries, vectors, permutation, 20, tile=tile)
+    keys = vectors.double()[permutation].view(3, 20, 16)
+    logits = torch.einsum("rd,bkd->rbk", queries.double(), keys)
+    expected = torch.einsum("rbk,bkd->rd", logits.softmax(2), keys) / 3
+    torch.testing.assert_close(ours[0].double(), logits.logsumexp(2).mean(1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(ours[1].double(), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_blocks_of_one_slot_teach_nothing():
     """Their softmax is 1 whatever the similarity: terms of up to 1 / 0.1 cancel, and leave the rounding of one."""
     memory, student = Memory(8, 16, 1), unit(3 * 7).requires_grad_()

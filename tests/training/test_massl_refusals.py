@@ -15,6 +15,7 @@ from memssl_keras import MaSSL
         (pictures().astype("int64"), r"x is int64 \(8, 40, 40, 3\): expected images \(N, H, W, 3\) uint8"),
         (pictures() - 300.0, r"x holds floats from -300 to .*: expected 0 … 1, 0 … 255, or uint8"),
         (pictures() / 250.0, r"x holds floats from .* to 1\.\d+: expected 0 … 1, 0 … 255, or uint8"),
+        (np.full((8, 40, 40, 3), np.nan), "x holds floats from nan to nan: expected 0 … 1"),
         (pictures()[0], r"x holds uint8 \(40, 40, 3\): expected"),
         (pictures()[..., :1], r"x holds uint8 \(8, 40, 40, 1\): expected"),
         (torch.zeros(8, 3, 40, 40, dtype=torch.uint8), r"\(8, 3, 40, 40\): expected"),

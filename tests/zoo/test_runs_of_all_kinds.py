@@ -45,8 +45,9 @@ def adapted(request, tmp_path_factory, data):
 
 
 def test_an_adapted_encoder_is_whitened_otherwise(tmp_path, data, adapted):
-    run("whiten", adapted, data, "--out", tmp_path / "white", "--rank", 4, "--reduce")
+    run("whiten", adapted, data, "--out", tmp_path / "white", "--rank", 4, "--reduce", "--power", 0.5)
     assert from_pretrained(adapted).embed_dim == 6 and from_pretrained(tmp_path / "white").embed_dim == 4
+    assert "rank 4, power 0.5)" in (tmp_path / "white" / "README.md").read_text(encoding="utf-8")
 
 
 def test_unreadable_pictures_are_not_counted_among_those_that_a_whitening_is_fitted_to(tmp_path, adapted):
