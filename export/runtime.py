@@ -253,7 +253,8 @@ class OnnxEncoder:
         Raises:
             ImageError: it cannot be read.
         """
-        return self.graph.run(self.preprocessing(image)[None]).astype(np.float32, copy=False)
+        pixels = self.preprocessing(image, self.scaled_decoding)
+        return self.graph.run(pixels[None]).astype(np.float32, copy=False)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Unit vectors `(N, D)` float32 of pictures that are preprocessed already.

@@ -21,6 +21,7 @@ import numpy as np
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.child import in_child
+from memssl_keras.files import replace_file
 from memssl_keras.processor import instruction_set, processor
 
 BATCHES = (1, 8, 32)
@@ -202,8 +203,10 @@ def advice(rows: Sequence[dict[str, Any]]) -> str:
         times = alike[best]["images/s at 32"] / plain["images/s at 32"]
         least = math.floor(1000 * alike[best]["cosine"]) / 1000
         return f"{said}, {times:.1f} times float32, cosine {least:.3f} or more to Keras."
-    slower = [name for name in there if name != best]
-    return f"{said}; {' and '.join(slower)} would gain less than a tenth." if slower else f"{said}."
+    slower, others = [name for name in alike if name != best], [name for name in there if name not in alike]
+    reasons = [f"{' and '.join(slower)} would gain less than a tenth"] if slower else []
+    reasons += [f"the vectors of {' and '.join(others)} differ (cosine below {ALIKE})"] if others else []
+    return "; ".join([said, *reasons]) + "."
 
 
 def exported(model: str, variants: Sequence[str] | None) -> tuple[Path, list[str], Any]:
@@ -240,10 +243,14 @@ def exported(model: str, variants: Sequence[str] | None) -> tuple[Path, list[str
 
 def write_csv(rows: Sequence[dict[str, Any]], path: PathLike) -> None:
     """The rows as a CSV file, under the names of the first."""
-    with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+
+    def write(part):
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    replace_file(path, write)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: PathLike, title: str) -> None:

@@ -22,7 +22,7 @@ from memssl_keras.weights.training_state import FILES as STATE_FILES
 from memssl_keras.weights.training_state import FOLDER as STATE
 from memssl_keras.weights.training_state import of_checkpoint, write_training
 from memssl_keras.zoo.card import write_card
-from memssl_keras.zoo.memory import remove_memory
+from memssl_keras.zoo.memory import LICENCES, PARTS
 
 WHITENED_OVER = 10_000  # images whose features are enough for mean and covariance
 
@@ -163,9 +163,12 @@ def _warn_of_whitening(axes, fitted, lost):
 
 def _write(encoder, folder, source, training=None, *, exports, half, origin="", whitening=""):
     """The folder of an encoder, with what is known of its training."""
-    _remove_derived(pathlib.Path(folder))
-    save_pretrained(encoder, folder, exports=exports, half=half)
     folder, run = pathlib.Path(folder), source / "run.json"
+    derived = _derived(folder)
+    save_pretrained(encoder, folder, exports=exports, half=half)
+    for path, before in derived.items():
+        if path.is_file() and path.stat().st_mtime_ns == before:  # not written just now
+            path.unlink()
     if training:
         write_training(folder, **training)
     facts = {"whitening": whitening, "memory": ""}
@@ -176,13 +179,12 @@ def _write(encoder, folder, source, training=None, *, exports, half, origin="", 
     write_card(folder, folder.resolve().name, **facts)
 
 
-def _remove_derived(folder):
-    """Takes out what was made of the weights that are replaced, such as graphs and scores."""
+def _derived(folder):
+    """What was made of the weights that are replaced, such as graphs and scores, with the time when it was written."""
     if not is_ours(read_json(folder / "config.json")):
-        return
+        return {}
     names = [TRANSFORMERS_WEIGHTS, KERAS_MODEL, "results.json", "run.json", "card.json"]
     names += [f"{STATE}/{name}" for name in STATE_FILES]
-    graphs = [*folder.glob("onnx/model*.onnx*"), *folder.glob("onnx/*.verify.json")]
-    for path in (*(folder / name for name in names), *graphs):
-        path.unlink(missing_ok=True)
-    remove_memory(folder)
+    names += [*PARTS, LICENCES]
+    paths = {*(folder / name for name in names), *folder.glob("onnx/*")}
+    return {path: path.stat().st_mtime_ns for path in paths if path.is_file()}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from memssl_keras.cli.common import ImageSize, Json, Threads, app, errors_in_words, example
+from memssl_keras.cli.common import ImageSize, Json, Threads, app, errors_in_words, example, listed
 from memssl_keras.cli.output import say, say_error, say_json, table
 
 
@@ -47,7 +47,7 @@ def benchmark(
         if out:
             make_folder(out)
         say_error("exporting")
-        folder, chosen, keep = exported(model, variants.split(",") if variants else None)
+        folder, chosen, keep = exported(model, listed(variants) if variants else None)
         say_error(
             "measuring, some 10 s for each variant" + (" and as much for its folders" if folders else "")
         )

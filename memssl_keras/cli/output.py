@@ -79,17 +79,19 @@ class PlainProgress:
 
     def __init__(self, what: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic):
         self.what, self.total, self.unit, self.clock = what, total, unit, clock
-        self.done, self.first, self.begun = 0, None, clock()
+        self.done, self.found, self.begun = 0, 0, clock()
         self.next = self.begun + FIRST_LINE
 
     def advance(self, count: int = 1) -> None:
         """Note that `count` more are done. What was done before the first second counts as found, not as speed."""
         self.done += count
         now = self.clock()
+        if now - self.begun < 1:
+            self.found = self.done
         if now < self.next or self.done >= self.total:
             return
         self.next = now + EVERY
-        rate = self.done / max(now - self.begun, 1e-9)
+        rate = (self.done - self.found) / max(now - self.begun, 1e-9)
         left = duration((self.total - self.done) / max(rate, 1e-9))
         say_error(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s, {left} left")
 

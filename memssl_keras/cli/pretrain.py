@@ -245,6 +245,10 @@ def _check(recipe, init, image_size, teacher, group, pairs, streaming, out):
         raise ValueError(
             f"--teacher={teacher}: embeds each picture once; expected neither --group nor --streaming with it"
         )
+    if group and streaming:
+        raise ValueError(
+            f"--group={group}: takes partners from anywhere in the data; expected no --streaming with it"
+        )
     if pairs != PAIRS and not group:
         raise ValueError(f"--pairs={pairs}: is of pictures in groups; expected --group COLUMN with it")
     if teacher and teacher == init:

@@ -9,7 +9,8 @@ import numpy as np
 
 from memssl_keras.annotations import PathLike
 from memssl_keras.data.hashes import data_key
-from memssl_keras.data.labels import labelled_parts, name_of
+from memssl_keras.data.labels import labelled_parts
+from memssl_keras.data.names import name_of
 from memssl_keras.data.sequences import Images, overlap
 from memssl_keras.words import counted
 

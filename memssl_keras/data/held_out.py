@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from memssl_keras.data.names import name_of
+
 FROM, SHARE, MOST = 1000, 0.1, 300  # pictures from which some are held out, how many of them, and at most
 
 
@@ -40,8 +42,7 @@ class Rows:
 
     def name(self, index: int) -> str:
         """What an image is called."""
-        row = int(self.rows[index])
-        return self.images.name(row) if hasattr(self.images, "name") else f"image {row}"
+        return name_of(self.images, int(self.rows[index]))
 
 
 def held_out_count(images: int) -> int:

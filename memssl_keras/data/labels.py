@@ -14,11 +14,6 @@ from memssl_keras.data.sources import open_source
 from memssl_keras.data.splits import files_of, split_folder
 
 
-def name_of(source: Any, row: int) -> str:
-    """What an image of a source is called."""
-    return source.name(row) if hasattr(source, "name") else f"image {row}"
-
-
 def read_labels(source: Any, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels `(N,)` of a source, and which rows have one: a missing value and −1 say that there is none.
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from memssl_keras.data.names import name_of
+
 
 def has_group(value: Any) -> bool:
     """Whether a value names a group; `None`, `""`, NaN and negative numbers, which stand for no label, do not.
@@ -49,6 +51,10 @@ class Paired:
     """
 
     def __init__(self, images: Any, groups: Sequence | np.ndarray, probability: float = 0.5):
+        if not hasattr(images, "__getitem__"):
+            raise ValueError(
+                f"images: got a {type(images).__name__}; expected a sequence, to take partners from"
+            )
         if len(groups) != len(images):
             raise ValueError(f"groups: got {len(groups)} for {len(images)} images; expected one for each")
         if not 0 <= probability <= 1:
@@ -81,9 +87,7 @@ class Paired:
 
     def name(self, index: int) -> str:
         """What an image is called in the list of unreadable ones."""
-        if hasattr(self.images, "name"):
-            return self.images.name(index)
-        return self.images.ids[index] if hasattr(self.images, "ids") else f"image {index}"
+        return name_of(self.images, index)
 
     def partner(self, index: int, rng: np.random.Generator) -> int | None:
         """The index of another image of the group, uniformly drawn; `None` where there is none or it is not drawn."""

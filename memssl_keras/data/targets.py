@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from memssl_keras.data.names import name_of
+
 
 class WithTargets:
     """A sequence of images with one target vector each; a batch holds the views, then the targets.
@@ -44,4 +46,4 @@ class WithTargets:
 
     def name(self, index: int) -> str:
         """What an image is called in the list of unreadable ones."""
-        return self.images.name(index) if hasattr(self.images, "name") else f"image {index}"
+        return name_of(self.images, index)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
+from memssl_keras.data.names import name_of
 from memssl_keras.data.order import image_generator
 from memssl_keras.data.views import IMAGENET_MEAN, IMAGENET_STD, MultiCrop
 from memssl_keras.images import ImageError
@@ -73,10 +73,7 @@ class ViewsOfImages(Dataset):
 
     def name(self, index: int) -> str:
         """What an image is called in the list of unreadable ones."""
-        if hasattr(self.images, "name"):
-            return self.images.name(index)
-        image = self.images[index]
-        return str(image) if isinstance(image, (str, pathlib.Path)) else f"image {index}"
+        return name_of(self.images, index)
 
 
 class ViewsOfPairs(ViewsOfImages):

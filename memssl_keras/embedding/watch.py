@@ -23,11 +23,11 @@ _STATE = "file_state"  # column with size and time of change of each picture whe
 
 
 def _there(folder):
-    """Name → (path, state) of the images that are there."""
+    """Name → (path, state) of the images that are there; None where the folder itself is gone."""
     try:
         paths = find_images(folder).images
-    except ImageError:  # the folder has gone
-        return {}
+    except ImageError:
+        return None
     found = {printable(path): (path, file_state(path)) for path in paths}
     return {name: entry for name, entry in found.items() if entry[1]}
 
@@ -77,9 +77,16 @@ def watch(
 def _watch(encoder, folder, out, model, batch_size, interval, say, stop):
     done, before = _stored(encoder, out, model), {}
     numbers = [int(file.stem) for file in files_of(out) if file.stem.isdigit()]
-    number = max(numbers, default=0)
+    number, missed = max(numbers, default=0), False
     while not stop():
         now = _there(folder)
+        if now is None:  # such as a share that is not mounted: what was embedded stays
+            if not missed:
+                say(f"{folder} is gone; waiting for it")
+            missed = True
+            time.sleep(interval)
+            continue
+        missed = False
         if stale := {name for name, state in done.items() if now.get(name, (None, ""))[1] != state}:
             _take_out(out, stale)
             done = {name: state for name, state in done.items() if name not in stale}

@@ -81,6 +81,25 @@ def test_what_is_replaced_or_deleted_does_not_stay(tmp_path, encoder):
     assert "2 images are gone or replaced: their vectors are taken out" in said
 
 
+def test_a_folder_that_is_away_for_a_while_loses_nothing(tmp_path, encoder):
+    folder, out, said = tmp_path / "in", tmp_path / "index", []
+    folder.mkdir()
+    for i, image in enumerate(pictures(3)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    idle = lambda: None  # noqa: E731
+    watch(encoder, folder, out, "m", interval=0, say=said.append, stop=_script(idle, idle, idle))
+    steps = [
+        idle,
+        lambda: folder.rename(tmp_path / "away"),
+        idle,
+        idle,
+        lambda: (tmp_path / "away").rename(folder),
+    ]
+    watch(encoder, folder, out, "m", interval=0, say=said.append, stop=_script(*steps))
+    assert sorted(read_embeddings(out).images) == [str(folder / f"{i}.png") for i in range(3)]
+    assert [line for line in said if "gone" in line] == [f"{folder} is gone; waiting for it"]
+
+
 def test_what_cannot_be_watched_is_named(tmp_path, encoder):
     with pytest.raises(ValueError, match="data=.*no such folder to watch"):
         watch(encoder, tmp_path / "nowhere", tmp_path / "out", "m")

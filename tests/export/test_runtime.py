@@ -57,6 +57,8 @@ def test_jpegs_are_decoded_whole_where_that_is_asked_for(folder, tmp_path):
     expected = OnnxEncoder.from_pretrained(folder, threads=1).embed(read_image(path))
     np.testing.assert_array_equal(whole, expected)
     assert np.abs(scaled - expected).max() > 1e-6
+    features = OnnxEncoder.from_pretrained(folder, threads=1, scaled_decoding=False).features(path)
+    np.testing.assert_allclose(features / np.linalg.norm(features), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

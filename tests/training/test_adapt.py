@@ -1,14 +1,19 @@
 """A run that goes on from a trained encoder: what is frozen, what moves how far, and what is chosen."""
 
 import dataclasses
+import json
 
+import datasets
 import keras
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_models import pictures, same_weights, small_crops, small_vit, varied
 
 from memssl_keras import AdamW, ResNet, from_pretrained
+from memssl_keras.data.huggingface import Stream
+from memssl_keras.data.pairs import Paired
 from memssl_keras.data.view_pairs import view_pairs
 from memssl_keras.data.views import MultiCrop
 from memssl_keras.encoders.copies import without_whitening
@@ -165,6 +170,32 @@ def test_a_whitening_is_fitted_anew_to_the_new_pictures(tmp_path):
     expected.fit_pairs(*raw, shrinkage=0.1, within=0.75, power=0.1)
     for ours, theirs in zip(whitening_of(kept).get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-3, atol=1e-3)
+
+
+def test_images_on_any_scale_and_in_a_folder_are_whitened_and_counted_alike(tmp_path):
+    encoder, images, folder = whitened_resnet(), pictures(32, seed=9), tmp_path / "pictures"
+    folder.mkdir()
+    for number, picture in enumerate(images):
+        Image.fromarray(picture).save(folder / f"{number:02d}.png")
+    kept = [
+        pretrain(recipe(encoder, epochs=1), given, tmp_path / name, init=encoder, say=quiet).encoder
+        for name, given in (("uint8", images), ("floats", images.astype("float32")), ("folder", str(folder)))
+    ]
+    for other in kept[1:]:
+        assert same_weights(kept[0], other)
+    for name in ("uint8", "floats", "folder"):
+        assert json.loads((tmp_path / name / "run.json").read_text())["images"] == 32
+
+
+def test_a_whitening_is_not_refitted_to_a_stream(tmp_path):
+    rows = datasets.Dataset.from_dict({"image": [Image.fromarray(image) for image in pictures(16)]})
+    stream = Stream(rows.to_iterable_dataset(), 16)
+    encoder = whitened_resnet()
+    with pytest.raises(ValueError, match="its whitening is refitted to the pictures, and a stream cannot"):
+        pretrain(recipe(encoder), stream, tmp_path / "run", init=encoder, say=quiet)
+    assert not (tmp_path / "run" / "run.json").exists()
+    with pytest.raises(ValueError, match="images: got a Stream; expected a sequence"):
+        Paired(stream, [0] * 16)
 
 
 def test_fewer_pictures_than_axes_tell_no_whitening():

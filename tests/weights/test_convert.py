@@ -12,7 +12,7 @@ from other_libraries import need
 from safetensors.torch import load_file, save_file
 from small_models import pictures, rich_vit, same_weights, small_vit, varied
 
-from memssl_keras import AdamW, MaSSL, MultiCrop, ViT, from_pretrained
+from memssl_keras import AdamW, MaSSL, MultiCrop, ResNet, ViT, from_pretrained
 from memssl_keras.conversion import convert
 from memssl_keras.weights.checkpoint import CheckpointError, read_checkpoint
 from memssl_keras.weights.torch_names import encoder_names, to_state
@@ -95,12 +95,25 @@ def test_massl_saves_and_goes_on(tmp_path):
         MaSSL.from_pretrained("massl_vitn4.cifar10")
 
 
+def write_resnet(folder):
+    ResNet((1, 1), 8, "cifar").save_pretrained(folder)
+    return folder
+
+
 def test_nothing_of_the_model_that_was_there_stays(tmp_path):
     out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
     varied(small_vit()).save_pretrained(tmp_path / "first")
     convert(tmp_path / "first", out, exports=["fp32", "transformers", "keras"])
     (out / "results.json").write_text('{"results": []}')
+    for derived in ("raw_pixels.onnx", "model.ort", "raw_pixels_fp16.verify.json"):
+        (out / "onnx" / derived).write_bytes((out / "onnx" / "model.onnx").read_bytes())
     mine.write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match="transformers"
+    ):  # nothing of the old model goes before the new one is there
+        convert(write_resnet(tmp_path / "resnet"), out, exports=["transformers"])
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     varied(small_vit(), 1).save_pretrained(tmp_path / "second")
     convert(tmp_path / "second", out)
     assert not (out / "results.json").exists() and not any((out / "onnx").iterdir())
