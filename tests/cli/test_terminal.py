@@ -110,3 +110,11 @@ def test_an_export_that_is_not_whole_ends_with_3(tmp_path, monkeypatch):
     said = run("export", tmp_path / "model", "--variants", "fp32,int8", code=3)
     assert "not written: model_quantized.onnx differs" in said
     assert [path.name for path in (tmp_path / "model" / "onnx").glob("*.onnx")] == ["model.onnx"]
+
+
+def test_the_folder_that_a_run_starts_from_is_known_by_any_path(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    for out in (tmp_path / "link", tmp_path / "link" / ".." / "model", tmp_path / "model"):
+        said = run("pretrain", tmp_path, "--init", tmp_path / "model", "--out", out, code=1)
+        assert "is the folder of --init, which would be overwritten" in said

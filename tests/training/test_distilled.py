@@ -40,6 +40,22 @@ def teacher(calls=None):
     return Embedder("pixels", {"kind": "pixels"}, embed)
 
 
+def test_the_memory_is_filled_in_random_order_without_what_could_not_be_read():
+    targets = np.concatenate([TARGETS, TARGETS + 10])
+    targets[3] = np.nan
+    filled = []
+    for seed in (0, 0, 1):
+        model = small(seed=seed)
+        model.fill(targets)
+        filled.append(model.memory.vectors.value.cpu().numpy())
+    first, same, other = filled
+    np.testing.assert_array_equal(first, same)
+    assert np.isfinite(first).all() and not np.array_equal(first, other)
+    known = np.nan_to_num(targets / np.linalg.norm(targets, axis=1, keepdims=True))
+    rows = [int(np.argmax(known @ vector)) for vector in first]
+    assert sorted(rows) != list(range(24)) and len(set(rows)) == 24
+
+
 @pytest.mark.slow
 def test_similarities_become_the_teachers():
     images = WithTargets(pictures(24), pixels(list(pictures(24)), 3, centred=True))
