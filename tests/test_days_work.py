@@ -110,8 +110,7 @@ def test_pretraining_replaces_what_is_broken_and_lists_it(day, tmp_path, monkeyp
         listed = {os.path.basename(row["name"]) for row in csv.DictReader(file)}
     assert listed and listed <= {os.fsdecode(os.path.basename(path)) for path in lost}
     assert (
-        f"Replaced by others: {len(listed)} unreadable images"
-        in (tmp_path / "run" / "report.md").read_text()
+        f"Replaced by others: {len(listed)} unreadable images" in (tmp_path / "run" / "report.md").read_text()
     )
 
 
