@@ -101,7 +101,7 @@ def whiten_run(
     Args:
         run: The folder of a run of `memssl pretrain` with a `ResNet` or another functional model.
         images: Unlabelled ones, a sequence as `open_data` gives; of more than 10,000, so many are drawn. Unreadable
-            ones are left out, with a warning.
+            ones are skipped, with a warning.
         folder: Where to; another folder than the run's.
         rank: As `memssl_keras.whiten` takes it, with `shrinkage`, `power`, `reduce` and `pooling_grid`.
         exports: As `save_pretrained` takes them.
@@ -149,10 +149,10 @@ def whiten_run(
 
 
 def _warn_of_whitening(axes, fitted, lost):
-    """Say which pictures were left out of a fit, and where so few say little."""
+    """Warn of pictures that were skipped, and of too few for so many axes."""
     if lost:
         named = ", ".join(map(str, lost[:3])) + (", …" if len(lost) > 3 else "")
-        warnings.warn(f"unreadable pictures left out of the whitening: {len(lost):,} ({named})", stacklevel=3)
+        warnings.warn(f"unreadable pictures skipped in the whitening: {len(lost):,} ({named})", stacklevel=3)
     if fitted < axes:
         warnings.warn(
             f"the whitening of {axes} axes is fitted to {fitted:,} pictures, which say little of as many directions; "
@@ -167,7 +167,7 @@ def _write(encoder, folder, source, training=None, *, exports, half, origin="", 
     derived = _derived(folder)
     save_pretrained(encoder, folder, exports=exports, half=half)
     for path, before in derived.items():
-        if path.is_file() and path.stat().st_mtime_ns == before:  # not written just now
+        if _state(path) == before:  # not written just now
             path.unlink()
     if training:
         write_training(folder, **training)
@@ -180,11 +180,16 @@ def _write(encoder, folder, source, training=None, *, exports, half, origin="", 
 
 
 def _derived(folder):
-    """What was made of the weights that are replaced, such as graphs and scores, with the time when it was written."""
+    """What was made of the weights that are replaced, such as graphs and scores, each with its state."""
     if not is_ours(read_json(folder / "config.json")):
         return {}
     names = [TRANSFORMERS_WEIGHTS, KERAS_MODEL, "results.json", "run.json", "card.json"]
     names += [f"{STATE}/{name}" for name in STATE_FILES]
     names += [*PARTS, LICENCES]
     paths = {*(folder / name for name in names), *folder.glob("onnx/*")}
-    return {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
+    return {path: _state(path) for path in paths if path.is_file()}
+
+
+def _state(path):
+    """What changes when a file is written: its inode where it is replaced, else its time, which may be coarse."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None

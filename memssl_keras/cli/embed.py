@@ -136,9 +136,7 @@ def _kept_when_interrupted(out):
     try:
         yield
     except KeyboardInterrupt:
-        say_error(
-            f"interrupted; the same command goes on with {counted(kept(out), 'embedding')} that are done"
-        )
+        say_error(f"interrupted; {counted(kept(out), 'embedding')} kept, and the same command resumes")
         raise typer.Exit(130) from None
 
 

@@ -152,7 +152,7 @@ def view_loader(
         loader = ViewLoader(made, batch_size=None)
         loader.order = made
         return loader
-    images = _as_images(x)
+    images = image_sequence(x)
     if len(images) == 0:
         raise ValueError("x holds 0 images: expected as many as batch_size, or more")
     length = len(images[0]) if (ready := _are_views(images)) else len(images)
@@ -197,10 +197,15 @@ def _are_views(x):
     return len(x) > 1 and all(len(s) == 4 and s[0] == shapes[0][0] and s[-1] == 3 for s in shapes)
 
 
-def _as_images(x):
+def image_sequence(x: Any) -> Any:
+    """What `MaSSL.fit` takes as images, as a sequence or `Stream`: a folder is opened, and arrays are uint8 then.
+
+    Raises:
+        ValueError: for anything else, or as `open_data` and `to_uint8` do.
+    """
     if isinstance(x, (np.ndarray, torch.Tensor)):
         return to_uint8(x.numpy() if isinstance(x, torch.Tensor) else x)
-    if isinstance(x, (str, pathlib.Path)):
+    if isinstance(x, (str, os.PathLike)):
         return open_data(x)
     if isinstance(x, (list, tuple)):
         return list(x)

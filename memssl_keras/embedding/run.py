@@ -187,7 +187,7 @@ class EmbeddingRun:
 
 
 def kept(path: PathLike) -> int:
-    """Embeddings that an interrupted run of the file `path` left, with which the same command goes on."""
+    """Embeddings that an interrupted run of the file `path` kept, with which the same command resumes."""
     parts = Path(path).with_name(f".{Path(path).name}.parts").glob("*.parquet")
     return sum(pq.read_metadata(part).num_rows for part in parts if not part.name.startswith("."))
 

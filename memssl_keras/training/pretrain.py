@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import torch
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.data.batches import to_uint8
 from memssl_keras.data.held_out import Rows
 from memssl_keras.data.huggingface import Stream
+from memssl_keras.data.loader import image_sequence
 from memssl_keras.data.pairs import Paired
-from memssl_keras.data.sources import open_source
 from memssl_keras.data.targets import WithTargets
 from memssl_keras.data.unreadable import usual_share
 from memssl_keras.encoders.copies import without_whitening
@@ -205,20 +202,13 @@ def pretrain(
         "track": track,
     }
     distributed.join()
-    images = _as_sequence(images)
+    images = image_sequence(images)
     folder = pathlib.Path(folder)
     if not distributed.is_main():  # the main process holds the folder
         return _pretrain(recipe, images, folder, **options)
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock"):
         return _pretrain(recipe, images, folder, **options)
-
-
-def _as_sequence(images):
-    """The images of a folder as a sequence, and an array on any scale in uint8, as whitening reads it."""
-    if isinstance(images, str | os.PathLike):
-        return open_source(images)
-    return to_uint8(images) if isinstance(images, np.ndarray) else images
 
 
 def _encoder_of(recipe, init, resumed):

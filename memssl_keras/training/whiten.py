@@ -41,7 +41,7 @@ def whiten(
         power: See `Whitening.fit`.
         reduce: Reduce features to `rank` numbers. The head then lacks the other axes, so that its embeddings change a
             little.
-        on_error: Called for each image that cannot be read and is left out.
+        on_error: Called for each image that cannot be read and is skipped.
 
     Returns:
         A new `MaSSL`, not compiled.
@@ -112,7 +112,7 @@ def raw_features(
         images: What `read_image` takes.
         batch_size: Images per forward pass.
         preprocess: In place of the encoder's own.
-        on_error: Called for each image that is left out.
+        on_error: Called for each image that is skipped.
     """
     preprocess, remaining = preprocess or encoder.preprocess, iter(images)
     parts = [np.zeros((0, encoder.embed_dim), "float32")]

@@ -95,7 +95,7 @@ def test_an_interruption_says_what_is_kept(tmp_path, capsys):
     (written,) = Checkpoints(tmp_path / "checkpoints").paths()
     assert said(_ending(tmp_path)).replace(" ", "").endswith(f"checkpoints/{written.name}")
     embedding = said(_kept_when_interrupted(tmp_path / "a.parquet"))
-    assert "the same command goes on with 0 embeddings that are done" in embedding
+    assert embedding == "interrupted; 0 embeddings kept, and the same command resumes"
 
 
 def test_an_export_that_is_not_whole_ends_with_3(tmp_path, monkeypatch):

@@ -116,6 +116,6 @@ def test_options_without_a_meaning_here_are_refused(option, words):
 
 
 def test_options_that_say_what_happens_anyway_are_taken():
-    small_massl().fit(
-        pictures(), views=small_crops(), batch_size=4, verbose=0, shuffle=True, class_weight=None
-    )
+    model = small_massl()
+    model.fit(pictures(), views=small_crops(), batch_size=4, verbose=0, shuffle=True, class_weight=None)
+    assert model.step == 2

@@ -61,7 +61,7 @@ def test_unreadable_pictures_are_not_counted_among_those_that_a_whitening_is_fit
     assert "over 3 of 4 pictures" in said
     assert "over 3 of 4 pictures" in (tmp_path / "white" / "README.md").read_text(encoding="utf-8")
     messages = " ".join(str(one.message) for one in warned)
-    assert "unreadable pictures left out of the whitening: 1 (" in messages and "broken.png" in messages
+    assert "unreadable pictures skipped in the whitening: 1 (" in messages and "broken.png" in messages
     assert "the whitening of 4 axes is fitted to 3 pictures" in messages
 
 
