@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,20 +11,19 @@ import keras
 import torch
 
 from memssl_keras.annotations import PathLike
-from memssl_keras.data.held_out import Rows
 from memssl_keras.data.huggingface import Stream
 from memssl_keras.data.loader import image_sequence
-from memssl_keras.data.pairs import Paired
 from memssl_keras.data.targets import WithTargets
 from memssl_keras.data.unreadable import usual_share
 from memssl_keras.encoders.copies import without_whitening
-from memssl_keras.files import lock, replace_file
+from memssl_keras.files import lock, read_json, write_json
 from memssl_keras.training import distributed
 from memssl_keras.training.adapt import FEWEST, sizes_for
 from memssl_keras.training.callbacks.observe import MemoryHealth
 from memssl_keras.training.callbacks.run import Checkpoint, MetricsTable, environment
 from memssl_keras.training.distilled import TEACHER, DistilledMaSSL, with_targets
 from memssl_keras.training.refit import RefitWhitening
+from memssl_keras.training.settings import RUN, SettingsChanged, settings_of, what_changed
 from memssl_keras.training.start import fingerprint, start_from
 from memssl_keras.training.whiten import whitening_of
 
@@ -34,21 +32,6 @@ if TYPE_CHECKING:
     from memssl_keras.evaluate.embedders import Embedder
     from memssl_keras.training.massl import MaSSL
     from memssl_keras.training.recipe import Recipe
-
-RUN = "run.json"
-
-
-class SettingsChanged(ValueError):
-    """The folder holds a run with other settings."""
-
-
-def _settings(recipe, images, seed):
-    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    del plain["purpose"]  # words, which may be said better
-    pairs = {"pairs": images.settings} if isinstance(images, Paired) else {}
-    source = images.images if isinstance(images, (Paired, WithTargets)) else images
-    held_out = {"held_out": source.held_out} if isinstance(source, Rows) else {}
-    return {**plain, "images": len(images), "seed": seed, **pairs, **held_out}
 
 
 def warnings_before(recipe: Recipe, images: int) -> list[str]:
@@ -75,31 +58,13 @@ def _find_run(checkpoint, settings, allow_changed, say):
     newest = checkpoint.store.newest(say)
     if not newest or not (folder / RUN).exists():
         return newest, []
-    before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    changes = _changes(before, settings)
+    changes = what_changed(read_json(folder / RUN), settings)
     if changes and not allow_changed:
         raise SettingsChanged(
             f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another folder, or resume "
             "with the new ones: --allow-changed, in Python allow_changed=True"
         )
     return newest, changes
-
-
-def _changes(before, now, where=""):
-    """What differs between two settings, in words; of views and of the encoder each setting by itself."""
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if name in ("views", "encoder") and isinstance(old, dict) and isinstance(new, dict):
-            found += _changes(old, new, f"{where}{name}.")
-        elif old != new:
-            found.append(f"{where}{name} was {old!r}, now {new!r}")
-    return found
-
-
-def _write_settings(path, settings):
-    text = json.dumps(settings, indent=2) + "\n"
-    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _restore(checkpoint, path, model, changes):
@@ -257,7 +222,7 @@ def _pretrain(
         images = WithTargets(images, targets)
         # The memory holds the teacher's embeddings from the beginning: there is nothing to fill it with.
         recipe = dataclasses.replace(recipe, output_dim=targets.shape[1], fill_memory=False)
-    settings = _settings(recipe, images, seed)
+    settings = settings_of(recipe, images, seed)
     settings |= {"init": fingerprint(init)} if init else {}
     settings |= {"teacher": {"name": teacher.name, **teacher.key}} if teacher else {}
     distributed.check_same("settings", settings)
@@ -277,7 +242,7 @@ def _pretrain(
     folder.mkdir(parents=True, exist_ok=True)  # where the others list what they could not read
     observers = [MemoryHealth(), *_refit(recipe, init, images), *callbacks]
     if main:
-        _write_settings(folder / RUN, settings)
+        write_json(folder / RUN, settings)
         if not newest:  # the rows of an older run; those behind a checkpoint are gone from the file by now
             for path in (checkpoint.metrics, *folder.glob("unreadable*.csv")):
                 path.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from memssl_keras import from_pretrained
 from memssl_keras.files import lock
 from memssl_keras.training.callbacks.run import Checkpoint
 from memssl_keras.training.massl import MaSSL, NonFiniteLoss
-from memssl_keras.training.pretrain import SettingsChanged, pretrain
+from memssl_keras.training.pretrain import pretrain
+from memssl_keras.training.settings import SettingsChanged
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ from kill_and_resume import arrays_of, differences
 from tiny_run import RECIPE, pictures
 
 from memssl_keras.training.checkpoints import CheckpointError, Checkpoints
-from memssl_keras.training.pretrain import SettingsChanged, pretrain
+from memssl_keras.training.pretrain import pretrain
+from memssl_keras.training.settings import SettingsChanged
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,8 @@ from small_models import pictures, same_weights, small_vit, varied
 
 from memssl_keras import ResNet, get_recipe
 from memssl_keras.data.pairs import Paired
-from memssl_keras.training.pretrain import SettingsChanged, pretrain
+from memssl_keras.training.pretrain import pretrain
+from memssl_keras.training.settings import SettingsChanged
 from memssl_keras.training.start import fingerprint, start_from
 
 SMALL = {"blocks": (1, 1), "width": 4, "stem": "half"}
